@@ -1,0 +1,83 @@
+"""What can go wrong in a way that a caller can handle.
+
+Wrong arguments raise `ValueError` or `TypeError`; everything here is a situation of the outside
+world (a space without a valid point, a run in use, data that is not there). Every message says
+what was expected, what was found, and the way out.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "DataError",
+    "EvonasError",
+    "FitnessError",
+    "InvalidPoint",
+    "MissingDependencyError",
+    "RunCorruptError",
+    "RunInUseError",
+    "RunMismatchError",
+    "RunStorageError",
+    "SchemaVersionError",
+    "SearchInterrupted",
+    "TooManyFailures",
+    "UnsatisfiableSpaceError",
+]
+
+
+class EvonasError(Exception):
+    """Base of every error that evonas raises on purpose and that is not a wrong argument."""
+
+
+class UnsatisfiableSpaceError(EvonasError):
+    """No point of the search space satisfies its constraints (or none was found)."""
+
+
+class InvalidPoint(EvonasError):
+    """Raised by a fitness function or a problem: these genes build nothing (a shape, a constraint).
+
+    The search records the point as `invalid` with this message and proposes another in its place.
+    """
+
+
+class FitnessError(EvonasError):
+    """The fitness function returned something that is not a fitness."""
+
+
+class TooManyFailures(EvonasError):
+    """The search stopped because too many evaluations failed in a row."""
+
+
+class RunStorageError(EvonasError):
+    """The run directory cannot be written or read."""
+
+
+class RunMismatchError(RunStorageError):
+    """The run directory holds a run of another space, problem, strategy or seed."""
+
+
+class RunInUseError(RunStorageError):
+    """Another process is driving this run."""
+
+
+class RunCorruptError(RunStorageError):
+    """`run.db` is not a readable run database."""
+
+
+class SchemaVersionError(RunStorageError):
+    """`run.db` was written by a newer evonas."""
+
+
+class DataError(EvonasError):
+    """Data that a problem needs is missing, damaged, or cannot be downloaded."""
+
+
+class MissingDependencyError(EvonasError, ImportError):
+    """A package that only this feature needs is not installed (or does not import)."""
+
+
+class SearchInterrupted(KeyboardInterrupt):
+    """The search was stopped by Ctrl-C or SIGTERM; everything finished is saved.
+
+    A `KeyboardInterrupt`, so that an `except Exception` of the caller does not swallow it; a
+    script that lets it pass ends with exit status 130.
+    """

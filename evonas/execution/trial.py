@@ -1,0 +1,167 @@
+"""The handle that one evaluation gets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evonas.records import EpochMetrics
+
+__all__ = ["Trial", "TrialSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrialSettings:
+    """What the driver decides for a trial and sends with it, as plain data.
+
+    Attributes:
+        number: The evaluation's number.
+        key: The point's key.
+        seed: In [0, 2**32), derived from the run's seed and the key.
+        device: `"cpu"`, `"cuda:0"`, …
+        threads: Threads that the trial may compute with.
+        problem: What `Problem.configure` returned at the run's first start.
+        best: The best value of the first objective on record when the trial was submitted.
+        maximise: Whether the first objective is maximised.
+        attachments: Folder for what the trial attaches, or None where nothing is kept.
+        deterministic: Whether torch must use deterministic algorithms only.
+    """
+
+    number: int = 0
+    key: str = ""
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = 1
+    problem: Mapping[str, Any] = field(default_factory=dict)
+    best: float | None = None
+    maximise: bool = True
+    attachments: str | None = None
+    deterministic: bool = False
+
+
+class Trial:
+    """The handle that one evaluation gets: its seed, its device, and where to report to.
+
+    Args:
+        settings: See `TrialSettings`; the default serves a fitness function called by hand.
+        on_report: Called after each `report` with the new row.
+
+    Example:
+        >>> trial = Trial()
+        >>> trial.report(accuracy=0.5)
+        >>> trial.history[0].metrics
+        {'accuracy': 0.5}
+    """
+
+    __slots__ = ("_began", "_history", "_metrics", "_on_report", "settings")
+
+    def __init__(
+        self,
+        settings: TrialSettings | None = None,
+        *,
+        on_report: Callable[[EpochMetrics], None] | None = None,
+    ) -> None:
+        self.settings = settings or TrialSettings()
+        self._on_report = on_report
+        self._history: list[EpochMetrics] = []
+        self._metrics: dict[str, Any] = {}
+        self._began = time.perf_counter()
+
+    @property
+    def number(self) -> int:
+        """The evaluation's number, from 0, in the order in which the search asked."""
+        return self.settings.number
+
+    @property
+    def key(self) -> str:
+        """The point's key."""
+        return self.settings.key
+
+    @property
+    def seed(self) -> int:
+        """In [0, 2**32): derived from the run's seed and the key, so the same in every run."""
+        return self.settings.seed
+
+    @property
+    def device(self) -> str:
+        """Where to train: `"cpu"`, `"cuda:0"`, …"""
+        return self.settings.device
+
+    @property
+    def threads(self) -> int:
+        """How many threads this trial may compute with."""
+        return self.settings.threads
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds since the trial began."""
+        return time.perf_counter() - self._began
+
+    @property
+    def history(self) -> tuple[EpochMetrics, ...]:
+        """The rows reported so far."""
+        return tuple(self._history)
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """What `record` has put on record so far."""
+        return self._metrics
+
+    def report(self, **metrics: float) -> None:
+        """Puts one epoch on record: one row, numbered from 0, with the seconds so far.
+
+        Raises:
+            TypeError: A metric is not a number.
+        """
+        row = {name: _number(name, value) for name, value in metrics.items()}
+        entry = EpochMetrics(len(self._history), self.seconds, row)
+        self._history.append(entry)
+        if self._on_report is not None:
+            self._on_report(entry)
+
+    def record(self, **metrics: Any) -> None:
+        """Puts values beside the fitness on record (parameters, memory): JSON values, last wins."""
+        self._metrics.update(metrics)
+
+    def would_be_best(self, value: float) -> bool:
+        """Whether `value` beats the best on record when this trial was submitted.
+
+        The way to attach large things (weights) only where they can matter.
+        """
+        best = self.settings.best
+        if best is None:
+            return True
+        return value > best if self.settings.maximise else value < best
+
+    def attach(self, name: str, write: Callable[[Path], None]) -> bool:
+        """Lets `write(path)` make a file that is kept while this trial is the champion.
+
+        Args:
+            name: The file's name, without folders.
+            write: Called with the path to write to; not called where the run keeps no files.
+
+        Returns:
+            Whether the file was written.
+        """
+        if self.settings.attachments is None:
+            return False
+        if not name or Path(name).name != name:
+            raise ValueError(f"attachment name must be a plain file name, got {name!r}")
+        folder = Path(self.settings.attachments)
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder / name)
+        return True
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, (int, float)):  # covers bool and numpy's float64
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"trial.report({name}=...) must be a number, got {type(value).__name__}"
+        ) from None

@@ -1,0 +1,173 @@
+"""What is searched: a space, a fitness function, and where there is one the source of a point."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import sys
+import tokenize
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from evonas.objectives import Objective, as_objectives
+from evonas.records import Evaluation, Genes
+from evonas.space import SearchSpace, canonical_json
+
+if TYPE_CHECKING:
+    from evonas.execution.trial import Trial
+
+__all__ = ["FitnessFunction", "FunctionProblem", "Problem", "RunFiles"]
+
+FitnessFunction = Callable[[Genes, "Trial"], Any]
+"""`(genes, trial)` to a number, a tuple of numbers (one per objective), or a dict by objective."""
+
+
+class RunFiles(Protocol):
+    """Writes the files made for people beside `run.db`.
+
+    Each method writes whole files or none (temporary file, then rename), may be called again with
+    the same record (after a crash), and then leaves what is there.
+    """
+
+    def on_evaluation(self, evaluation: Evaluation) -> None:
+        """Writes the files of one committed evaluation, where they are missing."""
+
+    def on_champion(self, evaluation: Evaluation, attachments: Path | None) -> None:
+        """Writes the champion's files; `attachments` is the folder of what its trial attached."""
+
+
+class Problem:
+    """A space, objectives and a fitness; subclass it where a point stands for more than its genes.
+
+    Everything but `evaluate` has a default that is right for a problem without source code.
+
+    Pickling: workers receive the problem through cloudpickle once; keep large data out of it or
+    make it shareable.
+
+    Args:
+        space: The search space.
+        objectives: What `evaluate` returns, in this order. None: one, `fitness`, maximised.
+    """
+
+    def __init__(
+        self, space: SearchSpace, *, objectives: Objective | Sequence[Objective] | None = None
+    ) -> None:
+        if not isinstance(space, SearchSpace):
+            raise TypeError(f"space must be a SearchSpace, got {type(space).__name__}")
+        self.space = space
+        self.objectives = as_objectives(objectives)
+
+    @property
+    def uses_torch(self) -> bool:
+        """Whether trials need torch's seeds and threads set (True once torch is imported)."""
+        return "torch" in sys.modules
+
+    def configure(self, stored: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Returns the settings that are chosen once a run (a precision, say), as JSON.
+
+        Called in the driver before anything else: with None at a run's first start, later with
+        what the first start chose, which must then be used. Each trial gets them as
+        `trial.settings`.
+        """
+        return dict(stored or {})
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Returns, as flat JSON, all that makes two evaluations of one key comparable.
+
+        Data identity and split, epochs, batch size, precision, version of the code generator.
+        Called after `configure`. A run started under another fingerprint is refused.
+        """
+        return {"problem": type(self).__qualname__}
+
+    def invalid_reason(self, genes: Genes) -> str | None:
+        """Returns why these genes build nothing (found without training), or None."""
+        return None
+
+    def source(self, genes: Genes) -> str | None:
+        """Returns the source code that these genes stand for, or None where there is none.
+
+        Must be deterministic. Comments do not count for the key.
+        """
+        return None
+
+    def training_genes(self, genes: Genes) -> Genes:
+        """Returns those active genes that are not already in the source (a learning rate).
+
+        Only asked for where `source` returns code.
+        """
+        return genes
+
+    def key(self, genes: Genes) -> str:
+        """Returns the SHA-256 (hexadecimal) of what the genes build; equal keys, equal points.
+
+        Args:
+            genes: Active genes in canonical form.
+        """
+        source = self.source(genes)
+        if source is None:
+            return self.space.key(genes)
+        text = _without_comments(source) + "\n" + canonical_json(self.training_genes(genes))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def evaluate(self, genes: Genes, trial: Trial) -> Any:
+        """Returns the fitness of the genes: a number, a tuple or a dict by objective.
+
+        Raises:
+            InvalidPoint: The genes build nothing.
+            Exception: Anything else becomes status `failed`, with its traceback.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define evaluate(genes, trial)")
+
+    def run_files(self, run_dir: Path) -> RunFiles | None:
+        """Returns the writer of the files for people, or None where the database is all."""
+        return None
+
+
+class FunctionProblem(Problem):
+    """A space and a user's fitness function.
+
+    Args:
+        space: The search space.
+        fitness: Called as `fitness(genes, trial)`.
+        objectives: See `Problem`.
+        problem_id: Names data and settings that the function uses: change it when old
+            evaluations no longer compare with new ones. None: the function's name.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        fitness: FitnessFunction,
+        *,
+        objectives: Objective | Sequence[Objective] | None = None,
+        problem_id: str | None = None,
+    ) -> None:
+        super().__init__(space, objectives=objectives)
+        if not callable(fitness):
+            raise TypeError(
+                f"fitness must be callable as fitness(genes, trial), got {type(fitness).__name__}"
+            )
+        self.fitness = fitness
+        self.problem_id = problem_id or getattr(
+            fitness, "__qualname__", type(fitness).__qualname__
+        )
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Returns the `problem_id`."""
+        return {"problem_id": self.problem_id}
+
+    def evaluate(self, genes: Genes, trial: Trial) -> Any:
+        """Returns what the user's function returns."""
+        return self.fitness(genes, trial)
+
+
+def _without_comments(source: str) -> str:
+    # By tokens, not through ast.unparse: its layout differs between Python versions, and keys
+    # must not.
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    return "\n".join(line.rstrip() for line in lines if line.strip())
