@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -123,8 +124,13 @@ class Trial:
             self._on_report(entry)
 
     def record(self, **metrics: Any) -> None:
-        """Puts values beside the fitness on record (parameters, memory): JSON values, last wins."""
-        self._metrics.update(metrics)
+        """Puts values beside the fitness on record (parameters, memory): JSON values, last wins.
+
+        Raises:
+            TypeError: A value is neither JSON nor a NumPy scalar.
+        """
+        for name, value in metrics.items():
+            self._metrics[name] = _plain(name, value)
 
     def would_be_best(self, value: float) -> bool:
         """Whether `value` beats the best on record when this trial was submitted.
@@ -154,6 +160,20 @@ class Trial:
         folder.mkdir(parents=True, exist_ok=True)
         write(folder / name)
         return True
+
+
+def _plain(name: str, value: Any) -> Any:
+    try:
+        json.dumps(value)
+    except TypeError:
+        item = getattr(value, "item", None)
+        if item is None or getattr(value, "shape", None) != ():
+            raise TypeError(
+                f"trial.record({name}=...) must be JSON (numbers, strings, lists, dicts), "
+                f"got {type(value).__name__}"
+            ) from None
+        return item()
+    return value
 
 
 def _number(name: str, value: Any) -> float:

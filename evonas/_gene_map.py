@@ -1,0 +1,89 @@
+"""Named genes in an order."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import ItemsView, Iterator, KeysView, Mapping
+from typing import Any
+
+from evonas.genes import Categorical, Gene
+
+__all__ = ["GeneMap"]
+
+
+class GeneMap:
+    """Named genes in an order, read like a dict of name to gene. Immutable.
+
+    Args:
+        genes: Name to gene; a plain list or tuple means `Categorical`.
+
+    Raises:
+        ValueError: There are no genes, or a list is no valid `Categorical`.
+        TypeError: A gene is neither a `Gene` nor a list, or a name is not a string.
+    """
+
+    def __init__(self, genes: Mapping[str, Any]) -> None:
+        self._genes = _checked_genes(genes)
+        self._names = tuple(self._genes)
+        self._types = tuple(self._genes.values())
+        self._n = len(self._names)
+
+    def __getitem__(self, name: str) -> Gene:
+        try:
+            return self._genes[name]
+        except KeyError:
+            raise KeyError(f"{name!r} is not a gene of the space{self._hint(name)}") from None
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._genes
+
+    def keys(self) -> KeysView[str]:
+        """Returns the names of the genes, in order."""
+        return self._genes.keys()
+
+    def items(self) -> ItemsView[str, Gene]:
+        """Returns names and genes, in order."""
+        return self._genes.items()
+
+    @property
+    def gene_types(self) -> tuple[Gene, ...]:
+        """The genes in order."""
+        return self._types
+
+    def _hint(self, name: object) -> str:
+        """Returns the end of an error about an unknown gene."""
+        close = difflib.get_close_matches(str(name), self._names, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        return f"{hint}; the genes of the space are: {', '.join(self._names)}"
+
+
+def _checked_genes(genes: Any) -> dict[str, Gene]:
+    if not isinstance(genes, Mapping):
+        raise TypeError(
+            "SearchSpace takes a dict of name to gene, or to a list of choices, got"
+            f" {genes!r} ({type(genes).__name__})"
+        )
+    if not genes:
+        raise ValueError("SearchSpace needs at least one gene, got none")
+    found: dict[str, Gene] = {}
+    for name, gene in genes.items():
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"the name of a gene must be a non-empty string, got {name!r}")
+        if isinstance(gene, (list, tuple)):
+            try:
+                gene = Categorical(gene)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"gene {name!r}: {error}") from None
+        if not isinstance(gene, Gene):
+            raise TypeError(
+                f"gene {name!r} must be a Gene (Categorical, Integer, Float, Boolean) or a list of"
+                f" choices, got {gene!r} ({type(gene).__name__})"
+            )
+        found[name] = gene
+    return found

@@ -1,0 +1,107 @@
+"""Observers of a search: they get each record after it is committed, and nothing depends on them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evonas.objectives import Objective
+from evonas.records import Evaluation
+
+__all__ = ["Counts", "Observer", "Observers", "RunInfo"]
+
+
+@dataclass(slots=True)
+class Counts:
+    """How many proposals came to what, over all starts of the run.
+
+    Attributes:
+        by_status: Evaluations by status value.
+        reused: Proposals answered by a recorded evaluation.
+    """
+
+    by_status: dict[str, int] = field(default_factory=dict)
+    reused: int = 0
+
+    @property
+    def evaluated(self) -> int:
+        """Trials that ran: all evaluations but those found invalid."""
+        return sum(self.by_status.values()) - self.by_status.get("invalid", 0)
+
+    @property
+    def failed(self) -> int:
+        """Trials that ended without a fitness (pruned ones are not failures)."""
+        return self.evaluated - self.by_status.get("ok", 0) - self.by_status.get("pruned", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What an observer is told at a start.
+
+    Attributes:
+        run_dir: The run's directory, None in memory.
+        strategy: The strategy's name.
+        objectives: What is optimised.
+        max_evaluations: How many trials this start can run up to at most, where that is known.
+        generations: The budget of generations, where there is one.
+        resumed: Whether earlier starts left records.
+        counts: Of all starts so far; kept up to date by the search.
+        best: The best evaluation so far, if any.
+    """
+
+    run_dir: Path | None
+    strategy: str
+    objectives: Sequence[Objective]
+    max_evaluations: int | None
+    generations: int | None
+    resumed: bool
+    counts: Counts
+    best: Evaluation | None
+
+
+class Observer:
+    """Base of observers; override what interests you.
+
+    An observer that raises is switched off with a warning; the search goes on.
+    """
+
+    def on_start(self, info: RunInfo) -> None:
+        """The search starts (again)."""
+
+    def on_evaluation(self, evaluation: Evaluation, best: Evaluation | None) -> None:
+        """An evaluation was committed; `best` is the best so far."""
+
+    def on_row(self, row: Mapping[str, Any]) -> None:
+        """A logbook row (a generation) was committed."""
+
+    def on_end(self, reason: str) -> None:
+        """The search ends (also when interrupted or stopped by failures)."""
+
+
+class Observers:
+    """Calls several observers, each shielded from the others' errors."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        for observer in observers:
+            if not isinstance(observer, Observer):
+                raise TypeError(
+                    f"callbacks must be evonas.Observer objects, got {type(observer).__name__}"
+                )
+        self._active = list(observers)
+
+    def notify(self, call: Callable[[Observer], None]) -> None:
+        """Calls `call(observer)` on each; one that raises is switched off with a warning."""
+        for observer in tuple(self._active):
+            try:
+                call(observer)
+            except Exception as error:  # whatever an observer does, the search goes on
+                self._active.remove(observer)
+                warnings.warn(
+                    f"observer {type(observer).__name__} is switched off after an error: "
+                    f"{type(error).__name__}: {error}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )

@@ -1,0 +1,403 @@
+"""The loop of a search: ask -> reuse or execute -> record -> tell -> checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from typing import Any
+
+from evonas.artifacts import Artifacts
+from evonas.budget import Budget
+from evonas.callbacks.base import Counts, Observers
+from evonas.exceptions import TooManyFailures
+from evonas.execution.base import Executor, Outcome, Task
+from evonas.execution.trial import TrialSettings
+from evonas.history import History
+from evonas.interrupts import Interrupts
+from evonas.problem import Problem
+from evonas.randomness import derive_seed
+from evonas.records import Evaluation, Status
+from evonas.storage import KnownPoint, PlannedProposal, Store
+from evonas.strategies.base import Proposal, Strategy
+
+__all__ = ["Driver", "RunSettings"]
+
+_MAX_REUSED_IN_A_ROW = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What was decided at the run's first start, and what this start adds.
+
+    Attributes:
+        seed: The run's seed.
+        threads: Threads per trial.
+        deterministic: Whether torch must use deterministic algorithms only.
+        problem: What `Problem.configure` chose.
+        budget: When to stop.
+        max_consecutive_failures: Failures in a row that stop the search.
+        retry_failures: Whether points that failed are evaluated anew.
+    """
+
+    seed: int
+    threads: int
+    deterministic: bool
+    problem: Mapping[str, Any]
+    budget: Budget
+    max_consecutive_failures: int
+    retry_failures: bool
+
+
+@dataclass(slots=True, eq=False)
+class _Planned:
+    """A proposal on its way from `ask` to `tell`."""
+
+    proposal: Proposal
+    number: int
+    reused: bool
+    evaluation: Evaluation | None = None
+
+
+class Driver:
+    """Runs one start of a search to its end.
+
+    Consistency:
+        An evaluation is committed before strategy and observers hear of it. What a strategy
+        proposed is committed with the strategy's state, each proposal with the number of the
+        evaluation that answers it; after a crash the strategy proposes the same again, and what
+        is on record already is told from the record. A synchronous strategy is told in ask order.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        strategy: Strategy,
+        store: Store,
+        executor: Executor,
+        observers: Observers,
+        settings: RunSettings,
+        history: History,
+    ) -> None:
+        self._problem = problem
+        self._strategy = strategy
+        self._store = store
+        self._executor = executor
+        self._observers = observers
+        self._settings = settings
+        self._history = history
+        self.objectives = problem.objectives
+        self._objective = problem.objectives[0]
+        by_status = store.counts()
+        self.counts = Counts(reused=by_status.pop("reused"), by_status=by_status)
+        best = store.best(1, maximise=self._objective.direction == "max")
+        self.best: Evaluation | None = best[0] if best else None
+        self._artifacts = Artifacts(problem, store.run_dir)
+        self._crowned = _crowned(store, history)
+        self._next_number = store.next_number()
+        self._reused_in_a_row = store.reused_in_a_row()
+        self._n_rows = len(strategy.logbook)
+        self._began = time.monotonic()
+        self._seconds_before = store.seconds()
+        self._failures_in_a_row = 0
+        self._target_met = self.best is not None and self._meets_target(self.best)
+        self._first_new_id = store.next_proposal_id()
+        self._plan: deque[_Planned] = deque()  # asked, not told, in ask order
+        self._ready: deque[_Planned] = deque()  # asynchronous: to tell, in the order of arrival
+        self._queue: deque[_Planned] = deque()  # to submit
+        self._flying: dict[Future[Outcome], _Planned] = {}
+        self._waiting: dict[int, list[_Planned]] = {}  # by evaluation number, not yet recorded
+        self._pending: dict[str, int] = {}  # key to the number of an evaluation not yet recorded
+
+    def run(self, interrupts: Interrupts) -> str:
+        """Returns why the search stopped, once it has.
+
+        Raises:
+            TooManyFailures: Too many evaluations failed in a row.
+            KeyboardInterrupt: A signal came.
+        """
+        self._interrupts = interrupts
+        self._artifacts.restore(self._store.evaluations(), self.best, crowned=self._crowned)
+        self._executor.start(self._problem)
+        try:
+            while True:
+                interrupts.check()
+                self._tell_ready()
+                reason = self._stop_reason()
+                if reason is None:
+                    asked = self._ask()
+                    self._submit()
+                    if self._flying:
+                        self._collect()
+                    elif not asked and not self._has_ready():
+                        reason = self._gate() or "the strategy has nothing more to propose"
+                elif self._flying:
+                    self._collect()  # paid for: let what runs finish
+                    continue
+                if reason is not None and not self._flying:
+                    return reason
+        finally:
+            self._executor.shutdown()
+
+    # -- stopping ----------------------------------------------------------------------------
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of this start."""
+        return time.monotonic() - self._began
+
+    def _stop_reason(self) -> str | None:
+        """Why nothing more may be asked; all but time is judged at points all runs share."""
+        budget = self._settings.budget
+        if self._target_met:
+            return f"target_fitness {budget.target_fitness} is reached"
+        if self._plan and not self._strategy.asynchronous:
+            return None  # a generation under way is finished, as far as `_gate` lets it
+        if budget.generations is not None and self._n_rows >= budget.generations:
+            return f"{budget.generations} generations are done"
+        if budget.patience is not None and self._rows_without_progress() >= budget.patience:
+            return f"{budget.patience} generations without a better best"
+        if len(self._history.known) >= self._problem.space.cardinality:
+            return "every point of the space has been evaluated"
+        if self._reused_in_a_row >= _MAX_REUSED_IN_A_ROW:
+            return f"the last {_MAX_REUSED_IN_A_ROW} proposals were all evaluated before"
+        return self._gate()
+
+    def _gate(self) -> str | None:
+        """Why no further trial may begin."""
+        budget = self._settings.budget
+        if budget.max_evaluations is not None:
+            if self.counts.evaluated + len(self._flying) >= budget.max_evaluations:
+                return f"max_evaluations {budget.max_evaluations} is used up"
+        if budget.max_seconds is not None:
+            if self._seconds_before + self.seconds >= budget.max_seconds:
+                return f"max_seconds {budget.max_seconds} are used up"
+        return None
+
+    def _rows_without_progress(self) -> int:
+        best = [row["best"] for row in self._strategy.logbook]
+        return len(best) - 1 - best.index(best[-1]) if best and best[-1] is not None else 0
+
+    def _meets_target(self, evaluation: Evaluation) -> bool:
+        target = self._settings.budget.target_fitness
+        return target is not None and not self._objective.better(target, evaluation.values[0])
+
+    # -- asking and submitting ---------------------------------------------------------------
+
+    def _ask(self) -> bool:
+        strategy = self._strategy
+        n_free = self._executor.slots - len(self._flying) - len(self._queue)
+        if n_free <= 0 or (self._plan and not strategy.asynchronous):
+            return False
+        proposals = strategy.ask(n_free)
+        committed = self._store.planned([p.id for p in proposals if p.id < self._first_new_id])
+        invalid = self._take_invalid()
+        fresh = [plan for plan in (self._place(p, committed.get(p.id)) for p in proposals) if plan]
+        if proposals or invalid:
+            self._checkpoint(fresh, invalid)
+        return bool(proposals)
+
+    def _place(self, proposal: Proposal, committed: PlannedProposal | None) -> PlannedProposal | None:
+        """Finds the evaluation that answers a proposal; returns the row to commit, if new."""
+        if committed is not None:
+            recorded = self._store.evaluation(committed.evaluation)
+            if recorded is None or not self._is_retried(recorded.status):
+                planned = _Planned(proposal, committed.evaluation, committed.reused, recorded)
+                self._enqueue(planned)
+                return None
+        point = self._history.known.get(proposal.key)
+        pending = self._pending.get(proposal.key)
+        if point is not None:
+            planned = _Planned(proposal, point.number, True, self._store.evaluation(point.number))
+        elif pending is not None:
+            planned = _Planned(proposal, pending, True)
+        else:
+            planned = _Planned(proposal, self._take_number(), False)
+        if planned.reused:
+            self.counts.reused += 1
+            self._reused_in_a_row += 1
+        else:
+            self._reused_in_a_row = 0
+        self._enqueue(planned)
+        return PlannedProposal(
+            proposal.id, planned.number, planned.reused, proposal.generation, proposal.parents
+        )
+
+    def _is_retried(self, status: Status) -> bool:
+        return self._settings.retry_failures and not status.is_final
+
+    def _enqueue(self, planned: _Planned) -> None:
+        self._plan.append(planned)
+        if planned.evaluation is not None:
+            self._arrive(planned, planned.evaluation)
+        elif planned.number in self._waiting:
+            self._waiting[planned.number].append(planned)
+        else:
+            self._waiting[planned.number] = [planned]
+            self._pending[planned.proposal.key] = planned.number
+            self._queue.append(planned)
+
+    def _arrive(self, planned: _Planned, evaluation: Evaluation) -> None:
+        planned.evaluation = evaluation
+        if self._strategy.asynchronous:
+            self._ready.append(planned)
+
+    def _take_number(self) -> int:
+        self._next_number += 1
+        return self._next_number - 1
+
+    def _take_invalid(self) -> list[Evaluation]:
+        found = self._history.found_invalid
+        if not found:
+            return []
+        invalid = []
+        for key, (genes, reason) in found.items():
+            number = self._take_number()
+            invalid.append(Evaluation(number, key, genes, Status.INVALID, error=reason))
+            self._note(invalid[-1])
+        found.clear()
+        return invalid
+
+    def _submit(self) -> None:
+        while self._queue and len(self._flying) < self._executor.slots and self._gate() is None:
+            planned = self._queue.popleft()
+            task = Task(planned.proposal.genes, self._trial_settings(planned))
+            with self._interrupts.raising():
+                future = self._executor.submit(task)
+            self._flying[future] = planned
+            if future.done():
+                return  # serial: record it before the next begins
+
+    def _trial_settings(self, planned: _Planned) -> TrialSettings:
+        settings, key = self._settings, planned.proposal.key
+        return TrialSettings(
+            number=planned.number,
+            key=key,
+            seed=derive_seed(settings.seed, key),
+            device=self._executor.device,
+            threads=settings.threads,
+            problem=settings.problem,
+            best=None if self.best is None else self.best.values[0],
+            maximise=self._objective.direction == "max",
+            attachments=self._artifacts.folder(planned.number),
+            deterministic=settings.deterministic,
+        )
+
+    # -- recording and telling ---------------------------------------------------------------
+
+    def _collect(self) -> None:
+        done = [future for future in self._flying if future.done()]
+        if not done:
+            with self._interrupts.raising():
+                done = list(wait(self._flying, return_when=FIRST_COMPLETED).done)
+        done.sort(key=lambda future: self._flying[future].number)
+        for future in done:
+            planned = self._flying.pop(future)
+            self._record(planned, future.result())
+
+    def _record(self, planned: _Planned, outcome: Outcome) -> None:
+        proposal = planned.proposal
+        evaluation = Evaluation(
+            number=planned.number,
+            key=proposal.key,
+            genes=proposal.genes,
+            status=outcome.status,
+            values=outcome.values,
+            metrics=outcome.metrics,
+            epochs=outcome.epochs,
+            seconds=outcome.seconds,
+            seed=derive_seed(self._settings.seed, proposal.key),
+            error=outcome.error,
+            started_at=outcome.started_at,
+        )
+        self._store.add_evaluation(evaluation, session_seconds=self.seconds)
+        self._note(evaluation)
+        if self._crowned is not None:
+            # New results: the repeats of `confirm` no longer tell which point is the best.
+            self._store.write_settings({"confirmed_champion": None})
+            self._artifacts.uncrown(self.best)
+            self._crowned = None
+        previous = self.best
+        if evaluation.status is Status.OK and self._is_better(evaluation):
+            self.best = evaluation
+        self._artifacts.add(evaluation, best=self.best, previous=previous)
+        self._observe_evaluation(evaluation)
+        for waiting in self._waiting.pop(planned.number):
+            self._arrive(waiting, evaluation)
+        self._pending.pop(proposal.key, None)
+
+    def _note(self, evaluation: Evaluation) -> None:
+        self._history.known[evaluation.key] = KnownPoint(evaluation.number, evaluation.status)
+        self.counts.by_status[evaluation.status.value] += 1
+
+    def _observe_evaluation(self, evaluation: Evaluation) -> None:
+        best = self.best
+        self._observers.notify(lambda observer: observer.on_evaluation(evaluation, best))
+
+    def _has_ready(self) -> bool:
+        if self._strategy.asynchronous:
+            return bool(self._ready)
+        return bool(self._plan) and self._plan[0].evaluation is not None
+
+    def _tell_ready(self) -> None:
+        while self._has_ready() and not self._target_met:
+            if self._strategy.asynchronous:
+                planned = self._ready.popleft()
+                self._plan.remove(planned)
+            else:
+                planned = self._plan.popleft()
+            evaluation = planned.evaluation
+            if evaluation is None:
+                raise RuntimeError(f"proposal {planned.proposal.id} is told without a result")
+            self._strategy.tell(planned.proposal, evaluation, reused=planned.reused)
+            if len(self._strategy.logbook) > self._n_rows:
+                self._checkpoint([], [])
+            self._judge(evaluation, reused=planned.reused)
+
+    def _judge(self, evaluation: Evaluation, *, reused: bool) -> None:
+        if evaluation.status is Status.OK and self._meets_target(evaluation):
+            self._target_met = True
+        if reused:
+            return
+        self._failures_in_a_row = (
+            self._failures_in_a_row + 1 if evaluation.status.is_failure else 0
+        )
+        if self._failures_in_a_row >= self._settings.max_consecutive_failures:
+            raise TooManyFailures(
+                f"{self._failures_in_a_row} evaluations in a row failed; the last one "
+                f"({evaluation.status.value}, number {evaluation.number}, genes "
+                f"{evaluation.genes}):\n{evaluation.error}\nMend it and run the same command "
+                "again: what failed is then tried again, nothing else is repeated"
+            )
+
+    def _checkpoint(self, fresh: list[PlannedProposal], invalid: list[Evaluation]) -> None:
+        rows = [dict(row) for row in self._strategy.logbook[self._n_rows :]]
+        self._store.checkpoint(
+            self._strategy.state_dict(),
+            proposals=fresh,
+            invalid=invalid,
+            rows=rows,
+            first_row=self._n_rows,
+        )
+        self._n_rows += len(rows)
+        for evaluation in invalid:
+            self._observe_evaluation(evaluation)
+        for row in rows:
+            self._observers.notify(lambda observer, row=row: observer.on_row(row))  # type: ignore[misc]
+
+    def _is_better(self, evaluation: Evaluation) -> bool:
+        if self.best is None:
+            return True
+        value, best = evaluation.values[0], self.best.values[0]
+        # Of equals the one asked for first, so that the champion does not depend on who was faster.
+        return self._objective.better(value, best) or (
+            value == best and evaluation.number < self.best.number
+        )
+
+
+def _crowned(store: Store, history: History) -> Evaluation | None:
+    """Returns the champion that `confirm` chose, if it did."""
+    point = history.known.get(store.settings().get("confirmed_champion") or "")
+    return None if point is None else store.evaluation(point.number)

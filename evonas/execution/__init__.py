@@ -1,0 +1,9 @@
+"""Where trials run: one interface, `submit` to a future."""
+
+from __future__ import annotations
+
+from evonas.execution.base import Executor, Outcome, Task, run_trial
+from evonas.execution.serial import SerialExecutor
+from evonas.execution.trial import Trial, TrialSettings
+
+__all__ = ["Executor", "Outcome", "SerialExecutor", "Task", "Trial", "TrialSettings", "run_trial"]

@@ -1,0 +1,121 @@
+"""The one interface through which trials run, and what comes back from them."""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from evonas.exceptions import FitnessError, InvalidPoint
+from evonas.execution.trial import Trial, TrialSettings
+from evonas.objectives import fitness_values
+from evonas.problem import Problem
+from evonas.records import EpochMetrics, Genes, Status
+
+__all__ = ["Executor", "Outcome", "Task", "run_trial"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One trial to run, as plain data."""
+
+    genes: Genes
+    settings: TrialSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a trial came to, as plain data (see `Evaluation` for the fields)."""
+
+    status: Status
+    values: tuple[float, ...] = ()
+    metrics: dict[str, Any] = field(default_factory=dict)
+    epochs: tuple[EpochMetrics, ...] = ()
+    seconds: float = 0.0
+    error: str | None = None
+    started_at: float = 0.0
+
+
+class Executor(Protocol):
+    """Runs trials. `submit` may run the trial before it returns (serial) or in another process.
+
+    Consistency: every submitted task ends in a future with an `Outcome`, whatever the fitness
+    function does; a future raises only what stops the whole search (KeyboardInterrupt).
+    """
+
+    @property
+    def slots(self) -> int:
+        """How many trials run at once."""
+
+    @property
+    def device(self) -> str:
+        """Where the next submitted trial computes: `"cpu"`, `"cuda:0"`, …"""
+
+    def start(self, problem: Problem) -> None:
+        """Makes ready to run trials of `problem`; called once, before the first `submit`."""
+
+    def submit(self, task: Task) -> Future[Outcome]:
+        """Returns the future of the task's outcome."""
+
+    def shutdown(self) -> None:
+        """Abandons what runs and lets go of everything."""
+
+
+def run_trial(problem: Problem, task: Task) -> Outcome:
+    """Returns what the trial of `task` came to; an exception in it becomes a status.
+
+    Only KeyboardInterrupt passes. This is the one place that catches everything a fitness
+    function may raise: the reason and the traceback go on record.
+    """
+    trial = Trial(task.settings)
+    began = time.time()
+    status, error = Status.FAILED, None
+    values: tuple[float, ...] = ()
+    try:
+        with _environment(problem, task.settings):
+            returned = problem.evaluate(dict(task.genes), trial)
+        values, metrics = fitness_values(returned, problem.objectives)
+        trial.record(**metrics)
+        status = Status.OK
+        if not all(map(math.isfinite, values)):
+            status, error = Status.DIVERGED, f"the fitness is {_shown(values)}"
+    except InvalidPoint as found:
+        status, error = Status.INVALID, str(found)
+    except FitnessError as found:
+        error = str(found)
+    except MemoryError:
+        status, error = Status.OUT_OF_MEMORY, traceback.format_exc()
+    except (Exception, SystemExit) as found:
+        if _is_out_of_memory(found):
+            status = Status.OUT_OF_MEMORY
+        error = traceback.format_exc()
+    return Outcome(
+        status=status,
+        values=values if status is Status.OK else (),
+        metrics=dict(trial.metrics),
+        epochs=trial.history,
+        seconds=trial.seconds,
+        error=error,
+        started_at=began,
+    )
+
+
+def _environment(problem: Problem, settings: TrialSettings) -> AbstractContextManager[None]:
+    if not problem.uses_torch:
+        return nullcontext()
+    from evonas.execution.torch_env import torch_environment  # only here is torch imported
+
+    return torch_environment(settings)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # By name: torch must not be imported for a problem that does not use it.
+    return any(entry.__name__ == "OutOfMemoryError" for entry in type(error).__mro__)
+
+
+def _shown(values: tuple[float, ...]) -> str:
+    return str(values[0]) if len(values) == 1 else str(values)

@@ -1,0 +1,75 @@
+"""Trials one at a time, in this process."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+
+from evonas.execution.base import Outcome, Task, run_trial
+from evonas.problem import Problem
+
+__all__ = ["SerialExecutor"]
+
+
+class SerialExecutor:
+    """Runs each trial inside `submit`.
+
+    Python's and NumPy's global random generators are seeded for each trial, so that a fitness
+    function that draws from them gives the same result in every run; `shutdown` restores them.
+
+    Args:
+        device: Where trials compute.
+
+    Example:
+        >>> executor = SerialExecutor()
+        >>> executor.slots
+        1
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = device
+        self._problem: Problem | None = None
+        self._python_state: tuple[Any, ...] | None = None
+        self._numpy_state: Any = None
+
+    @property
+    def slots(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def device(self) -> str:
+        """Where trials compute."""
+        return self._device
+
+    def start(self, problem: Problem) -> None:
+        """Keeps the problem, and the caller's random states until `shutdown`."""
+        self._problem = problem
+        self._python_state = random.getstate()
+        self._numpy_state = np.random.get_state()
+
+    def submit(self, task: Task) -> Future[Outcome]:
+        """Runs the trial and returns its finished future.
+
+        Raises:
+            RuntimeError: The executor was not started, or was shut down.
+        """
+        if self._problem is None:
+            raise RuntimeError("this SerialExecutor is not started (or was shut down)")
+        # Once a trial, restored once a search: saving both states each time would cost more
+        # than everything else that the search does for a cheap fitness function.
+        random.seed(task.settings.seed)
+        np.random.seed(task.settings.seed)
+        future: Future[Outcome] = Future()
+        future.set_result(run_trial(self._problem, task))
+        return future
+
+    def shutdown(self) -> None:
+        """Restores the caller's random states."""
+        if self._python_state is not None:
+            random.setstate(self._python_state)
+            np.random.set_state(self._numpy_state)
+        self._problem = self._python_state = self._numpy_state = None

@@ -1,0 +1,164 @@
+"""What torch computes with during a trial: seeds, threads, devices, determinism, memory.
+
+Imported only for problems that use torch, and in workers only inside them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from evonas.execution.trial import TrialSettings
+
+__all__ = ["free_memory", "is_out_of_memory", "prepare", "torch_environment"]
+
+_CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
+_OUT_OF_MEMORY = (  # in the messages of plain RuntimeErrors
+    "out of memory",
+    "can't allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
+
+def prepare(
+    seed: int, threads: int = 1, device: str = "cpu", *, deterministic: bool = False
+) -> None:
+    """Sets up this process for good, as a worker does: seeds, threads, current device.
+
+    Seeds Python's and numpy's global generators and torch's on the CPU and `device`. torch allows
+    the number of threads between operations to be set once and before any parallel work; where
+    that is past, it stays as it is.
+
+    Args:
+        seed: In [0, 2**32).
+        threads: Threads within an operation.
+        device: `"cpu"`, `"cuda:0"`, …
+        deterministic: Whether torch must raise where an operation has only an algorithm whose
+            result varies.
+
+    Raises:
+        ValueError: `threads` is below 1, `seed` out of range, or this machine has no such device.
+    """
+    checked = _checked_device(device)
+    if torch.get_num_interop_threads() != threads:
+        with contextlib.suppress(RuntimeError):
+            torch.set_num_interop_threads(threads)
+    if checked.type == "cuda":
+        torch.cuda.set_device(checked)
+    _set_up(seed, threads, checked, deterministic)
+
+
+@contextmanager
+def torch_environment(settings: TrialSettings) -> Iterator[None]:
+    """Runs a block with the seed, threads and device of a trial, and puts back what was before.
+
+    The trial's result depends on its settings alone, and the caller's random numbers (Python,
+    numpy, torch on the CPU and on the trial's CUDA device), thread count, current device and
+    determinism are afterwards what they were.
+
+    Raises:
+        ValueError: As `prepare`.
+
+    Example:
+        >>> before = torch.get_rng_state()
+        >>> with torch_environment(TrialSettings(seed=7)):
+        ...     drawn = torch.rand(1)
+        >>> torch.equal(before, torch.get_rng_state())
+        True
+    """
+    device = _checked_device(settings.device)
+    with contextlib.ExitStack() as stack:
+        if device.type == "cuda":
+            # A bare "cuda" in a fitness function then means the trial's device.
+            stack.enter_context(torch.cuda.device(device))
+        stack.callback(_restore, _state(device), device)
+        _set_up(settings.seed, settings.threads, device, settings.deterministic)
+        yield
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error`, or what it was raised from, says that memory ran out (device or host)."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, (MemoryError, torch.OutOfMemoryError)):
+            return True
+        if isinstance(seen, RuntimeError) and any(text in str(seen) for text in _OUT_OF_MEMORY):
+            return True
+        seen = seen.__cause__
+    return False
+
+
+def free_memory(device: str = "cpu") -> None:
+    """Returns memory that no tensor uses any more to the system and to other processes.
+
+    Call it once the error of the failed trial is dropped: its traceback keeps tensors alive.
+    """
+    gc.collect()
+    if torch.device(device).type == "cuda":
+        with torch.cuda.device(torch.device(device)):
+            torch.cuda.empty_cache()
+
+
+def _checked_device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device must be like 'cpu' or 'cuda:0', got {name!r}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {name!r} is not on this machine, which has {torch.cuda.device_count()} "
+            f"CUDA devices: pass another device, or 'cpu'"
+        )
+    return device
+
+
+def _set_up(seed: int, threads: int, device: torch.device, deterministic: bool) -> None:
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be in [0, 2**32), got {seed}")
+    if deterministic:
+        # cuBLAS reads it when it first starts on a device, so it is never taken away again.
+        os.environ.setdefault(_CUBLAS, ":4096:8")
+        torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(deterministic)
+    torch.set_num_threads(threads)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (the global generator that user code may draw from)
+    # Not torch.manual_seed, which seeds every CUDA device and so disturbs other people's.
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
+def _state(device: torch.device) -> dict[str, Any]:
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),  # noqa: NPY002
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "warn_only": torch.is_deterministic_algorithms_warn_only_enabled(),
+        "benchmark": torch.backends.cudnn.benchmark,
+    }
+
+
+def _restore(state: dict[str, Any], device: torch.device) -> None:
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"], device)
+    torch.set_num_threads(state["threads"])
+    torch.use_deterministic_algorithms(state["deterministic"], warn_only=state["warn_only"])
+    torch.backends.cudnn.benchmark = state["benchmark"]

@@ -1,0 +1,58 @@
+"""Searching network architectures for images: a point is a network and how to train it.
+
+```python
+data = partial(load_cifar10, "data")
+problem = ImageClassificationProblem(alexnet_space(), alexnet_network, data, n_epochs=5)
+en.evolve(problem, population=50, generations=25, run_dir="runs/alexnet")
+```
+
+- `Network`, and the layers in `evonas.nas.layers`: a list that becomes module and source.
+- `build`, `generate_source`, `infer_shapes`: the module, its source, its shapes.
+- `alexnet_space`, `alexnet_cifar_space`, `alexnet_small_space`, with `alexnet_network` and
+  `plain_network`, which build their points; `FAMILIES` has them by name.
+- `ImageClassificationProblem`: trains a point; `NasRunFiles`: writes a run's files.
+
+`ImageClassificationProblem` and `NasRunFiles` need torch and are imported when first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from evonas.nas.alexnet import alexnet_network, alexnet_space
+from evonas.nas.families import FAMILIES, Family
+from evonas.nas.network import Network, build, infer_shapes
+from evonas.nas.plain import alexnet_cifar_space, alexnet_small_space, plain_network
+from evonas.nas.source import generate_source
+
+if TYPE_CHECKING:
+    from evonas.nas.export import NasRunFiles
+    from evonas.nas.problem import ImageClassificationProblem
+
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "ImageClassificationProblem",
+    "NasRunFiles",
+    "Network",
+    "alexnet_cifar_space",
+    "alexnet_network",
+    "alexnet_small_space",
+    "alexnet_space",
+    "build",
+    "generate_source",
+    "infer_shapes",
+    "plain_network",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ImageClassificationProblem":
+        from evonas.nas.problem import ImageClassificationProblem
+
+        return ImageClassificationProblem
+    if name == "NasRunFiles":
+        from evonas.nas.export import NasRunFiles
+
+        return NasRunFiles
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

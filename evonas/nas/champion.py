@@ -1,0 +1,142 @@
+"""The source of a champion that runs alone: its network, its constants, and how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evonas.nas.layers import Shape
+from evonas.nas.source import chromosome_comment, literal_dict
+
+__all__ = ["champion_source"]
+
+
+def champion_source(
+    source: str,
+    *,
+    genes: Mapping[str, Any],
+    prm: Mapping[str, Any],
+    in_shape: Shape,
+    classes: Sequence[str],
+    mean: Sequence[float],
+    std: Sequence[float],
+    is_uint8: bool,
+    title: str,
+) -> str:
+    """Returns the network's source with what it takes to load and use its weights.
+
+    Args:
+        source: From `generate_source`, without the chromosome.
+        genes: The chromosome.
+        prm: What `Net` is built with.
+        in_shape: Of one image, `(C, H, W)`.
+        classes: The name of each class.
+        mean: Per channel, of images in [0, 1] where they are uint8; empty: not normalised.
+        std: Like `mean`.
+        is_uint8: Whether the training images were bytes.
+        title: One line that says what this is, for a comment.
+    """
+    channels = in_shape[0]
+    return _TEMPLATE.format(
+        source=source.rstrip("\n"),
+        title=title,
+        chromosome=literal_dict(genes),
+        prm=literal_dict(prm),
+        in_shape=(1, *in_shape),
+        classes=_tuple(classes),
+        scale=255 if is_uint8 and mean else 1,
+        mean=_tuple(mean or (0.0,) * channels),
+        std=_tuple(std or (1.0,) * channels),
+        read_image=(_READ_IMAGE if is_uint8 else _NO_IMAGE_FILES).rstrip("\n"),
+        comment=chromosome_comment(genes),
+    )
+
+
+def _tuple(values: Sequence[Any]) -> str:
+    entries = [f'"{value}"' if _is_plain(value) else repr(value) for value in values]
+    line = "(" + ", ".join(entries) + ("," if len(entries) == 1 else "") + ")"
+    if len(line) <= 88:
+        return line
+    return "(\n" + "".join(f"    {entry},\n" for entry in entries) + ")"
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and not set(value) & {'"', "\\"}
+
+
+_READ_IMAGE = '''\
+def read_image(path):
+    """Returns an image file as uint8 (1, C, H, W), resized to what the network was trained on."""
+    from PIL import Image
+
+    _, channels, height, width = IN_SHAPE
+    with Image.open(path) as image:
+        image = image.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
+        pixels = bytearray(image.resize((width, height), Image.Resampling.BILINEAR).tobytes())
+    return torch.frombuffer(pixels, dtype=torch.uint8).view(1, height, width, channels).movedim(3, 1)
+'''
+
+_NO_IMAGE_FILES = '''\
+def read_image(path):
+    raise ValueError(
+        f"{path}: the network was trained on float images, whose scale a file does not tell;"
+        " make a tensor (B, C, H, W) like the training images and call predict(load(), images)"
+    )
+'''
+
+_TEMPLATE = '''\
+{source}
+
+
+# {title}
+
+CHROMOSOME = {chromosome}
+PRM = {prm}
+IN_SHAPE = {in_shape}
+CLASSES = {classes}
+# An image is divided by SCALE, then normalised channel by channel.
+SCALE = {scale}
+MEAN = {mean}
+STD = {std}
+
+
+def load(weights=None, device="cpu"):
+    """Returns the trained network, ready to predict.
+
+    weights: a state_dict file; by default the one of this file's name that ends in .pt.
+    """
+    device = torch.device(device)
+    net = Net(IN_SHAPE, (len(CLASSES),), PRM, device)
+    weights = weights or __file__.removesuffix(".py") + ".pt"
+    net.load_state_dict(torch.load(weights, map_location=device, weights_only=True))
+    return net.to(device).eval()
+
+
+def predict(net, images):
+    """Returns the probability of each class, (B, classes), for images (B, C, H, W)."""
+    mean = torch.tensor(MEAN, device=net.device).view(-1, 1, 1)
+    std = torch.tensor(STD, device=net.device).view(-1, 1, 1)
+    with torch.inference_mode():
+        return net((images.to(net.device) / SCALE - mean) / std).softmax(1)
+
+
+{read_image}
+
+
+def main():
+    import sys
+
+    paths = sys.argv[1:]
+    if paths:
+        images = torch.cat([read_image(path) for path in paths])
+    else:
+        print(f"usage: python {{sys.argv[0]}} IMAGE...; without one, here is noise:")
+        paths, images = ["noise"], torch.randint(0, 256, IN_SHAPE).to(torch.uint8)
+    for path, probabilities in zip(paths, predict(load(), images)):
+        best = int(probabilities.argmax())
+        print(f"{{path}}: {{CLASSES[best]}} ({{probabilities[best]:.1%}})")
+
+
+if __name__ == "__main__":
+    main()
+{comment}'''

@@ -1,0 +1,174 @@
+"""The files of a run for people, under the names of the published job."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evonas.exceptions import RunStorageError
+from evonas.nas.champion import champion_source
+from evonas.nas.source import generate_source
+from evonas.records import EpochMetrics, Evaluation, Status
+
+if TYPE_CHECKING:
+    from evonas.nas.problem import ImageClassificationProblem
+
+__all__ = ["WEIGHTS", "NasRunFiles"]
+
+WEIGHTS = "weights.pt"
+"""The attachment of a trial that was the best so far: its network's state_dict, on the CPU."""
+
+
+class NasRunFiles:
+    """Writes the sources, the statistics and the champion of an image classification run.
+
+    * `ga_architecture/ga-<name>-<number>.py`: the source of each evaluated point; `number` is the
+      evaluation's. Points that are `invalid` stand for no network and get none.
+    * `stats/img-classification_<dataset>_<metric>_ga-<name>-<number>/<epoch>.json`: a list of one
+      record for each epoch, from 0.
+    * `ga-champ-<name>.py` and `ga-champ-<name>.pt`: the champion as a module that runs alone, and
+      its weights (a state_dict for `weights_only=True`).
+
+    Each file is written whole or not at all, and only where it is missing or differs.
+
+    Args:
+        run_dir: The run's directory.
+        problem: Whose points these are.
+
+    Raises:
+        RunStorageError: From its methods: a file cannot be written.
+
+    Example:
+        >>> files = NasRunFiles(Path("runs/demo"), problem)  # doctest: +SKIP
+        >>> files.architecture(3)  # doctest: +SKIP
+        PosixPath('runs/demo/ga_architecture/ga-alexnet-3.py')
+    """
+
+    def __init__(self, run_dir: Path, problem: ImageClassificationProblem) -> None:
+        self._run_dir = run_dir
+        self._problem = problem
+
+    @property
+    def champion(self) -> Path:
+        """Where the champion's module is."""
+        return self._run_dir / f"ga-champ-{self._problem.name}.py"
+
+    @property
+    def champion_weights(self) -> Path:
+        """Where the champion's weights are."""
+        return self.champion.with_suffix(".pt")
+
+    def architecture(self, number: int) -> Path:
+        """Returns where the source of an evaluation is."""
+        return self._run_dir / "ga_architecture" / f"ga-{self._problem.name}-{number}.py"
+
+    def statistics(self, number: int) -> Path:
+        """Returns the folder of the per-epoch statistics of an evaluation."""
+        metric = self._problem.metric_name
+        metric = "acc" if metric == "accuracy" else metric
+        label = f"img-classification_{self._problem.dataset}_{metric}"
+        return self._run_dir / "stats" / f"{label}_ga-{self._problem.name}-{number}"
+
+    def on_evaluation(self, evaluation: Evaluation) -> None:
+        """Writes source and statistics of the evaluation."""
+        if evaluation.status is Status.INVALID:
+            return
+        source = self._problem.source(evaluation.genes)
+        _write_text(self.architecture(evaluation.number), source)
+        folder = self.statistics(evaluation.number)
+        for epoch in evaluation.epochs:
+            record = self._record(evaluation, epoch)
+            text = json.dumps([record], indent=4, sort_keys=True) + "\n"
+            _write_text(folder / f"{epoch.epoch}.json", text)
+
+    def on_champion(self, evaluation: Evaluation, attachments: Path | None) -> None:
+        """Writes the champion's module, and its weights where its trial attached them."""
+        weights = None if attachments is None else attachments / WEIGHTS
+        # Weights first, and none at all rather than those of another network: whoever finds the
+        # new module next to a file of weights can load it.
+        if weights is not None and weights.is_file():
+            _copy(weights, self.champion_weights)
+        elif not self._is_current(evaluation):
+            self.champion_weights.unlink(missing_ok=True)
+        _write_text(self.champion, self._champion_source(evaluation))
+
+    def _is_current(self, evaluation: Evaluation) -> bool:
+        try:
+            return self.champion.read_text() == self._champion_source(evaluation)
+        except OSError:
+            return False
+
+    def _champion_source(self, evaluation: Evaluation) -> str:
+        problem, genes = self._problem, evaluation.genes
+        data = problem.data
+        values = ", ".join(
+            f"{objective.name} {value:.4f}"
+            for objective, value in zip(problem.objectives, evaluation.values, strict=False)
+        )
+        return champion_source(
+            generate_source(
+                problem.network(genes, problem.n_classes),
+                problem.in_shape,
+                hyperparameters=problem.training_genes(genes),
+            ),
+            genes=genes,
+            prm=problem.prm(genes),
+            in_shape=problem.in_shape,
+            classes=data.classes,
+            mean=data.mean or (),
+            std=data.std or (),
+            is_uint8=not data.images.is_floating_point(),
+            title=f"The champion of a search by evonas: trial {evaluation.number} on"
+            f" {problem.dataset}, {values} on validation after {problem.n_epochs} epochs.",
+        )
+
+    def _record(self, evaluation: Evaluation, epoch: EpochMetrics) -> dict[str, Any]:
+        return {
+            **self._problem.prm(evaluation.genes),
+            **epoch.metrics,
+            "batch": self._problem.batch_size,
+            "duration": round(epoch.seconds * 1e9),
+            "transform": self._problem.transform,
+            "uid": evaluation.key,
+        }
+
+
+def _write_text(path: Path, text: str) -> None:
+    try:
+        if path.read_text() == text:
+            return
+    except (OSError, UnicodeDecodeError):
+        pass  # missing or damaged: written anew
+    _replace(path, lambda part: part.write_text(text))
+
+
+def _copy(source: Path, target: Path) -> None:
+    if target.is_file() and filecmp.cmp(source, target, shallow=False):
+        return
+    _replace(target, lambda part: shutil.copyfile(source, part))
+
+
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+    part: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        part = Path(name)
+        write(part)
+        part.chmod(0o644)  # mkstemp's 0600 would hide the file from colleagues
+        part.replace(path)
+    except OSError as error:
+        raise RunStorageError(
+            f"{path} cannot be written ({error}): free the disk or restore the permissions and run"
+            " the same command again; finished evaluations are kept in run.db"
+        ) from error
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)

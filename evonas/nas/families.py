@@ -1,0 +1,37 @@
+"""The search spaces by name, each with the function that builds its networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from evonas.nas.alexnet import alexnet_network, alexnet_space
+from evonas.nas.network import Network
+from evonas.nas.plain import alexnet_cifar_space, alexnet_small_space, plain_network
+from evonas.records import Genes
+from evonas.space import SearchSpace
+
+__all__ = ["FAMILIES", "Family"]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A search space and what its points build.
+
+    Attributes:
+        space: Makes the space.
+        network: `(genes, n_classes)` to a network.
+    """
+
+    space: Callable[[], SearchSpace]
+    network: Callable[[Genes, int], Network]
+
+
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "alexnet": Family(alexnet_space, alexnet_network),
+        "alexnet-cifar": Family(alexnet_cifar_space, plain_network),
+        "alexnet-small": Family(alexnet_small_space, plain_network),
+    }
+)

@@ -1,0 +1,327 @@
+"""Layers as plain data: each says once how torch is to be called to make it.
+
+`evonas.nas.network.build` carries that call out and `evonas.nas.source` prints it, so module and
+source cannot differ. Shapes, weights and multiply-adds are counted in plain Python: torch is
+imported only when a call is carried out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from evonas.exceptions import InvalidPoint
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = [
+    "Activation",
+    "AdaptiveAvgPool2d",
+    "BatchNorm2d",
+    "Call",
+    "Conv2d",
+    "Dropout",
+    "Flatten",
+    "Layer",
+    "Linear",
+    "MaxPool2d",
+    "Ref",
+    "Shape",
+]
+
+Shape = tuple[int, ...]
+"""Without the batch: `(channels, height, width)` of images, `(features,)` of vectors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A value that the network gets when it is built: `prm["dropout"]`, `out_shape[0]`.
+
+    Args:
+        name: An argument of `Net.__init__`.
+        index: What it is subscripted with.
+
+    Example:
+        >>> Ref("prm", "dropout").code
+        'prm["dropout"]'
+        >>> Ref("out_shape", 0).value({"out_shape": (10,)})
+        10
+    """
+
+    name: Literal["in_shape", "out_shape", "prm"]
+    index: str | int
+
+    @property
+    def code(self) -> str:
+        """The expression in the source."""
+        index = f'"{self.index}"' if isinstance(self.index, str) else str(self.index)
+        return f"{self.name}[{index}]"
+
+    def value(self, arguments: Mapping[str, Any]) -> Any:
+        """The expression's value where `Net.__init__` was called with these arguments."""
+        return arguments[self.name][self.index]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """`nn.<name>(*args, **kwargs)`, before it is either carried out or printed.
+
+    Example:
+        >>> Call("Linear", (256, Ref("out_shape", 0))).code
+        'nn.Linear(256, out_shape[0])'
+    """
+
+    name: str
+    args: tuple[Any, ...] = ()
+    kwargs: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def code(self) -> str:
+        """The call as it stands in the source."""
+        parts = [_code(value) for value in self.args]
+        parts += [f"{name}={_code(value)}" for name, value in self.kwargs]
+        return f"nn.{self.name}({', '.join(parts)})"
+
+    def make(self, arguments: Mapping[str, Any]) -> nn.Module:
+        """Carries the call out."""
+        from torch import nn
+
+        args = [_value(value, arguments) for value in self.args]
+        kwargs = {name: _value(value, arguments) for name, value in self.kwargs}
+        module: nn.Module = getattr(nn, self.name)(*args, **kwargs)
+        return module
+
+
+class Layer:
+    """One layer: its output's shape, its cost, and the call that makes it.
+
+    Subclasses are frozen dataclasses. Sizes that follow from the input (input channels, input
+    features) are not among their fields: they come from the shape.
+    """
+
+    __slots__ = ()
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """Returns the shape that leaves the layer.
+
+        Raises:
+            InvalidPoint: The layer cannot take this shape.
+        """
+        return shape
+
+    def call(self, shape: Shape) -> Call:
+        """Returns the call that makes the layer for this input."""
+        raise NotImplementedError(f"{type(self).__name__} must define call(shape)")
+
+    def n_params(self, shape: Shape) -> int:
+        """Returns how many weights the layer has for this input."""
+        return 0
+
+    def macs(self, shape: Shape) -> int:
+        """Returns the multiply-adds of one image, of the layers that do nearly all of them."""
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Conv2d(Layer):
+    """A convolution of square kernels.
+
+    Args:
+        filters: Output channels.
+        kernel_size: Side of the kernel.
+        stride: Step of the kernel.
+        padding: Zeros on each side.
+        bias: False before a batch norm, which has its own.
+    """
+
+    filters: int
+    kernel_size: int
+    stride: int = 1
+    padding: int = 0
+    bias: bool = True
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """Returns `(filters, height, width)`."""
+        _, height, width = _image(shape)
+        sides = [self._side(height), self._side(width)]
+        if min(sides) < 1:
+            raise InvalidPoint(
+                f"a {self.kernel_size}x{self.kernel_size} kernel with padding {self.padding} does"
+                f" not fit into {height}x{width}"
+            )
+        return (self.filters, *sides)
+
+    def call(self, shape: Shape) -> Call:
+        """Returns `nn.Conv2d(channels, filters, kernel_size=…)`, defaults left out."""
+        kwargs: list[tuple[str, Any]] = [("kernel_size", self.kernel_size)]
+        if self.stride != 1:
+            kwargs.append(("stride", self.stride))
+        if self.padding != 0:
+            kwargs.append(("padding", self.padding))
+        if not self.bias:
+            kwargs.append(("bias", False))
+        return Call("Conv2d", (shape[0], self.filters), tuple(kwargs))
+
+    def n_params(self, shape: Shape) -> int:
+        """Returns kernels and biases."""
+        return self.filters * (shape[0] * self.kernel_size**2 + int(self.bias))
+
+    def macs(self, shape: Shape) -> int:
+        """Returns one per kernel weight and output pixel."""
+        _, height, width = self.out_shape(shape)
+        return self.filters * shape[0] * self.kernel_size**2 * height * width
+
+    def _side(self, side: int) -> int:
+        return (side + 2 * self.padding - self.kernel_size) // self.stride + 1
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNorm2d(Layer):
+    """Batch normalisation of each channel."""
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """Returns the shape as it is."""
+        _image(shape)
+        return shape
+
+    def call(self, shape: Shape) -> Call:
+        """Returns `nn.BatchNorm2d(channels)`."""
+        return Call("BatchNorm2d", (shape[0],))
+
+    def n_params(self, shape: Shape) -> int:
+        """Returns a scale and a shift for each channel."""
+        return 2 * shape[0]
+
+
+_ACTIVATIONS: dict[str, Call] = {
+    "relu": Call("ReLU", (), (("inplace", True),)),
+    "leaky_relu": Call("LeakyReLU", (0.1,), (("inplace", True),)),
+    "silu": Call("SiLU", (), (("inplace", True),)),
+    "gelu": Call("GELU"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Activation(Layer):
+    """An activation by name: `relu`, `leaky_relu`, `silu` or `gelu`.
+
+    Raises:
+        ValueError: The name is none of these.
+    """
+
+    name: str = "relu"
+
+    def __post_init__(self) -> None:
+        if self.name not in _ACTIVATIONS:
+            known = ", ".join(_ACTIVATIONS)
+            raise ValueError(f"activation must be one of {known}, got {self.name!r}")
+
+    def call(self, shape: Shape) -> Call:
+        """Returns `nn.ReLU(inplace=True)` or its like."""
+        return _ACTIVATIONS[self.name]
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPool2d(Layer):
+    """The maximum of each square window; windows do not overlap."""
+
+    kernel_size: int = 2
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """Returns `(channels, height // kernel_size, width // kernel_size)`."""
+        channels, height, width = _image(shape)
+        if min(height, width) < self.kernel_size:
+            raise InvalidPoint(
+                f"a {self.kernel_size}x{self.kernel_size} window does not fit into"
+                f" {height}x{width}"
+            )
+        return (channels, height // self.kernel_size, width // self.kernel_size)
+
+    def call(self, shape: Shape) -> Call:
+        """Returns `nn.MaxPool2d(kernel_size=…)`."""
+        return Call("MaxPool2d", (), (("kernel_size", self.kernel_size),))
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveAvgPool2d(Layer):
+    """Averages to a fixed side, whatever the image's size is; 1 is global average pooling."""
+
+    size: int = 1
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """Returns `(channels, size, size)`."""
+        return (_image(shape)[0], self.size, self.size)
+
+    def call(self, shape: Shape) -> Call:
+        """Returns `nn.AdaptiveAvgPool2d(size)`."""
+        return Call("AdaptiveAvgPool2d", (self.size,))
+
+
+@dataclass(frozen=True, slots=True)
+class Flatten(Layer):
+    """Lays an image out as a vector."""
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """Returns `(channels * height * width,)`."""
+        return (math.prod(shape),)
+
+    def call(self, shape: Shape) -> Call:
+        """Returns `nn.Flatten()`."""
+        return Call("Flatten")
+
+
+@dataclass(frozen=True, slots=True)
+class Dropout(Layer):
+    """Drops each value with probability `p` while training; by default `prm["dropout"]`."""
+
+    p: float | Ref = Ref("prm", "dropout")
+
+    def call(self, shape: Shape) -> Call:
+        """Returns `nn.Dropout(p)`."""
+        return Call("Dropout", (self.p,))
+
+
+@dataclass(frozen=True, slots=True)
+class Linear(Layer):
+    """A fully connected layer.
+
+    Args:
+        neurons: Output features.
+    """
+
+    neurons: int
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """Returns `(neurons,)`."""
+        if len(shape) != 1:
+            raise InvalidPoint(f"it needs a vector (put Flatten() before it), got shape {shape}")
+        return (self.neurons,)
+
+    def call(self, shape: Shape) -> Call:
+        """Returns `nn.Linear(features, neurons)`."""
+        return Call("Linear", (shape[0], self.neurons))
+
+    def n_params(self, shape: Shape) -> int:
+        """Returns weights and biases."""
+        return (shape[0] + 1) * self.neurons
+
+    def macs(self, shape: Shape) -> int:
+        """Returns one per weight."""
+        return shape[0] * self.neurons
+
+
+def _image(shape: Shape) -> Shape:
+    if len(shape) != 3:
+        raise InvalidPoint(f"it needs an image (channels, height, width), got shape {shape}")
+    return shape
+
+
+def _code(value: Any) -> str:
+    return value.code if isinstance(value, Ref) else repr(value)
+
+
+def _value(value: Any, arguments: Mapping[str, Any]) -> Any:
+    return value.value(arguments) if isinstance(value, Ref) else value

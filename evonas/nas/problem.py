@@ -1,0 +1,414 @@
+"""Image classifiers as a problem: a point is a network and how to train it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from evonas.exceptions import DataError, InvalidPoint
+from evonas.nas.export import WEIGHTS, NasRunFiles
+from evonas.nas.layers import Shape
+from evonas.nas.network import Network, build
+from evonas.nas.source import GENERATOR_VERSION, HYPERPARAMETERS, generate_source
+from evonas.objectives import Objective
+from evonas.problem import Problem, RunFiles
+from evonas.records import Genes
+from evonas.space import SearchSpace
+from evonas.training import (
+    Augment,
+    DeviceData,
+    FlipCrop,
+    ImageData,
+    accuracy,
+    as_precision,
+    choose_precision,
+    fit,
+    place,
+    split,
+)
+
+if TYPE_CHECKING:
+    from evonas.execution.trial import Trial
+
+__all__ = ["DEFAULT_PRM", "GRAD_CLIP", "ImageClassificationProblem", "NetworkFunction"]
+
+NetworkFunction = Callable[[Genes, int], Network]
+"""`(genes, n_classes)` to the network that they describe."""
+
+Metric = Callable[[Tensor, Tensor], float]
+
+GRAD_CLIP = 3.0
+"""Greatest gradient norm, in our loop as in the generated `learn`."""
+
+DEFAULT_PRM: Mapping[str, float] = {"lr": 0.01, "momentum": 0.9}
+"""What `prm` holds where the space has no such gene."""
+
+
+class ImageClassificationProblem(Problem):
+    """Trains the network of a point for a few epochs and returns its validation accuracy.
+
+    The images are divided once, by `split_seed`, into a training and a validation part, and
+    normalised by the training part's mean and standard deviation. Each trial trains with SGD and
+    cross entropy, its gradient clipped at norm 3, exactly as the generated source's `learn` does
+    (in float32; in bfloat16 the same up to rounding).
+
+    Genes named in `HYPERPARAMETERS` (`lr`, `momentum`, `weight_decay`, `dropout`,
+    `label_smoothing`) are how to train; all others are for `network`.
+
+    Args:
+        space: The search space.
+        network: `(genes, n_classes)` to a `Network`; importable, so that workers can load it.
+        data: The training images, or a function without arguments that opens them. With a
+            function the images do not travel to workers: each opens them anew.
+        n_epochs: Epochs a trial.
+        batch_size: Images a step.
+        val_fraction: Share of the images that is validated on, where `n_val` is None.
+        n_train: Images to train on. None: all that are not validated on.
+        n_val: Images to validate on.
+        split_seed: Decides which images these are.
+        metric: `(outputs (N, classes), labels (N,))` to a float that is maximised. None:
+            accuracy, which is reported beside any other.
+        augment: True: random flips and crops of the training images; or a function
+            `(images, generator) -> images`, whose `repr` enters the fingerprint.
+        device: For which the precision is chosen. Where trials run is the executor's business.
+        threads: With how many threads a trial computes, for the same choice.
+        precision: `"float32"` or `"bfloat16"`. None: the faster one here, found out at a run's
+            first start and kept in the run.
+        objectives: None: the metric, maximised. Others may be `params` and `macs` (multiply-adds
+            of one image).
+        name: In the names of the run's files: `ga-<name>-0.py`.
+        dataset: In the names of the run's files: `img-classification_<dataset>_acc_…`.
+
+    Raises:
+        TypeError: `data` or `network` has another type.
+        ValueError: A number is out of range, an objective is unknown, or the data are not images.
+
+    Example:
+        >>> from evonas.nas import alexnet_small_space, plain_network
+        >>> images = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8)
+        >>> data = ImageData(images, torch.arange(40) % 2, ("cat", "dog"))
+        >>> problem = ImageClassificationProblem(
+        ...     alexnet_small_space(), plain_network, data, n_epochs=1, precision="float32"
+        ... )
+        >>> from evonas.execution.trial import Trial
+        >>> import random
+        >>> genes = problem.space.sample(random.Random(0))
+        >>> 0 <= problem.evaluate(genes, Trial()) <= 1
+        True
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        network: NetworkFunction,
+        data: ImageData | Callable[[], ImageData],
+        *,
+        n_epochs: int = 5,
+        batch_size: int = 128,
+        val_fraction: float = 0.2,
+        n_train: int | None = None,
+        n_val: int | None = None,
+        split_seed: int = 0,
+        metric: Metric | None = None,
+        augment: bool | Augment = False,
+        device: str = "cpu",
+        threads: int = 1,
+        precision: str | None = None,
+        objectives: Objective | Sequence[Objective] | None = None,
+        name: str = "alexnet",
+        dataset: str = "images",
+    ) -> None:
+        self.metric = metric
+        self.metric_name = "accuracy" if metric is None else _name_of(metric)
+        if objectives is None:
+            objectives = Objective(self.metric_name)
+        super().__init__(space, objectives=objectives)
+        known = {"accuracy", self.metric_name, "params", "macs"}
+        for objective in self.objectives:
+            if objective.name not in known:
+                raise ValueError(
+                    f"objectives must be among {', '.join(sorted(known))}, got {objective.name!r}"
+                )
+        if not callable(network):
+            raise TypeError(
+                "network must be callable as network(genes, n_classes),"
+                f" got {type(network).__name__}"
+            )
+        if n_epochs < 1:
+            raise ValueError(f"n_epochs must be at least 1, got {n_epochs}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.network = network
+        self.n_epochs, self.batch_size = n_epochs, batch_size
+        self.augment: Augment | None = FlipCrop() if augment is True else augment or None
+        self.device, self.threads = device, threads
+        self.precision = None if precision is None else as_precision(precision)
+        self.name, self.dataset = name, dataset
+        self._data = _Data(data, val_fraction, n_train, n_val, split_seed)
+
+    @property
+    def uses_torch(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def data(self) -> ImageData:
+        """The images, normalised by the training part; opened when first asked for."""
+        return self._data.opened
+
+    @property
+    def splits(self) -> tuple[Tensor, Tensor]:
+        """The indices of the training and of the validation images."""
+        return self._data.train, self._data.val
+
+    @property
+    def in_shape(self) -> Shape:
+        """The shape of one image, `(C, H, W)`."""
+        return self.data.shape
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes there are."""
+        return self.data.n_classes
+
+    @property
+    def transform(self) -> str:
+        """What happens to an image before the network sees it, in words."""
+        data, steps = self.data, []
+        if self.augment is not None:
+            steps.append(_name_of(self.augment))
+        if data.mean and data.std:
+            mean, std = (
+                "(" + ", ".join(f"{value:.4f}" for value in values) + ")"
+                for values in (data.mean, data.std)
+            )
+            steps.append(f"normalize(mean={mean}, std={std})")
+        size = "x".join(str(side) for side in self.in_shape[1:])
+        return " + ".join([size, *steps])
+
+    def configure(self, stored: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Returns `{"precision": …}`: the stored one, the one asked for, or the faster one here."""
+        if stored and "precision" in stored and self.precision is None:
+            self.precision = as_precision(stored["precision"])
+        if self.precision is None:
+            self.precision = choose_precision(self.device, self.threads)
+        return {"precision": self.precision}
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Returns what makes two trainings comparable: data, split, training, precision."""
+        train, val = self.splits
+        return {
+            "problem": "image-classification",
+            "data": self._data.identity,
+            "n_train": len(train),
+            "n_val": len(val),
+            "split_seed": self._data.split_seed,
+            "n_epochs": self.n_epochs,
+            "batch_size": self.batch_size,
+            "precision": self.precision,
+            "augment": "none" if self.augment is None else _name_of(self.augment),
+            "metric": self.metric_name,
+            "generator": GENERATOR_VERSION,
+        }
+
+    def invalid_reason(self, genes: Genes) -> str | None:
+        """Returns which layer cannot take what reaches it, or None."""
+        try:
+            self.network(genes, self.n_classes).shapes(self.in_shape)
+        except InvalidPoint as invalid:
+            return str(invalid)
+        return None
+
+    def source(self, genes: Genes) -> str:
+        """Returns the generated module, with the genes in the comment at its end."""
+        return generate_source(
+            self.network(genes, self.n_classes),
+            self.in_shape,
+            genes=genes,
+            hyperparameters=self.training_genes(genes),
+        )
+
+    def training_genes(self, genes: Genes) -> Genes:
+        """Returns the genes that the source reads from `prm`."""
+        return {name: genes[name] for name in HYPERPARAMETERS if name in genes}
+
+    def prm(self, genes: Genes) -> dict[str, Any]:
+        """Returns the hyperparameters by name, as the generated `Net` wants them."""
+        return {**DEFAULT_PRM, **self.training_genes(genes)}
+
+    def build(self, genes: Genes) -> nn.Module:
+        """Returns the untrained network, initialised from torch's global generator.
+
+        Raises:
+            InvalidPoint: A layer cannot take what reaches it.
+        """
+        network = self.network(genes, self.n_classes)
+        return build(network, self.in_shape, prm=self.prm(genes))
+
+    def optimizer(self, model: nn.Module, genes: Genes) -> torch.optim.Optimizer:
+        """Returns the SGD of the generated `train_setup`."""
+        prm = self.prm(genes)
+        return torch.optim.SGD(
+            model.parameters(),
+            lr=prm["lr"],
+            momentum=prm["momentum"],
+            weight_decay=prm.get("weight_decay", 0.0),
+        )
+
+    def loss_function(self, genes: Genes) -> nn.Module:
+        """Returns the cross entropy of the generated `train_setup`."""
+        return nn.CrossEntropyLoss(label_smoothing=self.prm(genes).get("label_smoothing", 0.0))
+
+    def evaluate(self, genes: Genes, trial: Trial) -> float | dict[str, float]:
+        """Trains the network and returns its validation metric after the last epoch.
+
+        Reports `accuracy`, `loss` (both on the validation images) and `train_loss` each epoch,
+        and records `params` and `macs`. Everything random comes from `trial.seed`; torch's global
+        generator is left as it was.
+
+        Raises:
+            InvalidPoint: A layer cannot take what reaches it.
+        """
+        precision = trial.settings.problem.get("precision") or self.configure(None)["precision"]
+        network = self.network(genes, self.n_classes)
+        cost = {"params": network.n_params(self.in_shape), "macs": network.macs(self.in_shape)}
+        trial.record(**cost)
+        train, val = self._data.on(trial.device)
+        seen: dict[str, float] = {}
+
+        def measured(outputs: Tensor, labels: Tensor) -> float:
+            seen["loss"] = float(nn.functional.cross_entropy(outputs, labels))
+            seen["accuracy"] = accuracy(outputs, labels)
+            return seen["accuracy"] if self.metric is None else self.metric(outputs, labels)
+
+        def report(epoch: int, metrics: Mapping[str, float]) -> None:
+            seen[self.metric_name] = metrics[self.metric_name]
+            trial.report(**seen, train_loss=metrics["train_loss"])
+
+        device = torch.device(trial.device)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(trial.seed)
+            model = place(self.build(genes), device)
+            value = fit(
+                model,
+                train,
+                val,
+                n_epochs=self.n_epochs,
+                batch_size=self.batch_size,
+                optimizer=self.optimizer(model, genes),
+                seed=trial.seed,
+                loss_function=self.loss_function(genes),
+                metric=measured,
+                metric_name=self.metric_name,
+                precision=precision,
+                augment=self.augment,
+                grad_clip=GRAD_CLIP,
+                report=report,
+            )
+        if len(self.objectives) == 1 and self.objectives[0].name == self.metric_name:
+            fitness: float | dict[str, float] = value
+        else:
+            values = {**cost, "accuracy": seen["accuracy"], self.metric_name: value}
+            fitness = {objective.name: values[objective.name] for objective in self.objectives}
+        if trial.would_be_best(value if isinstance(fitness, float) else _first(fitness)):
+            trial.attach(WEIGHTS, lambda path: torch.save(_on_cpu(model), path))
+        return fitness
+
+    def run_files(self, run_dir: Path) -> RunFiles:
+        """Returns the writer of `ga_architecture/`, `stats/` and the champion's files."""
+        return NasRunFiles(run_dir, self)
+
+
+class _Data:
+    """The images, their split, and their copies on the devices; only the way to them pickles."""
+
+    def __init__(
+        self,
+        data: ImageData | Callable[[], ImageData],
+        val_fraction: float,
+        n_train: int | None,
+        n_val: int | None,
+        split_seed: int,
+    ) -> None:
+        if not isinstance(data, ImageData) and not callable(data):
+            raise TypeError(
+                "data must be an ImageData or a function that opens one,"
+                f" got {type(data).__name__}"
+            )
+        self.split_seed = split_seed
+        self._given = data
+        self._parts = (val_fraction, n_train, n_val)
+        self._identity: str | None = None
+        self._open()
+
+    def _open(self) -> None:
+        found = self._given if isinstance(self._given, ImageData) else self._given()
+        if len(found.shape) != 3:
+            raise ValueError(
+                f"data must be images (N, C, H, W), got examples of shape {found.shape}"
+            )
+        if self._identity is not None and found.identity != self._identity:
+            raise DataError(
+                f"the images are not those that the search began with (identity"
+                f" {found.identity[:8]}…, expected {self._identity[:8]}…): restore the data, or"
+                " start another run"
+            )
+        val_fraction, n_train, n_val = self._parts
+        self.train, self.val = split(
+            found, val_fraction=val_fraction, seed=self.split_seed, n_train=n_train, n_val=n_val
+        )
+        # Of the data as they were given: `normalised_from` keeps it or not, we do not rely on it.
+        self._identity = found.identity
+        self._opened: ImageData | None = found.normalised_from(self.train)
+        self._devices: dict[str, tuple[DeviceData, DeviceData]] = {}
+
+    @property
+    def identity(self) -> str:
+        return self._identity or ""
+
+    @property
+    def opened(self) -> ImageData:
+        if self._opened is None:
+            self._open()
+        assert self._opened is not None
+        return self._opened
+
+    def on(self, device: str) -> tuple[DeviceData, DeviceData]:
+        """Returns the training and the validation part on the device, copied there once."""
+        data = self.opened
+        if device not in self._devices:
+            self._devices[device] = (
+                DeviceData(data, device, indices=self.train),
+                DeviceData(data, device, indices=self.val),
+            )
+        return self._devices[device]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**self.__dict__, "_devices": {}}
+        if not isinstance(self._given, ImageData):
+            state["_opened"] = None
+        return state
+
+
+def _on_cpu(model: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
+
+
+def _name_of(thing: Any) -> str:
+    # A dataclass (FlipCrop) says its settings in its repr; other reprs may hold an address, which
+    # would make every start of a run another problem.
+    name = getattr(thing, "__name__", None)
+    if isinstance(name, str):
+        return name
+    shown = repr(thing)
+    return type(thing).__qualname__ if " at 0x" in shown else shown
+
+
+def _first(fitness: Mapping[str, float]) -> float:
+    return next(iter(fitness.values()))

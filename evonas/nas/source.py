@@ -1,0 +1,159 @@
+"""The source code that a point stands for, after the nn-dataset contract.
+
+A generated module imports torch alone and defines
+
+* `supported_hyperparameters()`, which returns the names that it reads from `prm`;
+* `Net(in_shape, out_shape, prm, device)`, where `in_shape` is `(batch, C, H, W)` and `out_shape`
+  is `(classes,)`, with `train_setup(prm)` and `learn(train_data)` (one epoch).
+
+Learning rate and the like come from `prm`, so two points that differ in them alone have the same
+code; the genes stand in a comment at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from evonas.nas.layers import Call, Shape
+from evonas.nas.network import Network
+
+__all__ = [
+    "GENERATOR_VERSION",
+    "HYPERPARAMETERS",
+    "chromosome_comment",
+    "generate_source",
+    "literal_dict",
+]
+
+GENERATOR_VERSION = 1
+"""Part of every fingerprint: raise it when the generated code trains differently."""
+
+HYPERPARAMETERS = ("lr", "momentum", "weight_decay", "dropout", "label_smoothing")
+"""What generated code can read from `prm`; genes of these names are training genes."""
+
+_LINE = 100
+_SHAPE_COLUMN = 78
+
+
+def generate_source(
+    network: Network,
+    in_shape: Shape,
+    *,
+    genes: Mapping[str, Any] | None = None,
+    hyperparameters: Collection[str] = HYPERPARAMETERS[:2],
+) -> str:
+    """Returns the source of a module that builds and trains the network; deterministic.
+
+    Args:
+        network: The layers.
+        in_shape: Of one image, `(C, H, W)`.
+        genes: Written into the comment at the end (the chromosome).
+        hyperparameters: Which of `HYPERPARAMETERS` the optimiser and the loss read from `prm`
+            (`lr` and `momentum` always; `dropout` is found in the layers).
+
+    Raises:
+        InvalidPoint: A layer cannot take what reaches it.
+        ValueError: A hyperparameter is not one of `HYPERPARAMETERS`.
+    """
+    unknown = sorted(set(hyperparameters) - set(HYPERPARAMETERS))
+    if unknown:
+        raise ValueError(
+            f"hyperparameters must be among {', '.join(HYPERPARAMETERS)}, got {', '.join(unknown)}"
+        )
+    used = {"lr", "momentum"} | (set(hyperparameters) - {"dropout"})
+    if network.uses("dropout"):
+        used.add("dropout")
+    names = ", ".join(f'"{name}"' for name in HYPERPARAMETERS if name in used)
+    loss = 'label_smoothing=prm["label_smoothing"]' if "label_smoothing" in used else ""
+    optimiser = ['lr=prm["lr"]', 'momentum=prm["momentum"]']
+    if "weight_decay" in used:
+        optimiser.append('weight_decay=prm["weight_decay"]')
+
+    calls, leaving = network.calls(in_shape), network.shapes(in_shape)
+    entering = [in_shape, *leaving[:-1]]
+    split = len(network.features)
+    return _TEMPLATE.format(
+        names=names,
+        features=_sequential(calls[:split], entering[:split], leaving[:split]),
+        classifier=_sequential(calls[split:], entering[split:], leaving[split:]),
+        loss=loss,
+        optimiser="\n".join(f"            {argument}," for argument in optimiser),
+        chromosome=chromosome_comment(genes),
+    )
+
+
+def chromosome_comment(genes: Mapping[str, Any] | None) -> str:
+    """Returns the comment at the end of a module, empty where there are no genes."""
+    if not genes:
+        return ""
+    lines = literal_dict(genes).splitlines()
+    return "\n\n# Chromosome:\n" + "".join(f"# {line}\n" for line in lines)
+
+
+def literal_dict(values: Mapping[str, Any]) -> str:
+    """Returns the mapping as a Python dict display, one entry a line where it is long."""
+    entries = [f'"{name}": {_literal(value)}' for name, value in values.items()]
+    line = "{" + ", ".join(entries) + "}"
+    if len(line) <= _LINE - 16:
+        return line
+    return "{\n" + "".join(f"    {entry},\n" for entry in entries) + "}"
+
+
+def _literal(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) and value.isidentifier() else repr(value)
+
+
+def _sequential(calls: list[Call], entering: list[Shape], leaving: list[Shape]) -> str:
+    lines = []
+    for call, before, after in zip(calls, entering, leaving, strict=True):
+        line = f"            {call.code},"
+        if after != before:  # a comment, so it does not count for the point's key
+            line = f"{line:<{_SHAPE_COLUMN}}  # {' x '.join(str(side) for side in after)}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+_TEMPLATE = '''\
+import torch
+from torch import nn
+
+
+def supported_hyperparameters():
+    return {{{names}}}
+
+
+class Net(nn.Module):
+    def __init__(self, in_shape, out_shape, prm, device):
+        """in_shape: (batch, C, H, W); out_shape: (classes,); prm: the hyperparameters by name."""
+        super().__init__()
+        self.device = device
+        self.features = nn.Sequential(
+{features}
+        )
+        self.classifier = nn.Sequential(
+{classifier}
+        )
+
+    def forward(self, images):
+        return self.classifier(self.features(images))
+
+    def train_setup(self, prm):
+        self.to(self.device)
+        self.criterion = nn.CrossEntropyLoss({loss})
+        self.optimizer = torch.optim.SGD(
+            self.parameters(),
+{optimiser}
+        )
+
+    def learn(self, train_data):
+        """Trains one epoch; train_data yields (images, labels)."""
+        self.train()
+        for images, labels in train_data:
+            images, labels = images.to(self.device), labels.to(self.device)
+            self.optimizer.zero_grad()
+            loss = self.criterion(self(images), labels)
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.parameters(), 3)
+            self.optimizer.step()
+{chromosome}'''

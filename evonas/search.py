@@ -1,0 +1,385 @@
+"""`evolve`: what a user calls; it opens (or resumes) a run and drives it to its end."""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from deap.base import Toolbox
+
+from evonas.budget import Budget
+from evonas.callbacks.base import Observer, Observers, RunInfo
+from evonas.callbacks.progress import ProgressBar
+from evonas.driver import Driver, RunSettings
+from evonas.exceptions import RunMismatchError, SearchInterrupted, TooManyFailures
+from evonas.execution.base import Executor
+from evonas.execution.serial import SerialExecutor
+from evonas.history import History
+from evonas.interrupts import Interrupts
+from evonas.objectives import Objective
+from evonas.problem import FitnessFunction, FunctionProblem, Problem
+from evonas.records import Genes
+from evonas.result import Result
+from evonas.space import SearchSpace
+from evonas.storage import Store
+from evonas.strategies.base import SearchContext, Strategy
+from evonas.strategies.generational import Generational
+
+__all__ = ["evolve"]
+
+_DEFAULT_GENERATIONS = 25
+
+
+def evolve(
+    problem: Problem | SearchSpace | Mapping[str, Any],
+    fitness: FitnessFunction | None = None,
+    *,
+    strategy: Strategy | None = None,
+    population: int | None = None,
+    generations: int | None = None,
+    elite: int | None = None,
+    toolbox: Toolbox | None = None,
+    objectives: Objective | Sequence[Objective] | None = None,
+    problem_id: str | None = None,
+    max_evaluations: int | None = None,
+    max_seconds: float | None = None,
+    patience: int | None = None,
+    target_fitness: float | None = None,
+    initial: Iterable[Genes] = (),
+    run_dir: str | os.PathLike[str] | None = None,
+    workers: int = 1,
+    executor: Executor | None = None,
+    devices: str | Sequence[str] | None = None,
+    threads_per_trial: int | None = None,
+    deterministic: bool = False,
+    seed: int | None = None,
+    max_consecutive_failures: int = 10,
+    durability: Literal["process", "power"] = "process",
+    progress: bool | None = None,
+    callbacks: Sequence[Observer] = (),
+    metadata: Mapping[str, Any] | None = None,
+) -> Result:
+    """Searches a space for the best fitness; called again with the same run_dir, it goes on.
+
+    Args:
+        problem: A `Problem`, or a `SearchSpace` (or the dict of genes for one) with `fitness`.
+        fitness: `(genes, trial)` to a number; for several objectives a tuple or a dict.
+        strategy: How to search. None: `Generational` with the next four arguments.
+        population: Individuals in a generation (default 50).
+        generations: Generations to run, the first included (default 25 where nothing else ends
+            the search).
+        elite: Individuals carried over unchanged (default a tenth of the population).
+        toolbox: A DEAP toolbox whose individual, mate, mutate, select and clone are used.
+        objectives: What the function returns. None: one, maximised.
+        problem_id: Names the data and settings behind the function (see `FunctionProblem`).
+        max_evaluations: Trials to run at most, over all starts.
+        max_seconds: Seconds to search at most, over all starts.
+        patience: Stop after so many generations without a better best.
+        target_fitness: Stop when the fitness is at least this good.
+        initial: Known good points for the first population.
+        run_dir: Where everything is recorded; None keeps the run in memory.
+        workers: How many trials run at once. This version runs one, in this process.
+        executor: Where trials run, instead of `workers` and `devices`.
+        devices: `"cpu"`, `"cuda:0"`, …; `"auto"` takes a GPU where a torch problem finds one.
+        threads_per_trial: Chosen at the first start (default: the cores this process may use)
+            and kept, because it changes the arithmetic.
+        deterministic: Have torch use deterministic algorithms only.
+        seed: Root of all randomness. None draws one at the first start and keeps it.
+        max_consecutive_failures: Failures in a row that stop the search.
+        durability: `"process"` survives kill -9, `"power"` a power cut too.
+        progress: Show a bar and a line per generation. None: when stderr is a terminal.
+        callbacks: Observers of the records.
+        metadata: JSON kept in the run for whoever reads it (data set, command line).
+
+    Returns:
+        The champion, the hall of fame, the logbook and all evaluations.
+
+    Raises:
+        TypeError, ValueError: A wrong argument.
+        RunStorageError: The run directory is another run's, in use, damaged or not writable.
+        TooManyFailures: Too many evaluations failed in a row.
+        SearchInterrupted: Ctrl-C or SIGTERM; everything finished is saved.
+
+    Example:
+        >>> result = evolve(
+        ...     {"x": [1, 2, 3], "y": [1, 2, 3]},
+        ...     lambda genes, trial: genes["x"] * genes["y"],
+        ...     population=4, generations=5, seed=0,
+        ... )
+        >>> result.champion.genes
+        {'x': 3, 'y': 3}
+    """
+    problem = _as_problem(problem, fitness, objectives, problem_id)
+    if strategy is None:
+        strategy = Generational(population or 50, elite=elite, toolbox=toolbox)
+    elif population is not None or elite is not None or toolbox is not None:
+        raise ValueError("give either strategy or population, elite and toolbox, not both")
+    if not isinstance(strategy, Strategy):
+        raise TypeError(f"strategy must be a Strategy object, got {strategy!r}")
+    budget = Budget(generations, max_evaluations, max_seconds, patience, target_fitness)
+    if not budget.is_bounded:
+        budget = Budget(_DEFAULT_GENERATIONS, target_fitness=target_fitness)
+    _check_int("max_consecutive_failures", max_consecutive_failures, minimum=1)
+    executor = _executor(executor, workers, devices, problem)
+    observers = Observers([*_progress(progress), *callbacks])
+    path = None if run_dir is None else Path(run_dir)
+    store = Store.create(path, durability=durability)
+    try:
+        stored = store.settings()
+        identity, seed, threads = _identify(
+            problem, strategy, stored, initial, seed, threads_per_trial, deterministic
+        )
+        sessions = store.sessions()
+        history = History(problem, store.known())
+        settings = RunSettings(
+            seed=seed,
+            threads=threads,
+            deterministic=deterministic,
+            problem=identity["problem_settings"],
+            budget=budget,
+            max_consecutive_failures=max_consecutive_failures,
+            retry_failures=bool(sessions) and sessions[-1]["outcome"] == "failures",
+        )
+        if settings.retry_failures:
+            for key in [key for key, point in history.known.items() if not point.status.is_final]:
+                del history.known[key]
+        context = SearchContext(
+            problem.space, problem.objectives, seed, history, identity["initial"]
+        )
+        strategy.bind(context)
+        store.write_settings({**identity, "metadata": dict(metadata or {})})
+        state = store.state()
+        if state is not None:
+            strategy.load_state_dict(state, store.logbook())
+        driver = Driver(problem, strategy, store, executor, observers, settings, history)
+        _drive(driver, store, observers, strategy, budget)
+        result = Result(store, keep_open=path is None)
+    except BaseException:
+        store.close()
+        raise
+    if path is not None:
+        store.close()
+    return result
+
+
+def _drive(
+    driver: Driver, store: Store, observers: Observers, strategy: Strategy, budget: Budget
+) -> None:
+    info = RunInfo(
+        run_dir=store.run_dir,
+        strategy=strategy.name,
+        objectives=driver.objectives,
+        max_evaluations=_most_evaluations(strategy, budget),
+        generations=budget.generations,
+        resumed=driver.counts.evaluated > 0,
+        counts=driver.counts,
+        best=driver.best,
+    )
+    store.begin_session(_environment())
+    outcome, reason = "error", "an error"
+    with Interrupts() as interrupts:
+        try:
+            observers.notify(lambda observer: observer.on_start(info))
+            reason = driver.run(interrupts)
+            outcome = "finished"
+        except TooManyFailures:
+            outcome, reason = "failures", "too many failures in a row"
+            raise
+        except KeyboardInterrupt:
+            outcome, reason = "interrupted", f"stopped by {interrupts.received or 'Ctrl-C'}"
+            where = "in memory only" if store.run_dir is None else f"in {store.run_dir}"
+            raise SearchInterrupted(
+                f"{reason}: {driver.counts.evaluated} evaluations are saved {where}"
+                + ("" if store.run_dir is None else "; run the same command again to go on")
+            ) from None
+        except BaseException as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            store.close_session(driver.seconds, outcome, reason)
+            observers.notify(lambda observer: observer.on_end(reason))
+
+
+def _as_problem(
+    problem: Any,
+    fitness: FitnessFunction | None,
+    objectives: Objective | Sequence[Objective] | None,
+    problem_id: str | None,
+) -> Problem:
+    if isinstance(problem, Problem):
+        if fitness is not None or objectives is not None or problem_id is not None:
+            raise ValueError(
+                "a Problem brings its own fitness, objectives and problem_id: pass it alone"
+            )
+        return problem
+    space = problem if isinstance(problem, SearchSpace) else None
+    if space is None and isinstance(problem, Mapping):
+        space = SearchSpace(problem)
+    if space is None:
+        raise TypeError(
+            "the first argument must be a Problem, a SearchSpace or a dict of genes, got "
+            f"{type(problem).__name__}"
+        )
+    if fitness is None:
+        raise TypeError("evolve(space, fitness): a fitness function (genes, trial) is missing")
+    return FunctionProblem(space, fitness, objectives=objectives, problem_id=problem_id)
+
+
+def _executor(
+    executor: Executor | None,
+    workers: int,
+    devices: str | Sequence[str] | None,
+    problem: Problem,
+) -> Executor:
+    if executor is not None:
+        return executor
+    _check_int("workers", workers, minimum=1)
+    if workers > 1:
+        raise ValueError(
+            f"workers={workers}: this version runs trials one at a time; pass workers=1, or an "
+            "executor of your own"
+        )
+    if not problem.uses_torch:
+        return SerialExecutor("cpu" if devices in (None, "auto") else _one_device(devices))
+    from evonas.execution.torch_env import resolve_device
+
+    return SerialExecutor(resolve_device("auto" if devices is None else _one_device(devices)))
+
+
+def _one_device(devices: str | Sequence[str] | None) -> str:
+    names = [devices] if isinstance(devices, str) else list(devices or ())
+    if len(names) != 1 or not isinstance(names[0], str):
+        raise ValueError(f"devices must name one device with workers=1, got {devices!r}")
+    return names[0]
+
+
+def _progress(progress: bool | None) -> list[Observer]:
+    if progress is False or (progress is None and not sys.stderr.isatty()):
+        return []
+    return [ProgressBar(rows=sys.stderr)]
+
+
+def _identify(
+    problem: Problem,
+    strategy: Strategy,
+    stored: Mapping[str, Any],
+    initial: Iterable[Genes],
+    seed: int | None,
+    threads: int | None,
+    deterministic: bool,
+) -> tuple[dict[str, Any], int, int]:
+    """Returns what the run is (to be stored), its seed and its threads.
+
+    Raises:
+        RunMismatchError: The run was started as something else.
+    """
+    if seed is not None:
+        _check_int("seed", seed, minimum=0)
+    if threads is not None:
+        _check_int("threads_per_trial", threads, minimum=1)
+    problem_settings = problem.configure(stored.get("problem_settings"))
+    identity = {
+        "space": problem.space.to_json(),
+        "fingerprint": problem.fingerprint(),
+        "objectives": [[entry.name, entry.direction] for entry in problem.objectives],
+        "strategy": strategy.settings(),
+        "initial": [problem.space.validate(genes) for genes in initial],
+        "deterministic": deterministic,
+        "problem_settings": problem_settings,
+    }
+    if not stored:
+        seed = random.SystemRandom().randrange(2**32) if seed is None else seed
+        threads = threads or _n_cores()
+    else:
+        _compare(stored, identity)
+        for name, given in (("seed", seed), ("threads", threads)):
+            if given is not None and given != stored[name]:
+                raise RunMismatchError(
+                    f"the run was started with {name} {stored[name]}, here {given}: leave it out, "
+                    "or pass a new run_dir"
+                )
+        seed, threads = int(stored["seed"]), int(stored["threads"])
+    return {**identity, "seed": seed, "threads": threads}, seed, threads
+
+
+_NAMES = {
+    "space": "search space",
+    "fingerprint": "problem",
+    "objectives": "objectives",
+    "strategy": "strategy",
+    "initial": "initial points",
+    "deterministic": "deterministic",
+}
+
+
+def _compare(stored: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    for name, words in _NAMES.items():
+        if stored[name] == here[name]:
+            continue
+        raise RunMismatchError(
+            f"the run was started with another {words} ({_difference(stored[name], here[name])}): "
+            "pass a new run_dir, or restore what it was"
+        )
+
+
+def _difference(stored: Any, here: Any, path: str = "") -> str:
+    """Says where two JSON values first differ."""
+    if isinstance(stored, Mapping) and isinstance(here, Mapping):
+        for name in [*stored, *(name for name in here if name not in stored)]:
+            if stored.get(name) != here.get(name):
+                inner = f"{path}.{name}" if path else str(name)
+                return _difference(stored.get(name), here.get(name), inner)
+    return f"{path + ': ' if path else ''}{_short(stored)} in the run, {_short(here)} here"
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def _most_evaluations(strategy: Strategy, budget: Budget) -> int | None:
+    bounds = []
+    if budget.max_evaluations is not None:
+        bounds.append(budget.max_evaluations)
+    if budget.generations is not None:
+        per_run = strategy.most_evaluations(budget.generations)
+        if per_run is not None:
+            bounds.append(per_run)
+    return min(bounds, default=None)
+
+
+def _n_cores() -> int:
+    # By affinity, never cpu_count: a container or taskset may allow fewer.
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else (os.cpu_count() or 1)
+
+
+def _environment() -> dict[str, Any]:
+    packages = {}
+    for name in ("evonas", "deap", "numpy", "torch", "torchvision"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = None
+    return {
+        "command": [sys.executable, *sys.argv],
+        "directory": os.getcwd(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": _n_cores(),
+        "packages": packages,
+    }
+
+
+def _check_int(name: str, value: Any, *, minimum: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {value!r} ({type(value).__name__})")
+    if value < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {value}")

@@ -1,0 +1,73 @@
+"""One driver per run: a lock that the kernel lets go of when the process ends, however it ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from evonas.exceptions import RunInUseError, RunStorageError
+
+__all__ = ["RunLock"]
+
+# POSIX record locks belong to the process: a second evolve in this one would be let in.
+_held: set[str] = set()
+
+
+class RunLock:
+    """Holds `path` exclusively until `release` or the end of the process.
+
+    A POSIX record lock rather than flock: children forked by a fitness function (a DataLoader's
+    workers) do not inherit it, so a leftover of theirs cannot keep a killed run locked.
+
+    Raises:
+        RunInUseError: Another driver holds it.
+        RunStorageError: The file cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._name = str(path.resolve())
+        if self._name in _held:
+            raise RunInUseError(_message(path, f"this process ({os.getpid()})"))
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise RunStorageError(
+                f"{path} cannot be written ({error.strerror}): pass another run_dir"
+            ) from error
+        try:
+            _lock(self._descriptor)
+        except OSError:
+            owner = os.read(self._descriptor, 32).decode(errors="replace").strip()
+            os.close(self._descriptor)
+            raise RunInUseError(
+                _message(path, f"process {owner}" if owner else "another process")
+            ) from None
+        os.ftruncate(self._descriptor, 0)
+        os.write(self._descriptor, str(os.getpid()).encode())
+        _held.add(self._name)
+
+    def release(self) -> None:
+        """Lets go; a second call does nothing."""
+        if self._name in _held:
+            _held.discard(self._name)
+            os.close(self._descriptor)
+
+
+def _message(path: Path, owner: str) -> str:
+    return f"run {path.parent} is in use by {owner}: wait for it, stop it, or pass another run_dir"
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # past the text, which others may read
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

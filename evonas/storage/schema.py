@@ -1,0 +1,183 @@
+"""The tables of a run database, and what opening one checks."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from evonas.exceptions import RunCorruptError, RunStorageError, SchemaVersionError
+
+__all__ = [
+    "DATABASE",
+    "SCHEMA_VERSION",
+    "check_version",
+    "connect",
+    "corrupt",
+    "create_schema",
+    "make_directory",
+    "prepare",
+]
+
+SCHEMA_VERSION = 1
+DATABASE = "run.db"
+_APPLICATION_ID = 0x65766F6E  # "evon": tells a run database from any other SQLite file
+
+_SCHEMA = """
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE evaluations (
+    number INTEGER PRIMARY KEY,
+    key TEXT NOT NULL,
+    status TEXT NOT NULL,
+    value REAL,             -- first objective, for ORDER BY; NULL unless ok
+    fitness TEXT NOT NULL,  -- JSON list, one number per objective
+    genes TEXT NOT NULL,    -- JSON object, the active genes
+    metrics TEXT NOT NULL,
+    seconds REAL NOT NULL,
+    seed INTEGER NOT NULL,
+    error TEXT,
+    started_at REAL NOT NULL
+);
+CREATE INDEX evaluations_key ON evaluations (key);
+CREATE TABLE epochs (
+    evaluation INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    seconds REAL NOT NULL,
+    metrics TEXT NOT NULL,
+    PRIMARY KEY (evaluation, epoch)
+) WITHOUT ROWID;
+CREATE TABLE proposals (
+    id INTEGER PRIMARY KEY,
+    evaluation INTEGER NOT NULL,  -- evaluations.number: its own, or the one it reuses
+    reused INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    parents TEXT NOT NULL         -- JSON list of evaluations.number
+);
+CREATE TABLE strategy (id INTEGER PRIMARY KEY CHECK (id = 1), state TEXT NOT NULL);
+CREATE TABLE logbook (row INTEGER PRIMARY KEY, entry TEXT NOT NULL);
+CREATE TABLE sessions (
+    id INTEGER PRIMARY KEY,
+    started_at REAL NOT NULL,
+    seconds REAL NOT NULL,
+    outcome TEXT,                 -- finished, interrupted, failures, error; NULL: running, or killed
+    reason TEXT,
+    environment TEXT NOT NULL
+);
+CREATE TABLE confirmations (
+    key TEXT NOT NULL,
+    repeat INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    fitness TEXT NOT NULL,
+    metrics TEXT NOT NULL,
+    seconds REAL NOT NULL,
+    seed INTEGER NOT NULL,
+    error TEXT,
+    PRIMARY KEY (key, repeat)
+) WITHOUT ROWID;
+"""
+
+
+def connect(path: str, *, uri: bool = False) -> sqlite3.Connection:
+    """Returns a connection in autocommit mode."""
+    # Autocommit: transactions are begun and ended by hand, so that a step is one of them.
+    return sqlite3.connect(path, timeout=30.0, isolation_level=None, uri=uri)
+
+
+def make_directory(run_dir: Path) -> None:
+    """Makes the run's directory.
+
+    Raises:
+        RunStorageError: It cannot be made or written.
+    """
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunStorageError(f"run_dir {run_dir} cannot be made: {error}") from error
+    if not os.access(run_dir, os.W_OK | os.X_OK):
+        raise RunStorageError(f"run_dir {run_dir} is not writable: pass another run_dir")
+
+
+def _refuse_emptied(run_dir: Path) -> None:
+    # A start killed before its first commit leaves only these; anything else had a run.
+    own = {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", "run.lock"}
+    others = sorted(entry.name for entry in run_dir.iterdir() if entry.name not in own)
+    database = run_dir / DATABASE
+    if others and database.exists() and (run_dir / "stats").exists():
+        raise RunCorruptError(
+            f"{database} is empty although {run_dir} holds the files of a run ({others[0]}, …): "
+            "restore run.db from a backup, or pass a new run_dir"
+        )
+
+
+def corrupt(path: Path, error: Exception) -> RunCorruptError:
+    """Returns the error that says that `path` is damaged, and what to do."""
+    return RunCorruptError(
+        f"{path} is damaged ({error}): restore it from a backup, or pass a new run_dir "
+        "(the files beside it are left as they are)"
+    )
+
+
+def create_schema(connection: sqlite3.Connection) -> None:
+    """Makes the tables of a new database, in one transaction.
+
+    Raises:
+        sqlite3.Error: The database cannot be written.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in _SCHEMA.split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")
+
+
+def check_version(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuses what is no run database, and one from a newer evonas.
+
+    Raises:
+        RunCorruptError: It is damaged, or of another program.
+        SchemaVersionError: It has a newer schema.
+        sqlite3.OperationalError: It cannot be opened.
+    """
+    try:
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        raise corrupt(path, error) from error
+    if application != _APPLICATION_ID:
+        raise RunCorruptError(
+            f"{path} is not an evonas run database: pass the directory of a run, or a new one"
+        )
+    if version > SCHEMA_VERSION:
+        raise SchemaVersionError(
+            f"{path} has schema version {version}, this evonas reads up to {SCHEMA_VERSION}: "
+            "upgrade evonas, or pass a new run_dir"
+        )
+
+
+def prepare(connection: sqlite3.Connection, run_dir: Path, durability: str) -> None:
+    """Makes a new database ready for its driver, or checks an existing one.
+
+    Raises:
+        RunStorageError: It cannot be written, is damaged, or has another schema.
+    """
+    path = run_dir / DATABASE
+    try:
+        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+            _refuse_emptied(run_dir)
+            connection.execute("PRAGMA journal_mode = WAL")
+            create_schema(connection)
+        else:
+            check_version(connection, path)
+            connection.execute("PRAGMA journal_mode = WAL")
+            damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if damage != "ok":
+                raise sqlite3.DatabaseError(damage)
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
+    except sqlite3.OperationalError as error:
+        raise RunStorageError(f"{path} cannot be written: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise corrupt(path, error) from error

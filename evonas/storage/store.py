@@ -1,0 +1,207 @@
+"""The driver's side of the run database: one transaction per step."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from evonas.exceptions import RunStorageError
+from evonas.records import Evaluation, Status
+from evonas.storage.encoding import to_json
+from evonas.storage.lock import RunLock
+from evonas.storage.reader import PlannedProposal, RunReader
+from evonas.storage.schema import DATABASE, connect, create_schema, make_directory, prepare
+
+__all__ = ["Store"]
+
+
+class Store(RunReader):
+    """One run's database, held by its one driver.
+
+    Args:
+        connection: An open database of the current schema.
+        run_dir: The run's directory, or None in memory.
+        lock: Held while this process drives the run.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, run_dir: Path | None, lock: RunLock | None = None
+    ) -> None:
+        super().__init__(connection, run_dir)
+        self._lock = lock
+        self._session: int | None = None
+
+    @classmethod
+    def create(
+        cls, run_dir: Path | None, *, durability: Literal["process", "power"] = "process"
+    ) -> Store:
+        """Returns the database of `run_dir` to drive it: made where missing, and locked.
+
+        Raises:
+            RunInUseError: Another process drives this run.
+            RunCorruptError: `run.db` is damaged.
+            SchemaVersionError: `run.db` comes from a newer evonas.
+            RunStorageError: The directory cannot be written.
+        """
+        if durability not in ("process", "power"):
+            raise ValueError(f"durability must be 'process' or 'power', got {durability!r}")
+        if run_dir is None:
+            connection = connect(":memory:")
+            create_schema(connection)
+            return cls(connection, None)
+        make_directory(run_dir)
+        lock = RunLock(run_dir / "run.lock")
+        try:
+            connection = connect(str(run_dir / DATABASE))
+            try:
+                prepare(connection, run_dir, durability)
+            except BaseException:
+                connection.close()
+                raise
+        except BaseException:
+            lock.release()
+            raise
+        return cls(connection, run_dir, lock)
+
+    def close(self) -> None:
+        """Closes the database and lets go of the run."""
+        super().close()
+        if self._lock is not None:
+            self._lock.release()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        execute = self._connection.execute
+        try:
+            execute("BEGIN IMMEDIATE")
+            yield
+            execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                execute("ROLLBACK")
+            where = "the run in memory" if self.run_dir is None else self.run_dir / DATABASE
+            raise RunStorageError(
+                f"{where} could not be written ({error}); what was committed before is "
+                "safe: make room or mend the disk, then run the same command again"
+            ) from error
+        except BaseException:
+            if self._connection.in_transaction:
+                execute("ROLLBACK")
+            raise
+
+    def write_settings(self, settings: Mapping[str, Any]) -> None:
+        """Writes (or replaces) named settings, as JSON."""
+        rows = [(name, to_json(value)) for name, value in settings.items()]
+        with self._transaction():
+            self._connection.executemany("INSERT OR REPLACE INTO settings VALUES (?, ?)", rows)
+
+    def begin_session(self, environment: Mapping[str, Any]) -> None:
+        """Opens the row of this start; `close_session` closes it."""
+        with self._transaction():
+            cursor = self._connection.execute(
+                "INSERT INTO sessions (started_at, seconds, environment) VALUES (?, 0, ?)",
+                (time.time(), to_json(environment)),
+            )
+        self._session = cursor.lastrowid
+
+    def close_session(self, seconds: float, outcome: str, reason: str) -> None:
+        """Says how this start ended: finished, interrupted, failures or error, and why."""
+        with self._transaction():
+            self._connection.execute(
+                "UPDATE sessions SET seconds = ?, outcome = ?, reason = ? WHERE id = ?",
+                (seconds, outcome, reason, self._session),
+            )
+
+    def add_evaluation(
+        self, evaluation: Evaluation, *, session_seconds: float | None = None
+    ) -> None:
+        """Commits one finished evaluation with its epochs, and how long the session has run."""
+        with self._transaction():
+            self._insert_evaluation(evaluation)
+            if session_seconds is not None:
+                self._connection.execute(
+                    "UPDATE sessions SET seconds = ? WHERE id = ?", (session_seconds, self._session)
+                )
+
+    def _insert_evaluation(self, evaluation: Evaluation) -> None:
+        values = evaluation.values
+        self._connection.execute(
+            "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                evaluation.number,
+                evaluation.key,
+                evaluation.status.value,
+                values[0] if values and evaluation.status is Status.OK else None,
+                to_json(values),
+                to_json(evaluation.genes),
+                to_json(evaluation.metrics) if evaluation.metrics else "{}",
+                evaluation.seconds,
+                evaluation.seed,
+                evaluation.error,
+                evaluation.started_at,
+            ),
+        )
+        if evaluation.epochs:
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?)",
+                [
+                    (evaluation.number, row.epoch, row.seconds, to_json(row.metrics))
+                    for row in evaluation.epochs
+                ],
+            )
+
+    def checkpoint(
+        self,
+        state: Mapping[str, Any],
+        *,
+        proposals: Iterable[PlannedProposal] = (),
+        invalid: Iterable[Evaluation] = (),
+        rows: Sequence[Mapping[str, Any]] = (),
+        first_row: int = 0,
+    ) -> None:
+        """Commits one step of the strategy, whole or not at all.
+
+        Args:
+            state: `Strategy.state_dict()`, after the step.
+            proposals: What the step asked for (an id seen before is pointed anew).
+            invalid: Points that the step found to build nothing.
+            rows: Logbook rows that the step closed, the first being number `first_row`.
+        """
+        planned = [
+            (plan.id, plan.evaluation, plan.reused, plan.generation, to_json(plan.parents))
+            for plan in proposals
+        ]
+        with self._transaction():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO strategy VALUES (1, ?)", (to_json(state),)
+            )
+            for evaluation in invalid:
+                self._insert_evaluation(evaluation)
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO proposals VALUES (?, ?, ?, ?, ?)", planned
+            )
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO logbook VALUES (?, ?)",
+                [(first_row + index, to_json(row)) for index, row in enumerate(rows)],
+            )
+
+    def add_confirmation(self, repeat: int, evaluation: Evaluation) -> None:
+        """Commits one repeat of a known point on a fresh seed."""
+        with self._transaction():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO confirmations VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    evaluation.key,
+                    repeat,
+                    evaluation.status.value,
+                    to_json(evaluation.values),
+                    to_json(evaluation.metrics),
+                    evaluation.seconds,
+                    evaluation.seed,
+                    evaluation.error,
+                ),
+            )

@@ -1,0 +1,61 @@
+"""Training on data in memory: sources, device-resident batches, one loop, one precision.
+
+```python
+data = load_digits()
+train, val = split(data, seed=0)
+model = place(MyNetwork(), "cpu")
+fit(model, DeviceData(data, "cpu", indices=train), DeviceData(data, "cpu", indices=val),
+    n_epochs=5, batch_size=128, seed=0, optimizer=lambda m: SGD(m.parameters(), lr=0.01))
+```
+
+- `ImageData`: examples as one tensor, with an identity; `split` divides it.
+- `load_cifar10`, `load_image_folder`, `load_digits`, `from_dataset`, `from_tensors`: its sources.
+- `DeviceData`, `FlipCrop`: batches on the training device.
+- `fit`, `train_epoch`, `evaluate`, `accuracy`, `place`: the loop and its parts.
+- `choose_precision`, `autocast`: float32 or bfloat16.
+"""
+
+from __future__ import annotations
+
+from evonas.training.batches import (
+    Augment,
+    Batch,
+    BatchSource,
+    DeviceData,
+    FlipCrop,
+)
+from evonas.training.data import ImageData, split
+from evonas.training.loop import accuracy, evaluate, fit, forward, place, train_epoch
+from evonas.training.precision import Precision, as_precision, autocast, choose_precision
+from evonas.training.sources import (
+    from_dataset,
+    from_tensors,
+    load_cifar10,
+    load_digits,
+    load_image_folder,
+)
+
+__all__ = [
+    "Augment",
+    "Batch",
+    "BatchSource",
+    "DeviceData",
+    "FlipCrop",
+    "ImageData",
+    "Precision",
+    "accuracy",
+    "as_precision",
+    "autocast",
+    "choose_precision",
+    "evaluate",
+    "fit",
+    "forward",
+    "from_dataset",
+    "from_tensors",
+    "load_cifar10",
+    "load_digits",
+    "load_image_folder",
+    "place",
+    "split",
+    "train_epoch",
+]

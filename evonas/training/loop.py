@@ -1,0 +1,240 @@
+"""One plain training loop: for images, and for models that take a mapping of token tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from evonas.randomness import derive_seed
+from evonas.training.batches import Augment, Batch, BatchSource, Inputs
+from evonas.training.precision import as_precision, autocast
+
+__all__ = ["accuracy", "evaluate", "fit", "forward", "place", "train_epoch"]
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+Metric = Callable[[Tensor, Tensor], float]
+Report = Callable[[int, Mapping[str, float]], None]
+
+EVAL_BATCH_SIZE = 1024
+"""Examples a batch in `evaluate` through `fit`: no gradients are kept, so it may be large."""
+
+
+def fit(
+    model: nn.Module,
+    train: BatchSource,
+    val: BatchSource,
+    *,
+    n_epochs: int,
+    batch_size: int,
+    optimizer: Optimizer | Callable[[nn.Module], Optimizer],
+    seed: int,
+    loss_function: LossFunction = functional.cross_entropy,
+    scheduler: LRScheduler | Callable[[Optimizer], LRScheduler] | None = None,
+    step_scheduler: bool = False,
+    metric: Metric | None = None,
+    metric_name: str = "accuracy",
+    precision: str = "float32",
+    augment: Augment | None = None,
+    grad_clip: float | None = None,
+    drop_last: bool = False,
+    eval_batch_size: int = EVAL_BATCH_SIZE,
+    report: Report | None = None,
+) -> float:
+    """Trains `model` in place and returns its validation metric after the last epoch.
+
+    The model must be on the device of the data (see `place`). The order of epoch `e` and its
+    augmentation come from `(seed, e)`; dropout draws from torch's global generator, which
+    `evonas.execution.torch_env` seeds for each trial.
+
+    Divergence: an epoch whose mean loss or metric is not finite ends the training, and NaN is
+    returned (which a search records as `diverged`); that epoch is not reported.
+
+    Args:
+        model: On the device, trained in place, left in training mode.
+        train: Shuffled anew each epoch.
+        val: Evaluated after each epoch.
+        n_epochs: At least 1.
+        batch_size: Training examples a step.
+        optimizer: An optimizer of the model, or a function that makes one for it.
+        seed: See above.
+        loss_function: `(outputs as float32, targets)` to a scalar tensor (a mean).
+        scheduler: A learning-rate scheduler, or a function that makes one for the optimizer.
+        step_scheduler: Whether the scheduler steps after each batch; else after each epoch.
+        metric: `(outputs (N, ...), targets (N, ...))` to a float. None: `accuracy`.
+        metric_name: Under which `report` gets it.
+        precision: `float32` or `bfloat16`.
+        augment: Applied to training batches only.
+        grad_clip: Greatest norm of the gradient. None: not clipped.
+        drop_last: Whether a last, smaller training batch is left out.
+        eval_batch_size: Validation examples a batch.
+        report: Called after each epoch, from 0, with `train_loss`, `lr` and the metric.
+
+    Raises:
+        ValueError: `n_epochs` is below 1, or `precision` is unknown.
+    """
+    if n_epochs < 1:
+        raise ValueError(f"n_epochs must be at least 1, got {n_epochs}")
+    as_precision(precision)
+    if not isinstance(optimizer, Optimizer):
+        optimizer = optimizer(model)
+    if scheduler is not None and not isinstance(scheduler, LRScheduler):
+        scheduler = scheduler(optimizer)
+    value = math.nan
+    for epoch in range(n_epochs):
+        lr = float(optimizer.param_groups[0]["lr"])
+        batches = train.batches(
+            batch_size,
+            seed=derive_seed(seed, "epoch", epoch),
+            shuffle=True,
+            augment=augment,
+            drop_last=drop_last,
+        )
+        loss = train_epoch(
+            model,
+            batches,
+            optimizer,
+            loss_function,
+            grad_clip=grad_clip,
+            precision=precision,
+            after_step=scheduler.step if scheduler is not None and step_scheduler else None,
+        )
+        if not math.isfinite(loss):
+            return math.nan
+        if scheduler is not None and not step_scheduler:
+            scheduler.step()
+        value = evaluate(
+            model, val.batches(eval_batch_size), metric=metric or accuracy, precision=precision
+        )
+        if not math.isfinite(value):
+            return math.nan
+        if report is not None:
+            report(epoch, {metric_name: value, "train_loss": loss, "lr": lr})
+    return value
+
+
+def train_epoch(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    optimizer: Optimizer,
+    loss_function: LossFunction = functional.cross_entropy,
+    *,
+    grad_clip: float | None = None,
+    precision: str = "float32",
+    after_step: Callable[[], None] | None = None,
+) -> float:
+    """Trains one epoch and returns the mean loss over its examples; NaN or infinity if diverged.
+
+    Losses stay on the device until the epoch ends: reading each would make an accelerator wait.
+    """
+    model.train()
+    device = _device(model)
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    losses: list[Tensor] = []
+    counts: list[int] = []
+    for inputs, targets in batches:
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(precision, device):
+            outputs = forward(model, inputs)
+        loss = loss_function(outputs.float(), targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if grad_clip is not None:
+            nn.utils.clip_grad_norm_(trainable, grad_clip)
+        optimizer.step()
+        if after_step is not None:
+            after_step()
+        losses.append(loss.detach())
+        counts.append(len(targets))
+    if not losses:
+        raise ValueError("batches must yield at least one batch, got none")
+    values: list[float] = torch.stack(losses).tolist()  # the epoch's one synchronisation
+    return sum(v * n for v, n in zip(values, counts, strict=True)) / sum(counts)
+
+
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    metric: Metric | None = None,
+    precision: str = "float32",
+) -> float:
+    """Returns `metric(outputs, targets)` over all batches at once; each module's mode is restored.
+
+    Args:
+        model: Put in evaluation mode meanwhile.
+        batches: In any order; large ones are faster.
+        metric: Gets the float32 outputs and the targets of all examples, concatenated, on the
+            device. None: `accuracy`.
+        precision: Of the forward passes.
+
+    Raises:
+        ValueError: There was no batch.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    outputs: list[Tensor] = []
+    targets: list[Tensor] = []
+    model.eval()
+    try:
+        with torch.inference_mode(), autocast(precision, _device(model)):
+            for inputs, wanted in batches:
+                outputs.append(forward(model, inputs).float())
+                targets.append(wanted)
+    finally:
+        for module, training in modes:  # one by one: frozen blocks stay in evaluation mode
+            module.training = training
+    if not outputs:
+        raise ValueError("batches must yield at least one batch, got none")
+    return float((metric or accuracy)(torch.cat(outputs), torch.cat(targets)))
+
+
+def accuracy(outputs: Tensor, targets: Tensor) -> float:
+    """Returns the share in [0, 1] of examples whose largest output `(N, C)` is their target `(N,)`.
+
+    NaN where an output is NaN: the model has diverged, and its argmax would be a guess.
+    """
+    if bool(outputs.isnan().any()):
+        return math.nan
+    return int((outputs.argmax(1) == targets).sum()) / len(targets)
+
+
+def forward(model: nn.Module, inputs: Inputs) -> Tensor:
+    """Returns the model's output tensor (its `logits` where it returns an object with them).
+
+    A mapping is passed as keyword arguments, a tuple or list as positional ones.
+    """
+    if isinstance(inputs, Tensor):
+        outputs: Any = model(inputs)
+    elif isinstance(inputs, Mapping):
+        outputs = model(**inputs)
+    else:
+        outputs = model(*inputs)
+    outputs = getattr(outputs, "logits", outputs)
+    if not isinstance(outputs, Tensor):
+        raise TypeError(
+            f"the model must return a tensor or an object with .logits, "
+            f"got {type(outputs).__name__}"
+        )
+    return outputs
+
+
+def place(model: nn.Module, device: str | torch.device, *, channels_last: bool = True) -> nn.Module:
+    """Moves `model` to `device` in place, convolution weights in channels-last memory.
+
+    Returns:
+        The same model; optimizers made before stay valid.
+    """
+    model.to(torch.device(device))
+    if channels_last:
+        model.to(memory_format=torch.channels_last)
+    return model
+
+
+def _device(model: nn.Module) -> torch.device:
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device

@@ -1,0 +1,108 @@
+"""Which arithmetic to train in: decided once a run, by trying it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, cast, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["Precision", "as_precision", "autocast", "choose_precision"]
+
+Precision = Literal["float32", "bfloat16"]
+
+_ROUNDS = 3
+_MARGIN = 1.1  # bfloat16 must be so much faster: below that, float32's digits are worth more
+
+
+def choose_precision(device: str | torch.device = "cpu", threads: int = 1) -> Precision:
+    """Returns the precision in which a small convolutional network trains faster here.
+
+    CUDA devices are asked whether they compute in bfloat16. Elsewhere a small network is trained
+    for a few steps both ways (well under a second), since a processor may offer bfloat16 and still
+    be slower in it. The answer can change with the load of the machine: ask once a run and store
+    it.
+
+    Args:
+        device: Where to train.
+        threads: With how many threads a trial computes; the caller's thread count is restored.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        supported = torch.cuda.get_device_capability(device) >= (8, 0)
+        return "bfloat16" if supported else "float32"
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return _measured(device)
+    finally:
+        torch.set_num_threads(before)
+
+
+def as_precision(value: str) -> Precision:
+    """Returns `value` as a `Precision`.
+
+    Raises:
+        ValueError: It is neither `float32` nor `bfloat16`.
+    """
+    if value not in get_args(Precision):
+        raise ValueError(f"precision must be 'float32' or 'bfloat16', got {value!r}")
+    return cast("Precision", value)
+
+
+def autocast(precision: str, device: str | torch.device) -> AbstractContextManager[Any]:
+    """Returns the context in which a forward pass runs in `precision` on `device`.
+
+    Raises:
+        ValueError: `precision` is unknown.
+    """
+    if as_precision(precision) == "float32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
+
+
+def _measured(device: torch.device) -> Precision:
+    step = _Step(device)
+    seconds: dict[Precision, list[float]] = {"float32": [], "bfloat16": []}
+    for precision in seconds:
+        step(precision)  # the first step of each compiles its kernels
+    for _ in range(_ROUNDS):  # alternately, so that a passing load hits both
+        for precision, taken in seconds.items():
+            began = time.perf_counter()
+            step(precision)
+            taken.append(time.perf_counter() - began)
+    ratio = statistics.median(seconds["float32"]) / statistics.median(seconds["bfloat16"])
+    return "bfloat16" if ratio > _MARGIN else "float32"
+
+
+class _Step:
+    """One forward and backward pass of convolutions and a linear layer, as an AlexNet has them."""
+
+    def __init__(self, device: torch.device) -> None:
+        generator = torch.Generator().manual_seed(0)
+        shapes = [(64, 3, 5, 5), (128, 64, 3, 3), (128, 128, 3, 3), (1024, 128 * 16)]
+        self.weights = [
+            _channels_last(torch.randn(shape, generator=generator) * 0.05)
+            .to(device)
+            .requires_grad_()
+            for shape in shapes
+        ]
+        self.images = _channels_last(torch.randn(32, 3, 16, 16, generator=generator)).to(device)
+
+    def __call__(self, precision: Precision) -> None:
+        with autocast(precision, self.images.device):
+            x = functional.relu(functional.conv2d(self.images, self.weights[0], padding=2))
+            x = functional.relu(functional.conv2d(x, self.weights[1], stride=2, padding=1))
+            x = functional.relu(functional.conv2d(x, self.weights[2], stride=2, padding=1))
+            x = functional.linear(x.flatten(1), self.weights[3])
+        x.float().square().mean().backward()  # type: ignore[no-untyped-call]
+        for weight in self.weights:
+            weight.grad = None
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    return tensor.to(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor

@@ -1,0 +1,315 @@
+"""Where `ImageData` comes from: CIFAR-10, folders of images, digits, datasets, tensors."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from evonas.exceptions import DataError, MissingDependencyError
+from evonas.training import _cache
+from evonas.training.data import ImageData
+
+__all__ = ["from_dataset", "from_tensors", "load_cifar10", "load_digits", "load_image_folder"]
+
+_SUFFIXES = {".jpg", ".jpeg", ".png"}
+_TIMEOUT_SECONDS = 30.0  # of each network operation: a dead network must not look like a slow one
+_CIFAR10_FOLDER = "cifar-10-batches-py"
+
+
+def load_cifar10(
+    root: str | Path, *, train: bool = True, download: bool = True, cache: bool = True
+) -> ImageData:
+    """Returns CIFAR-10 (50,000 training or 10,000 test images, 3×32×32) through torchvision.
+
+    Args:
+        root: Where torchvision keeps it, or shall.
+        train: The training part, else the test part.
+        download: Whether it may be downloaded (170 MB) where `root` does not have it.
+        cache: Whether decoded images are kept in the cache folder and mapped from there.
+
+    Raises:
+        DataError: It is not there and could not be downloaded.
+        MissingDependencyError: torchvision does not import.
+    """
+    part = "train" if train else "test"
+    key = _cifar10_key(Path(root), part) if cache else None
+    if key is not None and (cached := _cache.load(key)) is not None:
+        return cached
+    dataset = _cifar10(root, train, download)
+    data = ImageData(
+        torch.from_numpy(np.ascontiguousarray(dataset.data)).movedim(-1, 1),
+        torch.tensor(dataset.targets, dtype=torch.int64),
+        tuple(dataset.classes),
+    )
+    key = _cifar10_key(Path(root), part) if cache else None
+    return data if key is None else _kept(key, data)
+
+
+def load_image_folder(
+    root: str | Path,
+    *,
+    size: int = 32,
+    split: Literal["train", "test", "val"] | None = None,
+    cache: bool = True,
+) -> ImageData:
+    """Returns the images of a tree with one folder for each class (torchvision's ImageFolder).
+
+    Classes are the folders' names in order. JPEG and PNG files are read, at any depth below their
+    class, in order of their names, converted to RGB and, where they have another size, resized to
+    `size` × `size` (bilinear, the aspect ratio is not kept).
+
+    Args:
+        root: The tree.
+        size: Height and width.
+        split: Which subfolder of `root` to read, for trees that hold `train/` and `test/`. None
+            reads `train/` where `root` has both, else `root` itself.
+        cache: Whether decoded images are kept in the cache folder and mapped from there.
+
+    Raises:
+        DataError: The folder is missing or holds no classes or images, or a file is damaged.
+        MissingDependencyError: Pillow does not import.
+        ValueError: `size` is below 1.
+    """
+    if size < 1:
+        raise ValueError(f"size must be at least 1, got {size}")
+    folder = _split_folder(Path(root), split)
+    classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
+    files = [
+        (path, label)
+        for label, name in enumerate(classes)
+        for path in sorted((folder / name).rglob("*"))
+        if path.suffix.lower() in _SUFFIXES
+    ]
+    if not files:
+        raise DataError(
+            f"{folder} must hold one folder for each class with .jpg, .jpeg or .png files in it, "
+            f"found {len(classes)} folders and no such file"
+        )
+    names = ((path.relative_to(folder).as_posix(), path) for path, _ in files)
+    key = _cache.source_key(f"folder {size} {classes}", names) if cache else None
+    if key is not None and (cached := _cache.load(key)) is not None:
+        return cached
+    images = np.empty((len(files), size, size, 3), dtype=np.uint8)
+    for row, (path, _) in zip(images, files, strict=True):
+        row[...] = _decoded(path, size)
+    labels = torch.tensor([label for _, label in files])
+    data = ImageData(torch.from_numpy(images).movedim(-1, 1), labels, classes)
+    return data if key is None else _kept(key, data)
+
+
+def load_digits(size: int = 32) -> ImageData:
+    """Returns scikit-learn's 1,797 handwritten digits, grey, upscaled from 8×8 to `size` × `size`.
+
+    Comes with scikit-learn: nothing is downloaded.
+
+    Raises:
+        MissingDependencyError: scikit-learn is not installed.
+        ValueError: `size` is below 1.
+    """
+    if size < 1:
+        raise ValueError(f"size must be at least 1, got {size}")
+    try:
+        from sklearn import datasets
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"the digits come with scikit-learn, which does not import ({error}): "
+            f"pip install 'evonas[examples]'"
+        ) from error
+    bunch = datasets.load_digits()
+    images = torch.from_numpy(bunch.images).float().unsqueeze(1) / 16  # (N, 1, 8, 8) in [0, 1]
+    images = functional.interpolate(images, (size, size), mode="bilinear", align_corners=False)
+    return ImageData(
+        (images * 255).round().to(torch.uint8),
+        torch.from_numpy(bunch.target).long(),
+        tuple(str(name) for name in bunch.target_names),
+    )
+
+
+def from_dataset(dataset: Any) -> ImageData:
+    """Returns all examples of a map-style dataset of `(image, label)`, read once, in order.
+
+    An image is a PIL image, a tensor `(C, H, W)` or an array `(H, W, C)` of uint8; float tensors
+    are taken as by `from_tensors`. What the dataset's transform draws at random is drawn once:
+    leave augmentation to `FlipCrop`. Classes are `dataset.classes` where it has them.
+
+    Raises:
+        DataError: An item cannot be read or is not `(image, label)`, or images differ in shape.
+        TypeError: The dataset has no length.
+    """
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise TypeError(
+            f"dataset must be map-style (with __len__ and __getitem__), "
+            f"got {type(dataset).__name__}: read an iterable one into tensors and use from_tensors"
+        )
+    images: list[Tensor] = []
+    labels: list[int] = []
+    for index in range(len(dataset)):
+        image, label = _item(dataset, index)
+        if images and (image.shape != images[0].shape or image.dtype != images[0].dtype):
+            raise DataError(
+                f"all images of the dataset must have one shape and dtype, got {images[0].dtype} "
+                f"{tuple(images[0].shape)} at 0 and {image.dtype} {tuple(image.shape)} at {index}: "
+                f"resize and convert them in the dataset's transform"
+            )
+        images.append(image)
+        labels.append(label)
+    if not images:
+        raise DataError("the dataset must hold at least one example, found none")
+    names = getattr(dataset, "classes", None)
+    return from_tensors(torch.stack(images), torch.tensor(labels), classes=names)
+
+
+def from_tensors(images: Any, labels: Any, *, classes: Any = None) -> ImageData:
+    """Returns `ImageData` of a pair of tensors or arrays.
+
+    Args:
+        images: uint8 `(N, C, H, W)`, or numbers `(N, ...)`. Float images `(N, C, H, W)` that are
+            exact multiples of 1/255 (what ToTensor makes) become uint8 again, which is a quarter
+            of the memory and the same values; all else is kept as float32.
+        labels: Integers `(N,)`, from 0.
+        classes: A name for each label. None: the numbers, up to the largest label.
+
+    Raises:
+        TypeError: Labels are not integers.
+        ValueError: As `ImageData`; or an image value is NaN or infinite.
+    """
+    images, labels = torch.as_tensor(images), torch.as_tensor(labels)
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise TypeError(f"labels must be integers from 0, got {labels.dtype}")
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        images = _bytes_or_floats(images)
+    if classes is None:
+        classes = [str(label) for label in range(int(labels.max()) + 1 if labels.numel() else 0)]
+    return ImageData(images, labels.long(), tuple(str(name) for name in classes))
+
+
+def _bytes_or_floats(images: Tensor) -> Tensor:
+    images = images.to(torch.float32)
+    if not bool(images.isfinite().all()):
+        raise ValueError("images must be finite, got NaN or infinity: clean the data first")
+    if images.ndim == 4 and float(images.min()) >= 0 and float(images.max()) <= 1:
+        rounded = (images * 255).round()
+        if bool((rounded / 255 == images).all()):
+            return rounded.to(torch.uint8)
+    return images
+
+
+def _kept(key: str, data: ImageData) -> ImageData:
+    _cache.store(key, data)
+    # Mapped from the file from now on, as in every later process: its pages are shared.
+    return _cache.load(key) or data
+
+
+def _cifar10_key(root: Path, part: str) -> str | None:
+    folder = root.expanduser() / _CIFAR10_FOLDER
+    files = [(path.name, path) for path in folder.glob("*") if path.is_file()]
+    return _cache.source_key(f"cifar10 {part}", files) if files else None
+
+
+def _cifar10(root: str | Path, train: bool, download: bool) -> Any:
+    datasets = _torchvision_datasets()
+    try:
+        with _network_timeout():
+            return datasets.CIFAR10(str(root), train=train, download=download)
+    except (OSError, RuntimeError, EOFError, ValueError, http.client.HTTPException) as error:
+        # OSError: no network, no disk. RuntimeError: incomplete, or not there. The rest: damaged.
+        verb = "be downloaded" if download else "be found"
+        raise DataError(
+            f"CIFAR-10 could not {verb} at {root} ({type(error).__name__}: {error}): put the "
+            f"extracted {_CIFAR10_FOLDER} folder there, or use other data: --dataset imagefolder "
+            f"--data-root with a local tree of images, or --dataset digits"
+        ) from error
+
+
+def _torchvision_datasets() -> Any:
+    try:
+        from torchvision import datasets
+    except (ImportError, RuntimeError) as error:
+        # RuntimeError: "operator torchvision::nms does not exist", from builds that do not match.
+        raise MissingDependencyError(
+            f"torchvision does not import ({error}): install a torchvision that matches torch "
+            f"{torch.__version__}, both from one source (pip install torch torchvision)"
+        ) from error
+    return datasets
+
+
+@contextmanager
+def _network_timeout() -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT_SECONDS)  # torchvision passes none of its own
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _split_folder(root: Path, split: str | None) -> Path:
+    root = root.expanduser()
+    if not root.is_dir():
+        raise DataError(
+            f"{root} must be a folder with one folder of images for each class: not a folder"
+        )
+    if split is None:
+        both = (root / "train").is_dir() and ((root / "test").is_dir() or (root / "val").is_dir())
+        return root / "train" if both else root
+    folder = root / split
+    if not folder.is_dir():
+        found = ", ".join(sorted(entry.name for entry in root.iterdir() if entry.is_dir()))
+        raise DataError(f"{root} has no folder {split!r}; its folders are: {found or 'none'}")
+    return folder
+
+
+def _decoded(path: Path, size: int) -> np.ndarray[Any, Any]:
+    """Returns one file as uint8 `(size, size, 3)`."""
+    image_module = _pillow()
+    try:
+        with image_module.open(path) as image:
+            image = image.convert("RGB")
+            if image.size != (size, size):
+                image = image.resize((size, size), image_module.Resampling.BILINEAR)
+            return np.asarray(image)
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's for damaged files
+        raise DataError(
+            f"{path} cannot be read as an image ({error}): replace or remove the file"
+        ) from error
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"image files are read with Pillow, which does not import ({error}): pip install pillow"
+        ) from error
+    return Image
+
+
+def _item(dataset: Any, index: int) -> tuple[Tensor, int]:
+    try:
+        image, label = dataset[index]
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"item {index} of the dataset must be (image, label), could not read it: {error}"
+        ) from error
+    if isinstance(image, Tensor):
+        return image, int(label)
+    pixels = np.asarray(
+        image if getattr(image, "mode", "RGB") in ("L", "RGB") else image.convert("RGB")
+    )
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
+        raise DataError(
+            f"image {index} of the dataset must be a PIL image, a tensor (C, H, W) or a uint8 "
+            f"array (H, W, C), got {type(image).__name__} {pixels.dtype} {pixels.shape}"
+        )
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    return torch.from_numpy(pixels.copy()).movedim(-1, 0), int(label)
