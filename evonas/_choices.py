@@ -189,8 +189,10 @@ class Categorical(Gene):
         """Returns type and choices; of named choices the names."""
         return {"type": "categorical", "choices": [copy_json(value) for value in self.choices]}
 
-    def __eq__(self, other: object) -> bool:
-        return list(self._texts) == list(other._texts) if type(other) is type(self) else False  # type: ignore[attr-defined]
+    def __eq__(self, other: Any) -> bool:
+        if not isinstance(other, Categorical):
+            return NotImplemented
+        return list(self._texts) == list(other._texts)
 
     def __hash__(self) -> int:
         return hash(tuple(self._texts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -51,7 +52,7 @@ class Conditions:
 
     def to_json(self) -> dict[str, dict[str, list[Any]]]:
         """Returns `{child: {parent: [values]}}` in the order of the genes."""
-        return {child: dict(parents) for child, parents in self._allowed.items()}
+        return copy.deepcopy(self._allowed)
 
     def active(self, values: Sequence[Any]) -> list[bool]:
         """Returns for each gene whether it is active; those of inactive genes may be anything."""

@@ -72,7 +72,8 @@ class Constraints(Mapping[str, Predicate]):
         except Exception as error:  # whatever it is, say which constraint and where
             raise ValueError(
                 f"constraint {name!r} raised {type(error).__name__}: {error}, for the genes"
-                f" {genes!r} (only active genes are passed: genes.get('name') where one may be inactive)"
+                f" {genes!r} (only active genes are passed: use genes.get('name') where one may be"
+                " inactive)"
             ) from error
         if answer is None:
             raise ValueError(
@@ -81,7 +82,7 @@ class Constraints(Mapping[str, Predicate]):
         return bool(answer)
 
 
-def _named(predicates: Any) -> Iterable[tuple[str, Predicate]]:
+def _named(predicates: Any) -> Iterable[tuple[Any, Any]]:
     if predicates is None:
         return []
     if isinstance(predicates, Mapping):

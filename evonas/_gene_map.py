@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import ItemsView, Iterator, KeysView, Mapping
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from evonas.genes import Categorical, Gene
 
@@ -55,6 +58,41 @@ class GeneMap:
     def gene_types(self) -> tuple[Gene, ...]:
         """The genes in order."""
         return self._types
+
+    @property
+    def n_features(self) -> int:
+        """How many floats `encode` returns."""
+        return sum(gene.n_features for gene in self._types)
+
+    def validate_values(self, values: Sequence[Any]) -> list[Any]:
+        """Returns a list of values in canonical form, active or not.
+
+        Raises:
+            ValueError, TypeError: There are too few or too many, or one is not its gene's.
+        """
+        if len(values) != self._n:
+            raise self._wrong_length(values)
+        return [
+            gene.validate(name, value)
+            for (name, gene), value in zip(self._genes.items(), values, strict=True)
+        ]
+
+    def _decoded(self, features: ArrayLike) -> list[Any]:
+        vector = np.asarray(features, dtype=np.float64)
+        if vector.shape != (self.n_features,):
+            raise ValueError(f"features must have shape ({self.n_features},), got {vector.shape}")
+        if np.isnan(vector).any():
+            raise ValueError("features must be numbers, got NaN")
+        numbers = vector.tolist()
+        values = []
+        at = 0
+        for gene in self._types:
+            values.append(gene.decode(numbers[at : at + gene.n_features]))
+            at += gene.n_features
+        return values
+
+    def _wrong_length(self, values: Sequence[Any]) -> ValueError:
+        return ValueError(f"values must hold one per gene, {self._n}, got {len(values)}")
 
     def _hint(self, name: object) -> str:
         """Returns the end of an error about an unknown gene."""

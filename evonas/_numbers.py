@@ -148,18 +148,21 @@ class Integer(_Number):
     def validate(self, name: str, value: Any) -> int:
         """Returns the value as an int; a float without a fraction counts as whole."""
         expected = f"gene {name!r} must be a whole number from {self!r}"
-        if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
-            raise TypeError(f"{expected}, got {value!r} ({type(value).__name__})")
-        if not math.isfinite(value) or value != int(value):
+        number = _number(expected, value)
+        try:
+            whole = int(number)
+        except (OverflowError, ValueError):  # infinities and NaN
+            raise ValueError(f"{expected}, got {value!r}") from None
+        if whole != number:
             raise ValueError(f"{expected}, got {value!r}")
-        whole = int(value)
         if not self.low <= whole <= self._last or (whole - self.low) % self.step:
             raise ValueError(f"{expected}, got {whole!r}")
         return whole
 
     def neighbours(self, value: Any) -> Iterator[int]:
         """Yields the values one step down and one step up, where there are such."""
-        return (near for near in (value - self.step, value + self.step) if self._holds(near))
+        nearest = (int(value) - self.step, int(value) + self.step)
+        return (near for near in nearest if self.low <= near <= self._last)
 
     def all_values(self) -> Iterator[int]:
         """Yields every value from low to high."""
@@ -178,9 +181,6 @@ class Integer(_Number):
     def __repr__(self) -> str:
         step = f", step={self.step}" if self.step != 1 else ""
         return f"Integer({self.low}, {self.high}{step}{', log=True' if self.log else ''})"
-
-    def _holds(self, value: int) -> bool:
-        return self.low <= value <= self._last
 
     def _at(self, index: int) -> int:
         return self.low + self.step * min(max(index, 0), self._n - 1)
@@ -269,11 +269,10 @@ class Float(_Number):
     def validate(self, name: str, value: Any) -> float:
         """Returns the value as a float; whole numbers count as floats."""
         expected = f"gene {name!r} must be a number from {self!r}"
-        if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
-            raise TypeError(f"{expected}, got {value!r} ({type(value).__name__})")
-        if not self.low <= value <= self.high:  # refuses NaN too
+        number = _number(expected, value)
+        if not self.low <= number <= self.high:  # refuses NaN too
             raise ValueError(f"{expected}, got {value!r}")
-        return float(value) + 0.0
+        return float(number) + 0.0
 
     def neighbours(self, value: Any) -> Iterator[float]:
         """Yields the values 0.05 of the (log) range below and above, ending at the bounds."""
@@ -297,7 +296,7 @@ class Float(_Number):
     def _scaled(self, value: Any) -> float:
         if self._range == 0.0:
             return 0.0
-        return ((math.log(value) if self.log else value) - self._from) / self._range  # type: ignore[no-any-return]
+        return ((math.log(value) if self.log else float(value)) - self._from) / self._range
 
     def _unscaled(self, position: float) -> float:
         if position <= 0.0:
@@ -306,6 +305,12 @@ class Float(_Number):
             return self.high
         value = self._from + position * self._range
         return min(max(math.exp(value) if self.log else value, self.low), self.high) + 0.0
+
+
+def _number(expected: str, value: Any) -> Any:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+        raise TypeError(f"{expected}, got {value!r} ({type(value).__name__})")
+    return value
 
 
 def _check_flag(kind: str, log: object) -> None:

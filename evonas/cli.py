@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     show = commands.add_parser(
         "show",
         help="state, champion, hall of fame and counts of a run",
-        description="Prints state, champion, hall of fame and counts of a run; works while it runs.",
+        description="Prints state, champion, hall of fame and counts; works while the run goes on.",
         epilog="example: evonas show runs/cifar10-alexnet",
     )
     show.add_argument("run", help="the run's directory")

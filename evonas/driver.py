@@ -59,6 +59,7 @@ class _Planned:
     number: int
     reused: bool
     evaluation: Evaluation | None = None
+    seed: int = 0
 
 
 class Driver:
@@ -101,6 +102,7 @@ class Driver:
         self._n_rows = len(strategy.logbook)
         self._began = time.monotonic()
         self._seconds_before = store.seconds()
+        self._seconds_noted = 0.0
         self._failures_in_a_row = 0
         self._target_met = self.best is not None and self._meets_target(self.best)
         self._first_new_id = store.next_proposal_id()
@@ -137,6 +139,8 @@ class Driver:
                     self._collect()  # paid for: let what runs finish
                     continue
                 if reason is not None and not self._flying:
+                    if len(self._strategy.logbook) > self._n_rows:
+                        self._checkpoint([], [])
                     return reason
         finally:
             self._executor.shutdown()
@@ -155,7 +159,8 @@ class Driver:
             return f"target_fitness {budget.target_fitness} is reached"
         if self._plan and not self._strategy.asynchronous:
             return None  # a generation under way is finished, as far as `_gate` lets it
-        if budget.generations is not None and self._n_rows >= budget.generations:
+        n_rows = len(self._strategy.logbook)
+        if budget.generations is not None and n_rows >= budget.generations:
             return f"{budget.generations} generations are done"
         if budget.patience is not None and self._rows_without_progress() >= budget.patience:
             return f"{budget.patience} generations without a better best"
@@ -168,12 +173,12 @@ class Driver:
     def _gate(self) -> str | None:
         """Why no further trial may begin."""
         budget = self._settings.budget
-        if budget.max_evaluations is not None:
-            if self.counts.evaluated + len(self._flying) >= budget.max_evaluations:
-                return f"max_evaluations {budget.max_evaluations} is used up"
-        if budget.max_seconds is not None:
-            if self._seconds_before + self.seconds >= budget.max_seconds:
-                return f"max_seconds {budget.max_seconds} are used up"
+        n_begun = self.counts.evaluated + len(self._flying)
+        if budget.max_evaluations is not None and n_begun >= budget.max_evaluations:
+            return f"max_evaluations {budget.max_evaluations} is used up"
+        spent = self._seconds_before + self.seconds
+        if budget.max_seconds is not None and spent >= budget.max_seconds:
+            return f"max_seconds {budget.max_seconds} are used up"
         return None
 
     def _rows_without_progress(self) -> int:
@@ -195,11 +200,13 @@ class Driver:
         committed = self._store.planned([p.id for p in proposals if p.id < self._first_new_id])
         invalid = self._take_invalid()
         fresh = [plan for plan in (self._place(p, committed.get(p.id)) for p in proposals) if plan]
-        if proposals or invalid:
+        if proposals or invalid or len(strategy.logbook) > self._n_rows:
             self._checkpoint(fresh, invalid)
         return bool(proposals)
 
-    def _place(self, proposal: Proposal, committed: PlannedProposal | None) -> PlannedProposal | None:
+    def _place(
+        self, proposal: Proposal, committed: PlannedProposal | None
+    ) -> PlannedProposal | None:
         """Finds the evaluation that answers a proposal; returns the row to commit, if new."""
         if committed is not None:
             recorded = self._store.evaluation(committed.evaluation)
@@ -263,6 +270,7 @@ class Driver:
     def _submit(self) -> None:
         while self._queue and len(self._flying) < self._executor.slots and self._gate() is None:
             planned = self._queue.popleft()
+            planned.seed = derive_seed(self._settings.seed, planned.proposal.key)
             task = Task(planned.proposal.genes, self._trial_settings(planned))
             with self._interrupts.raising():
                 future = self._executor.submit(task)
@@ -275,7 +283,7 @@ class Driver:
         return TrialSettings(
             number=planned.number,
             key=key,
-            seed=derive_seed(settings.seed, key),
+            seed=planned.seed,
             device=self._executor.device,
             threads=settings.threads,
             problem=settings.problem,
@@ -308,11 +316,11 @@ class Driver:
             metrics=outcome.metrics,
             epochs=outcome.epochs,
             seconds=outcome.seconds,
-            seed=derive_seed(self._settings.seed, proposal.key),
+            seed=planned.seed,
             error=outcome.error,
             started_at=outcome.started_at,
         )
-        self._store.add_evaluation(evaluation, session_seconds=self.seconds)
+        self._store.add_evaluation(evaluation, session_seconds=self._seconds_to_note())
         self._note(evaluation)
         if self._crowned is not None:
             # New results: the repeats of `confirm` no longer tell which point is the best.
@@ -327,6 +335,14 @@ class Driver:
         for waiting in self._waiting.pop(planned.number):
             self._arrive(waiting, evaluation)
         self._pending.pop(proposal.key, None)
+
+    def _seconds_to_note(self) -> float | None:
+        """Returns the seconds of this start when a second has passed since they were noted."""
+        now = self.seconds
+        if now - self._seconds_noted < 1.0:
+            return None
+        self._seconds_noted = now
+        return now
 
     def _note(self, evaluation: Evaluation) -> None:
         self._history.known[evaluation.key] = KnownPoint(evaluation.number, evaluation.status)
@@ -352,8 +368,6 @@ class Driver:
             if evaluation is None:
                 raise RuntimeError(f"proposal {planned.proposal.id} is told without a result")
             self._strategy.tell(planned.proposal, evaluation, reused=planned.reused)
-            if len(self._strategy.logbook) > self._n_rows:
-                self._checkpoint([], [])
             self._judge(evaluation, reused=planned.reused)
 
     def _judge(self, evaluation: Evaluation, *, reused: bool) -> None:
@@ -361,9 +375,7 @@ class Driver:
             self._target_met = True
         if reused:
             return
-        self._failures_in_a_row = (
-            self._failures_in_a_row + 1 if evaluation.status.is_failure else 0
-        )
+        self._failures_in_a_row = self._failures_in_a_row + 1 if evaluation.status.is_failure else 0
         if self._failures_in_a_row >= self._settings.max_consecutive_failures:
             raise TooManyFailures(
                 f"{self._failures_in_a_row} evaluations in a row failed; the last one "

@@ -6,7 +6,7 @@ a `Categorical` may also name objects, and then its values are the names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from evonas._choices import Boolean, Categorical
@@ -28,7 +28,12 @@ def gene_from_json(data: Mapping[str, Any]) -> Gene:
     """
     if not isinstance(data, Mapping):
         raise ValueError(f"a gene's JSON must be an object with 'type', got {data!r}")
-    kinds = {"categorical": Categorical, "integer": Integer, "float": Float, "boolean": Boolean}
+    kinds: dict[Any, Callable[..., Gene]] = {
+        "categorical": Categorical,
+        "integer": Integer,
+        "float": Float,
+        "boolean": Boolean,
+    }
     kind = data.get("type")
     if kind not in kinds:
         raise ValueError(f"a gene's 'type' must be one of {', '.join(kinds)}, got {kind!r}")

@@ -13,7 +13,7 @@ __all__ = ["Interrupts"]
 
 
 class Interrupts:
-    """Turns the first signal into a request to stop, the second into an immediate KeyboardInterrupt.
+    """Makes the first signal a request to stop, the second an immediate KeyboardInterrupt.
 
     Inside `raising()` (where a trial runs) the first one raises at once as well. Outside the main
     thread, where Python delivers no signals, it does nothing.

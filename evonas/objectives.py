@@ -31,7 +31,7 @@ class Objective:
     direction: Direction = "max"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
+        if type(self.name) is not str or not self.name:
             raise ValueError(f"objective name must be a non-empty string, got {self.name!r}")
         if self.direction not in ("max", "min"):
             raise ValueError(
@@ -63,7 +63,8 @@ def as_objectives(objectives: Objective | Sequence[Objective] | None) -> tuple[O
     for entry in found:
         if not isinstance(entry, Objective):
             raise TypeError(
-                f"objectives must be Objective(name, direction), got {entry!r} ({type(entry).__name__})"
+                f"objectives must be Objective(name, direction), got {entry!r}"
+                f" ({type(entry).__name__})"
             )
     names = [entry.name for entry in found]
     if len(set(names)) != len(names):
@@ -105,6 +106,11 @@ def fitness_values(
             tuple(_value(objective.name, returned[objective.name]) for objective in objectives),
             {str(k): _metric(str(k), entry) for k, entry in returned.items() if k not in names},
         )
+    if returned is None:
+        raise FitnessError(
+            f"the fitness function returned None, expected {_expected(objectives)}: is a `return`"
+            " missing?"
+        )
     entries = returned if isinstance(returned, (tuple, list)) else (returned,)
     if len(entries) != len(objectives):
         number = "1 value" if len(entries) == 1 else f"{len(entries)} values"
@@ -122,23 +128,24 @@ def fitness_values(
 
 
 def _value(name: str, value: Any) -> float:
-    if isinstance(value, Real) and not isinstance(value, bool):  # numpy's scalars too
+    if _is_number(value):
         try:
             return float(value)
         except OverflowError:
             raise FitnessError(
                 f"the fitness function returned an int for {name!r} that no float can hold"
             ) from None
-    if value is None:
-        hint = ": is a `return` missing?"
-    elif hasattr(value, "item"):
-        hint = ": return value.item() for a tensor or array of one element"
-    else:
-        hint = ""
+    hint = ": of a tensor or array return .item()" if hasattr(value, "item") else ""
     raise FitnessError(
-        f"the fitness function must return a number for {name!r}, got"
-        f" {'None' if value is None else f'{value!r} ({type(value).__name__})'}{hint}"
+        f"the fitness function must return a number for {name!r}, got {value!r}"
+        f" ({type(value).__name__}){hint}"
     )
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, Real)  # numpy's scalars too
 
 
 def _metric(name: str, value: Any) -> Any:

@@ -245,9 +245,12 @@ def _selected(
     rng: Rng | None,
     **settings: Any,
 ) -> list[Any]:
-    if rng is None or rng is random:
+    if not individuals:
+        raise ValueError("selection needs at least one individual, got none")
+    source: Any = random if rng is None else rng
+    if source is random:
         return select(individuals, k, **settings)
-    with borrowed_global_rng(rng):
+    with borrowed_global_rng(source):
         return select(individuals, k, **settings)
 
 

@@ -149,9 +149,7 @@ class FunctionProblem(Problem):
                 f"fitness must be callable as fitness(genes, trial), got {type(fitness).__name__}"
             )
         self.fitness = fitness
-        self.problem_id = problem_id or getattr(
-            fitness, "__qualname__", type(fitness).__qualname__
-        )
+        self.problem_id = problem_id or getattr(fitness, "__qualname__", type(fitness).__qualname__)
 
     def fingerprint(self) -> dict[str, Any]:
         """Returns the `problem_id`."""

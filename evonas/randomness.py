@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from evonas._canonical import canonical_json
-
 __all__ = [
     "borrowed_global_rng",
     "derive_seed",
@@ -40,7 +38,9 @@ def derive_seed(root_seed: int, *parts: str | int) -> int:
             raise TypeError(
                 f"derive_seed takes strings and ints, got {part!r} ({type(part).__name__})"
             )
-    digest = hashlib.sha256(canonical_json([root_seed, *parts]).encode()).digest()
+    # One text per tuple of ints and strings, and cheaper than JSON. Not repr: what that escapes
+    # depends on the Unicode tables of the Python at hand.
+    digest = hashlib.sha256(ascii((root_seed, *parts)).encode()).digest()
     return int.from_bytes(digest[:4], "big")
 
 
@@ -94,9 +94,9 @@ def borrowed_global_rng(rng: random.Random) -> Iterator[None]:
     """
     ours = random.getstate()
     numpys = np.random.get_state(legacy=False)  # noqa: NPY002 (the global one is the point)
-    bit_generator = np.random.get_bit_generator()
+    bit_generator = np.random.get_bit_generator()  # type: ignore[attr-defined]
     if not isinstance(bit_generator, np.random.MT19937):  # the user's own; `seed` would refuse it
-        np.random.set_bit_generator(np.random.MT19937())
+        np.random.set_bit_generator(np.random.MT19937())  # type: ignore[attr-defined]
     np.random.seed(rng.getrandbits(32))  # noqa: NPY002
     random.setstate(rng.getstate())
     try:
@@ -104,5 +104,5 @@ def borrowed_global_rng(rng: random.Random) -> Iterator[None]:
     finally:
         rng.setstate(random.getstate())
         random.setstate(ours)
-        np.random.set_bit_generator(bit_generator)
+        np.random.set_bit_generator(bit_generator)  # type: ignore[attr-defined]
         np.random.set_state(numpys)  # noqa: NPY002

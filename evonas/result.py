@@ -120,7 +120,7 @@ class Result:
 
     @property
     def pareto_front(self) -> list[Evaluation]:
-        """The evaluations that no other one beats in every objective, best first objective first."""
+        """The `ok` evaluations that no other dominates, sorted by the first objective."""
         weights = [objective.weight for objective in self.objectives]
         ranked = sorted(
             (entry for entry in self.evaluations if entry.status is Status.OK),
@@ -212,7 +212,5 @@ def _logbook(rows: list[dict[str, Any]]) -> tools.Logbook:
 
 
 def _dominates(first: Evaluation, second: Evaluation, weights: list[float]) -> bool:
-    pairs = [
-        (w * a, w * b) for w, a, b in zip(weights, first.values, second.values, strict=True)
-    ]
+    pairs = [(w * a, w * b) for w, a, b in zip(weights, first.values, second.values, strict=True)]
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform
-import random
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,10 +14,11 @@ from evonas.budget import Budget
 from evonas.callbacks.base import Observer, Observers, RunInfo
 from evonas.callbacks.progress import ProgressBar
 from evonas.driver import Driver, RunSettings
-from evonas.exceptions import RunMismatchError, SearchInterrupted, TooManyFailures
+from evonas.exceptions import SearchInterrupted, TooManyFailures
 from evonas.execution.base import Executor
 from evonas.execution.serial import SerialExecutor
 from evonas.history import History
+from evonas.identity import check_int, environment, identify
 from evonas.interrupts import Interrupts
 from evonas.objectives import Objective
 from evonas.problem import FitnessFunction, FunctionProblem, Problem
@@ -125,14 +123,14 @@ def evolve(
     budget = Budget(generations, max_evaluations, max_seconds, patience, target_fitness)
     if not budget.is_bounded:
         budget = Budget(_DEFAULT_GENERATIONS, target_fitness=target_fitness)
-    _check_int("max_consecutive_failures", max_consecutive_failures, minimum=1)
+    check_int("max_consecutive_failures", max_consecutive_failures, minimum=1)
     executor = _executor(executor, workers, devices, problem)
     observers = Observers([*_progress(progress), *callbacks])
     path = None if run_dir is None else Path(run_dir)
     store = Store.create(path, durability=durability)
     try:
         stored = store.settings()
-        identity, seed, threads = _identify(
+        identity, seed, threads = identify(
             problem, strategy, stored, initial, seed, threads_per_trial, deterministic
         )
         sessions = store.sessions()
@@ -181,7 +179,7 @@ def _drive(
         counts=driver.counts,
         best=driver.best,
     )
-    store.begin_session(_environment())
+    store.begin_session(environment())
     outcome, reason = "error", "an error"
     with Interrupts() as interrupts:
         try:
@@ -213,7 +211,7 @@ def _as_problem(
     problem_id: str | None,
 ) -> Problem:
     if isinstance(problem, Problem):
-        if fitness is not None or objectives is not None or problem_id is not None:
+        if any(entry is not None for entry in (fitness, objectives, problem_id)):
             raise ValueError(
                 "a Problem brings its own fitness, objectives and problem_id: pass it alone"
             )
@@ -239,7 +237,7 @@ def _executor(
 ) -> Executor:
     if executor is not None:
         return executor
-    _check_int("workers", workers, minimum=1)
+    check_int("workers", workers, minimum=1)
     if workers > 1:
         raise ValueError(
             f"workers={workers}: this version runs trials one at a time; pass workers=1, or an "
@@ -265,84 +263,6 @@ def _progress(progress: bool | None) -> list[Observer]:
     return [ProgressBar(rows=sys.stderr)]
 
 
-def _identify(
-    problem: Problem,
-    strategy: Strategy,
-    stored: Mapping[str, Any],
-    initial: Iterable[Genes],
-    seed: int | None,
-    threads: int | None,
-    deterministic: bool,
-) -> tuple[dict[str, Any], int, int]:
-    """Returns what the run is (to be stored), its seed and its threads.
-
-    Raises:
-        RunMismatchError: The run was started as something else.
-    """
-    if seed is not None:
-        _check_int("seed", seed, minimum=0)
-    if threads is not None:
-        _check_int("threads_per_trial", threads, minimum=1)
-    problem_settings = problem.configure(stored.get("problem_settings"))
-    identity = {
-        "space": problem.space.to_json(),
-        "fingerprint": problem.fingerprint(),
-        "objectives": [[entry.name, entry.direction] for entry in problem.objectives],
-        "strategy": strategy.settings(),
-        "initial": [problem.space.validate(genes) for genes in initial],
-        "deterministic": deterministic,
-        "problem_settings": problem_settings,
-    }
-    if not stored:
-        seed = random.SystemRandom().randrange(2**32) if seed is None else seed
-        threads = threads or _n_cores()
-    else:
-        _compare(stored, identity)
-        for name, given in (("seed", seed), ("threads", threads)):
-            if given is not None and given != stored[name]:
-                raise RunMismatchError(
-                    f"the run was started with {name} {stored[name]}, here {given}: leave it out, "
-                    "or pass a new run_dir"
-                )
-        seed, threads = int(stored["seed"]), int(stored["threads"])
-    return {**identity, "seed": seed, "threads": threads}, seed, threads
-
-
-_NAMES = {
-    "space": "search space",
-    "fingerprint": "problem",
-    "objectives": "objectives",
-    "strategy": "strategy",
-    "initial": "initial points",
-    "deterministic": "deterministic",
-}
-
-
-def _compare(stored: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    for name, words in _NAMES.items():
-        if stored[name] == here[name]:
-            continue
-        raise RunMismatchError(
-            f"the run was started with another {words} ({_difference(stored[name], here[name])}): "
-            "pass a new run_dir, or restore what it was"
-        )
-
-
-def _difference(stored: Any, here: Any, path: str = "") -> str:
-    """Says where two JSON values first differ."""
-    if isinstance(stored, Mapping) and isinstance(here, Mapping):
-        for name in [*stored, *(name for name in here if name not in stored)]:
-            if stored.get(name) != here.get(name):
-                inner = f"{path}.{name}" if path else str(name)
-                return _difference(stored.get(name), here.get(name), inner)
-    return f"{path + ': ' if path else ''}{_short(stored)} in the run, {_short(here)} here"
-
-
-def _short(value: Any) -> str:
-    text = "nothing" if value is None else str(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."
-
-
 def _most_evaluations(strategy: Strategy, budget: Budget) -> int | None:
     bounds = []
     if budget.max_evaluations is not None:
@@ -352,34 +272,3 @@ def _most_evaluations(strategy: Strategy, budget: Budget) -> int | None:
         if per_run is not None:
             bounds.append(per_run)
     return min(bounds, default=None)
-
-
-def _n_cores() -> int:
-    # By affinity, never cpu_count: a container or taskset may allow fewer.
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else (os.cpu_count() or 1)
-
-
-def _environment() -> dict[str, Any]:
-    packages = {}
-    for name in ("evonas", "deap", "numpy", "torch", "torchvision"):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = None
-    return {
-        "command": [sys.executable, *sys.argv],
-        "directory": os.getcwd(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cores": _n_cores(),
-        "packages": packages,
-    }
-
-
-def _check_int(name: str, value: Any, *, minimum: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, got {value!r} ({type(value).__name__})")
-    if value < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {value}")

@@ -16,16 +16,11 @@ from evonas._canonical import canonical_json, copy_json
 from evonas._conditions import Conditions
 from evonas._constraints import Constraints, Predicate
 from evonas._gene_map import GeneMap
-from evonas.exceptions import UnsatisfiableSpaceError
+from evonas._sampling import draw_values, first_satisfying
 from evonas.genes import Categorical, Gene, gene_from_json
 from evonas.records import Genes
 
 __all__ = ["SearchSpace", "canonical_json"]
-
-SAMPLE_TRIES = 1_000
-"""How many random points are tried before a space with constraints is enumerated or given up."""
-LARGEST_ENUMERATION = 100_000
-"""How many points a space may have to be enumerated when random points find nothing."""
 
 
 class SearchSpace(GeneMap):
@@ -106,7 +101,7 @@ class SearchSpace(GeneMap):
             ValueError: There are too few or too many.
         """
         if len(values) != self._n:
-            raise ValueError(f"values must hold one per gene, {self._n}, got {len(values)}")
+            raise self._wrong_length(values)
         if self._conditional:
             flags = self._conditions.active(values)
             genes = dict(compress(zip(self._names, values, strict=True), flags))
@@ -187,19 +182,6 @@ class SearchSpace(GeneMap):
             raise ValueError(f"missing gene{'s' * (len(missing) > 1)}: {', '.join(missing)}")
         return dict(compress(zip(self._names, values, strict=True), flags))
 
-    def validate_values(self, values: Sequence[Any]) -> list[Any]:
-        """Returns a list of values in canonical form, active or not.
-
-        Raises:
-            ValueError, TypeError: There are too few or too many, or one is not its gene's.
-        """
-        if len(values) != self._n:
-            raise ValueError(f"values must hold one per gene, {self._n}, got {len(values)}")
-        return [
-            gene.validate(name, value)
-            for (name, gene), value in zip(self._genes.items(), values, strict=True)
-        ]
-
     def violated(self, genes: Genes) -> list[str]:
         """Returns the names of the constraints that do not allow these active genes.
 
@@ -240,22 +222,7 @@ class SearchSpace(GeneMap):
             UnsatisfiableSpaceError: No point was found, or there is none; says how often each
                 constraint rejected.
         """
-        source: Any = random if rng is None else rng
-        if not self._constrained:
-            return [gene.sample(source) for gene in self._types]
-        try:
-            return self.resample(lambda: [gene.sample(source) for gene in self._types])
-        except UnsatisfiableSpaceError as error:
-            if self.cardinality > LARGEST_ENUMERATION:
-                raise UnsatisfiableSpaceError(
-                    f"{error}; the space is too large to try every point: relax or repair the"
-                    " constraints"
-                ) from None
-        # Not cached: a resumed search must consume the rng as the uninterrupted one did.
-        allowed = list(self.enumerate())
-        if not allowed:
-            raise self._proven_empty()
-        return self.values(allowed[int(source.random() * len(allowed))], source)
+        return draw_values(self, random if rng is None else rng)
 
     def resample(self, draw: Callable[[], list[Any]]) -> list[Any]:
         """Returns the first of up to 1,000 drawn lists of values that satisfies the constraints.
@@ -266,18 +233,7 @@ class SearchSpace(GeneMap):
         Raises:
             UnsatisfiableSpaceError: None did; says how often each constraint rejected.
         """
-        rejected = dict.fromkeys(self._constraints, 0)
-        for _ in range(SAMPLE_TRIES):
-            values = draw()
-            violated = self.violated(self.genes(values)) if self._constrained else ()
-            if not violated:
-                return values
-            for name in violated:
-                rejected[name] += 1
-        raise UnsatisfiableSpaceError(
-            f"none of {SAMPLE_TRIES:,} random points satisfies the constraints"
-            f" ({_counts(rejected)})"
-        )
+        return first_satisfying(self, draw)
 
     def enumerate(self, *, constrained: bool = True) -> Iterator[Genes]:
         """Yields every point of a finite space once, in the order of the genes' values.
@@ -365,11 +321,6 @@ class SearchSpace(GeneMap):
 
     # Numbers, for models of the fitness.
 
-    @property
-    def n_features(self) -> int:
-        """How many floats `encode` returns."""
-        return sum(gene.n_features for gene in self._types)
-
     def encode(self, genes: Mapping[str, Any]) -> NDArray[np.float64]:
         """Returns the genes as a float64 vector (n_features,).
 
@@ -396,18 +347,7 @@ class SearchSpace(GeneMap):
         Raises:
             ValueError: The vector has another shape, or holds NaN.
         """
-        vector = np.asarray(features, dtype=np.float64)
-        if vector.shape != (self.n_features,):
-            raise ValueError(f"features must have shape ({self.n_features},), got {vector.shape}")
-        if np.isnan(vector).any():
-            raise ValueError("features must be numbers, got NaN")
-        numbers = vector.tolist()
-        values = []
-        at = 0
-        for gene in self._types:
-            values.append(gene.decode(numbers[at : at + gene.n_features]))
-            at += gene.n_features
-        return self.genes(values)
+        return self.genes(self._decoded(features))
 
     # JSON.
 
@@ -470,17 +410,3 @@ class SearchSpace(GeneMap):
             return {name: genes[name] for name in active}
         except KeyError as error:
             raise ValueError(f"missing gene {error}: expected {', '.join(active)}") from None
-
-    def _proven_empty(self) -> UnsatisfiableSpaceError:
-        rejected = dict.fromkeys(self._constraints, 0)
-        for genes in self.enumerate(constrained=False):
-            for name in self.violated(genes):
-                rejected[name] += 1
-        return UnsatisfiableSpaceError(
-            f"none of the {self.cardinality:,} points of the space satisfies its constraints"
-            f" ({_counts(rejected)}): relax or repair the constraints"
-        )
-
-
-def _counts(rejected: Mapping[str, int]) -> str:
-    return ", ".join(f"{name!r} rejected {count:,}" for name, count in rejected.items())

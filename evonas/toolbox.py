@@ -196,6 +196,11 @@ def _objectives(
     if individual_class is None:
         return as_objectives(objectives)
     example = individual_class([gene.first for gene in space.gene_types])
+    if not isinstance(example, list):
+        raise TypeError(
+            "individual_class must make lists (creator.create('Mine', list, fitness=...)), got"
+            f" {type(example).__name__}"
+        )
     weights = getattr(getattr(example, "fitness", None), "weights", None)
     if not weights:
         raise ValueError(

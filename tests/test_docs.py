@@ -70,7 +70,7 @@ def script(text: str) -> str:
     for block in blocks(text):
         if block.language == "python" and not not_run(block):
             code = block.code.splitlines()
-            lines[block.line - 2] = rf'print("\0{block.line}\0", flush=True)'
+            lines[block.line - 2] = rf'print("\x00{block.line}\x00", end="")'
             lines[block.line - 1 : block.line - 1 + len(code)] = code
     return "\n".join(lines) + "\n"
 
@@ -86,7 +86,8 @@ def run_page(text: str, folder: Path) -> dict[int, str]:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     pieces = done.stdout.split("\0")
-    return {int(line): printed for line, printed in zip(pieces[1::2], pieces[2::2], strict=True)}
+    assert pieces[0] == ""
+    return dict(zip(map(int, pieces[1::2]), pieces[2::2], strict=True))
 
 
 def expected_outputs(text: str) -> Iterator[tuple[int, Block]]:
@@ -153,6 +154,8 @@ def test_a_wrong_output_is_found(tmp_path: Path) -> None:
 
 # Commands.
 
+EVONAS = "import sys; from evonas.cli import main; sys.exit(main(sys.argv[1:]))"
+
 
 @functools.cache
 def help_of(*command: str) -> str:
@@ -205,7 +208,7 @@ def check_command(command: str) -> None:
             assert named, f"not an editable install with extras: {where}"
             assert set(named[1].split(",")) <= extras()
         case ["evonas", subcommand, *rest]:
-            check_options(rest, "-m", "evonas", subcommand)
+            check_options(rest, "-c", EVONAS, subcommand)
         case ["bash", name]:
             assert (ROOT / name).is_file(), f"there is no {name}"
         case ["pytest" | "ruff" | "mypy" | "mkdocs" | "kill" | "git" | "cd", *_]:

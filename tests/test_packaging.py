@@ -20,6 +20,10 @@ NAMES = "SearchSpace Categorical Integer Float Boolean Objective make_toolbox ev
 EXTRAS = "examples bert ray report trackers test dev".split()
 
 
+# Import name of what a declared dependency itself always brings: that dependency.
+BROUGHT_BY = {"PIL": "torchvision"}
+
+
 def read_config() -> configparser.ConfigParser:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
@@ -59,7 +63,8 @@ def undeclared(folder: str, declared: set[str]) -> dict[str, str]:
     return {
         name: where
         for name, where in third_party_imports(folder).items()
-        if not declared & {entry.lower() for entry in known.get(name, [name])}
+        if not declared
+        & {entry.lower() for entry in [*known.get(name, [name]), BROUGHT_BY.get(name, "")]}
     }
 
 

@@ -1,4 +1,4 @@
-"""Observers of a search: they get each record after it is committed, and nothing depends on them."""
+"""Observers of a search: they get each record after it is committed; nothing depends on them."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Observers:
         for observer in tuple(self._active):
             try:
                 call(observer)
-            except Exception as error:  # whatever an observer does, the search goes on
+            except Exception as error:  # noqa: BLE001 (whatever it does, the search goes on)
                 self._active.remove(observer)
                 warnings.warn(
                     f"observer {type(observer).__name__} is switched off after an error: "

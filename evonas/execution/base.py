@@ -89,10 +89,10 @@ def run_trial(problem: Problem, task: Task) -> Outcome:
         error = str(found)
     except MemoryError:
         status, error = Status.OUT_OF_MEMORY, traceback.format_exc()
-    except (Exception, SystemExit) as found:
-        if _is_out_of_memory(found):
-            status = Status.OUT_OF_MEMORY
+    except (Exception, SystemExit) as found:  # noqa: BLE001 (it becomes a status, with its reason)
         error = traceback.format_exc()
+        if problem.uses_torch and _is_out_of_memory(found, task.settings.device):
+            status = Status.OUT_OF_MEMORY
     return Outcome(
         status=status,
         values=values if status is Status.OK else (),
@@ -112,9 +112,14 @@ def _environment(problem: Problem, settings: TrialSettings) -> AbstractContextMa
     return torch_environment(settings)
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    # By name: torch must not be imported for a problem that does not use it.
-    return any(entry.__name__ == "OutOfMemoryError" for entry in type(error).__mro__)
+def _is_out_of_memory(error: BaseException, device: str) -> bool:
+    from evonas.execution.torch_env import free_memory, is_out_of_memory
+
+    if not is_out_of_memory(error):
+        return False
+    traceback.clear_frames(error.__traceback__)  # its frames hold the tensors that filled it
+    free_memory(device)
+    return True
 
 
 def _shown(values: tuple[float, ...]) -> str:

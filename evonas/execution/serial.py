@@ -49,7 +49,7 @@ class SerialExecutor:
         """Keeps the problem, and the caller's random states until `shutdown`."""
         self._problem = problem
         self._python_state = random.getstate()
-        self._numpy_state = np.random.get_state()
+        self._numpy_state = np.random.get_state()  # noqa: NPY002 (the global one is meant)
 
     def submit(self, task: Task) -> Future[Outcome]:
         """Runs the trial and returns its finished future.
@@ -62,7 +62,7 @@ class SerialExecutor:
         # Once a trial, restored once a search: saving both states each time would cost more
         # than everything else that the search does for a cheap fitness function.
         random.seed(task.settings.seed)
-        np.random.seed(task.settings.seed)
+        np.random.seed(task.settings.seed)  # noqa: NPY002
         future: Future[Outcome] = Future()
         future.set_result(run_trial(self._problem, task))
         return future
@@ -71,5 +71,5 @@ class SerialExecutor:
         """Restores the caller's random states."""
         if self._python_state is not None:
             random.setstate(self._python_state)
-            np.random.set_state(self._numpy_state)
+            np.random.set_state(self._numpy_state)  # noqa: NPY002
         self._problem = self._python_state = self._numpy_state = None

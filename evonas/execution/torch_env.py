@@ -18,7 +18,13 @@ import torch
 
 from evonas.execution.trial import TrialSettings
 
-__all__ = ["free_memory", "is_out_of_memory", "prepare", "torch_environment"]
+__all__ = [
+    "free_memory",
+    "is_out_of_memory",
+    "prepare",
+    "resolve_device",
+    "torch_environment",
+]
 
 _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 _OUT_OF_MEMORY = (  # in the messages of plain RuntimeErrors
@@ -83,6 +89,17 @@ def torch_environment(settings: TrialSettings) -> Iterator[None]:
         stack.callback(_restore, _state(device), device)
         _set_up(settings.seed, settings.threads, device, settings.deterministic)
         yield
+
+
+def resolve_device(name: str) -> str:
+    """Returns the device that `name` means: `"auto"` is the first GPU, or the CPU without one.
+
+    Raises:
+        ValueError: This machine has no such device.
+    """
+    if name == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    return str(_checked_device(name))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

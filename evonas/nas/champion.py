@@ -73,16 +73,17 @@ def read_image(path):
     with Image.open(path) as image:
         image = image.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
         pixels = bytearray(image.resize((width, height), Image.Resampling.BILINEAR).tobytes())
-    return torch.frombuffer(pixels, dtype=torch.uint8).view(1, height, width, channels).movedim(3, 1)
+    pixels = torch.frombuffer(pixels, dtype=torch.uint8).view(1, height, width, channels)
+    return pixels.movedim(3, 1)
 '''
 
-_NO_IMAGE_FILES = '''\
+_NO_IMAGE_FILES = """\
 def read_image(path):
     raise ValueError(
         f"{path}: the network was trained on float images, whose scale a file does not tell;"
         " make a tensor (B, C, H, W) like the training images and call predict(load(), images)"
     )
-'''
+"""
 
 _TEMPLATE = '''\
 {source}

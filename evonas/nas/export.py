@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from evonas.exceptions import RunStorageError
 from evonas.nas.champion import champion_source
 from evonas.nas.source import generate_source
-from evonas.records import EpochMetrics, Evaluation, Status
+from evonas.records import EpochMetrics, Evaluation
 
 if TYPE_CHECKING:
     from evonas.nas.problem import ImageClassificationProblem
@@ -77,9 +77,9 @@ class NasRunFiles:
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Writes source and statistics of the evaluation."""
-        if evaluation.status is Status.INVALID:
-            return
         source = self._problem.source(evaluation.genes)
+        if source is None:  # an invalid point stands for no network
+            return
         _write_text(self.architecture(evaluation.number), source)
         folder = self.statistics(evaluation.number)
         for epoch in evaluation.epochs:

@@ -235,8 +235,7 @@ class MaxPool2d(Layer):
         channels, height, width = _image(shape)
         if min(height, width) < self.kernel_size:
             raise InvalidPoint(
-                f"a {self.kernel_size}x{self.kernel_size} window does not fit into"
-                f" {height}x{width}"
+                f"a {self.kernel_size}x{self.kernel_size} window does not fit into {height}x{width}"
             )
         return (channels, height // self.kernel_size, width // self.kernel_size)
 

@@ -70,26 +70,26 @@ class Network:
         Raises:
             InvalidPoint: A layer cannot take what reaches it.
         """
-        entering = [in_shape, *self.shapes(in_shape)[:-1]]
-        calls = [layer.call(shape) for layer, shape in zip(self.layers, entering, strict=True)]
+        calls = [layer.call(shape) for layer, shape in self._entering(in_shape)]
         calls[0] = replace(calls[0], args=(Ref("in_shape", 1), *calls[0].args[1:]))
         calls[-1] = replace(calls[-1], args=(*calls[-1].args[:-1], Ref("out_shape", 0)))
         return calls
 
     def n_params(self, in_shape: Shape) -> int:
         """Returns the number of weights."""
-        entering = [in_shape, *self.shapes(in_shape)[:-1]]
-        return sum(layer.n_params(shape) for layer, shape in zip(self.layers, entering, strict=True))
+        return sum(layer.n_params(shape) for layer, shape in self._entering(in_shape))
 
     def macs(self, in_shape: Shape) -> int:
         """Returns the multiply-adds of one image in convolutions and fully connected layers."""
-        entering = [in_shape, *self.shapes(in_shape)[:-1]]
-        return sum(layer.macs(shape) for layer, shape in zip(self.layers, entering, strict=True))
+        return sum(layer.macs(shape) for layer, shape in self._entering(in_shape))
 
     def uses(self, hyperparameter: str) -> bool:
         """Whether a layer refers to `prm["<hyperparameter>"]`."""
         asked = Ref("prm", hyperparameter)
         return any(isinstance(layer, Dropout) and layer.p == asked for layer in self.layers)
+
+    def _entering(self, in_shape: Shape) -> list[tuple[Layer, Shape]]:
+        return list(zip(self.layers, [in_shape, *self.shapes(in_shape)[:-1]], strict=True))
 
 
 def infer_shapes(layers: Sequence[Layer], in_shape: Shape) -> list[Shape]:
@@ -121,9 +121,7 @@ def infer_shapes(layers: Sequence[Layer], in_shape: Shape) -> list[Shape]:
     return shapes
 
 
-def build(
-    network: Network, in_shape: Shape, *, prm: Mapping[str, Any] | None = None
-) -> nn.Module:
+def build(network: Network, in_shape: Shape, *, prm: Mapping[str, Any] | None = None) -> nn.Module:
     """Returns the network as a module on the CPU, initialised from torch's global generator.
 
     Its parameters have the names and, under the same seed, the values of those of the generated

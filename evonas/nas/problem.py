@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -223,14 +224,15 @@ class ImageClassificationProblem(Problem):
             return str(invalid)
         return None
 
-    def source(self, genes: Genes) -> str:
-        """Returns the generated module, with the genes in the comment at its end."""
-        return generate_source(
-            self.network(genes, self.n_classes),
-            self.in_shape,
-            genes=genes,
-            hyperparameters=self.training_genes(genes),
-        )
+    def source(self, genes: Genes) -> str | None:
+        """Returns the generated module, its genes in the comment at the end; None if invalid."""
+        network = self.network(genes, self.n_classes)
+        try:
+            return generate_source(
+                network, self.in_shape, genes=genes, hyperparameters=self.training_genes(genes)
+            )
+        except InvalidPoint:
+            return None
 
     def training_genes(self, genes: Genes) -> Genes:
         """Returns the genes that the source reads from `prm`."""
@@ -277,46 +279,52 @@ class ImageClassificationProblem(Problem):
         network = self.network(genes, self.n_classes)
         cost = {"params": network.n_params(self.in_shape), "macs": network.macs(self.in_shape)}
         trial.record(**cost)
-        train, val = self._data.on(trial.device)
-        seen: dict[str, float] = {}
-
-        def measured(outputs: Tensor, labels: Tensor) -> float:
-            seen["loss"] = float(nn.functional.cross_entropy(outputs, labels))
-            seen["accuracy"] = accuracy(outputs, labels)
-            return seen["accuracy"] if self.metric is None else self.metric(outputs, labels)
-
-        def report(epoch: int, metrics: Mapping[str, float]) -> None:
-            seen[self.metric_name] = metrics[self.metric_name]
-            trial.report(**seen, train_loss=metrics["train_loss"])
-
         device = torch.device(trial.device)
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(trial.seed)
             model = place(self.build(genes), device)
-            value = fit(
-                model,
-                train,
-                val,
-                n_epochs=self.n_epochs,
-                batch_size=self.batch_size,
-                optimizer=self.optimizer(model, genes),
-                seed=trial.seed,
-                loss_function=self.loss_function(genes),
-                metric=measured,
-                metric_name=self.metric_name,
-                precision=precision,
-                augment=self.augment,
-                grad_clip=GRAD_CLIP,
-                report=report,
-            )
-        if len(self.objectives) == 1 and self.objectives[0].name == self.metric_name:
-            fitness: float | dict[str, float] = value
-        else:
-            values = {**cost, "accuracy": seen["accuracy"], self.metric_name: value}
-            fitness = {objective.name: values[objective.name] for objective in self.objectives}
-        if trial.would_be_best(value if isinstance(fitness, float) else _first(fitness)):
+            measured = self._train(model, genes, trial, precision)
+        values = {**cost, **measured}
+        fitness = {objective.name: values[objective.name] for objective in self.objectives}
+        first = fitness[self.objectives[0].name]
+        if math.isfinite(first) and trial.would_be_best(first):
             trial.attach(WEIGHTS, lambda path: torch.save(_on_cpu(model), path))
-        return fitness
+        return first if len(fitness) == 1 else fitness
+
+    def _train(
+        self, model: nn.Module, genes: Genes, trial: Trial, precision: str
+    ) -> dict[str, float]:
+        """Returns the last epoch's measures; the metric is NaN where the training diverged."""
+        train, val = self._data.on(trial.device)
+        seen: dict[str, float] = {}
+
+        def measure(outputs: Tensor, labels: Tensor) -> float:
+            seen["loss"] = float(nn.functional.cross_entropy(outputs, labels))
+            seen["accuracy"] = accuracy(outputs, labels)
+            return seen["accuracy"] if self.metric is None else float(self.metric(outputs, labels))
+
+        def report(epoch: int, metrics: Mapping[str, float]) -> None:
+            # The metric again: it may be another than accuracy.
+            trial.report(**{**seen, **{name: metrics[name] for name in reported}})
+
+        reported = (self.metric_name, "train_loss")
+        value = fit(
+            model,
+            train,
+            val,
+            n_epochs=self.n_epochs,
+            batch_size=self.batch_size,
+            optimizer=self.optimizer(model, genes),
+            seed=trial.seed,
+            loss_function=self.loss_function(genes),
+            metric=measure,
+            metric_name=self.metric_name,
+            precision=precision,
+            augment=self.augment,
+            grad_clip=GRAD_CLIP,
+            report=report,
+        )
+        return {"accuracy": math.nan, **seen, self.metric_name: value}
 
     def run_files(self, run_dir: Path) -> RunFiles:
         """Returns the writer of `ga_architecture/`, `stats/` and the champion's files."""
@@ -336,8 +344,7 @@ class _Data:
     ) -> None:
         if not isinstance(data, ImageData) and not callable(data):
             raise TypeError(
-                "data must be an ImageData or a function that opens one,"
-                f" got {type(data).__name__}"
+                f"data must be an ImageData or a function that opens one, got {type(data).__name__}"
             )
         self.split_seed = split_seed
         self._given = data
@@ -345,7 +352,7 @@ class _Data:
         self._identity: str | None = None
         self._open()
 
-    def _open(self) -> None:
+    def _open(self) -> ImageData:
         found = self._given if isinstance(self._given, ImageData) else self._given()
         if len(found.shape) != 3:
             raise ValueError(
@@ -361,10 +368,12 @@ class _Data:
         self.train, self.val = split(
             found, val_fraction=val_fraction, seed=self.split_seed, n_train=n_train, n_val=n_val
         )
-        # Of the data as they were given: `normalised_from` keeps it or not, we do not rely on it.
         self._identity = found.identity
-        self._opened: ImageData | None = found.normalised_from(self.train)
+        # The validation images must not enter the normalisation of the training.
+        opened = found.normalised_from(self.train)
+        self._opened: ImageData | None = opened
         self._devices: dict[str, tuple[DeviceData, DeviceData]] = {}
+        return opened
 
     @property
     def identity(self) -> str:
@@ -372,10 +381,7 @@ class _Data:
 
     @property
     def opened(self) -> ImageData:
-        if self._opened is None:
-            self._open()
-        assert self._opened is not None
-        return self._opened
+        return self._open() if self._opened is None else self._opened
 
     def on(self, device: str) -> tuple[DeviceData, DeviceData]:
         """Returns the training and the validation part on the device, copied there once."""
@@ -395,9 +401,7 @@ class _Data:
 
 
 def _on_cpu(model: nn.Module) -> dict[str, Tensor]:
-    return {
-        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
-    }
+    return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
 
 
 def _name_of(thing: Any) -> str:
@@ -408,7 +412,3 @@ def _name_of(thing: Any) -> str:
         return name
     shown = repr(thing)
     return type(thing).__qualname__ if " at 0x" in shown else shown
-
-
-def _first(fitness: Mapping[str, float]) -> float:
-    return next(iter(fitness.values()))

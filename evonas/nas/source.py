@@ -109,7 +109,7 @@ def _sequential(calls: list[Call], entering: list[Shape], leaving: list[Shape]) 
     for call, before, after in zip(calls, entering, leaving, strict=True):
         line = f"            {call.code},"
         if after != before:  # a comment, so it does not count for the point's key
-            line = f"{line:<{_SHAPE_COLUMN}}  # {' x '.join(str(side) for side in after)}"
+            line = f"{line:<{_SHAPE_COLUMN}}  # {'x'.join(str(side) for side in after)}"
         lines.append(line)
     return "\n".join(lines)
 

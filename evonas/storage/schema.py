@@ -59,7 +59,7 @@ CREATE TABLE sessions (
     id INTEGER PRIMARY KEY,
     started_at REAL NOT NULL,
     seconds REAL NOT NULL,
-    outcome TEXT,                 -- finished, interrupted, failures, error; NULL: running, or killed
+    outcome TEXT,                 -- finished, interrupted, failures, error; NULL: no end
     reason TEXT,
     environment TEXT NOT NULL
 );

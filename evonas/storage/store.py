@@ -169,7 +169,8 @@ class Store(RunReader):
             state: `Strategy.state_dict()`, after the step.
             proposals: What the step asked for (an id seen before is pointed anew).
             invalid: Points that the step found to build nothing.
-            rows: Logbook rows that the step closed, the first being number `first_row`.
+            rows: Logbook rows that the step closed.
+            first_row: Number of the first of them.
         """
         planned = [
             (plan.id, plan.evaluation, plan.reused, plan.generation, to_json(plan.parents))

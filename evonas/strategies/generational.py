@@ -269,7 +269,8 @@ class Generational(Strategy):
     def _child(self) -> tuple[Any, tuple[int, ...]]:
         toolbox = self.toolbox
         first, second = toolbox.select(self._parents, 2)
-        child, parents = toolbox.clone(first), (first.number,)
+        child = toolbox.clone(first)
+        parents: tuple[int, ...] = (first.number,)
         if self._crossover_prob >= 1.0 or random.random() < self._crossover_prob:
             child, _ = toolbox.mate(child, toolbox.clone(second))
             parents = (first.number, second.number)

@@ -1,0 +1,126 @@
+"""Which modules a forward pass calls, when, and what they return: by forward hooks.
+
+`torch.fx` fails on BERT and GPT-2 (data-dependent Python in their forwards); hooks see every model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Call", "call_model", "modes_kept", "record_calls", "rng_kept"]
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of a module during a forward pass.
+
+    Attributes:
+        path: The module's first name in `named_modules()`.
+        start: Position of the call's beginning among all beginnings and ends.
+        end: Position of its end; None where the call raised.
+        output: What `summarise` made of what the module returned.
+    """
+
+    path: str
+    start: int
+    end: int | None = None
+    output: Any = None
+
+
+def call_model(model: nn.Module, inputs: Any) -> Any:
+    """Returns `model` called on `inputs`: a tensor, a mapping (keywords) or a tuple (positional)."""
+    if isinstance(inputs, Tensor):
+        return model(inputs)
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    if isinstance(inputs, Sequence):
+        return model(*inputs)
+    raise TypeError(
+        f"inputs must be a tensor, a mapping of keyword arguments or a tuple of positional ones, "
+        f"got {type(inputs).__name__}"
+    )
+
+
+def record_calls(
+    model: nn.Module, inputs: Any, summarise: Callable[[Any], Any] | None = None
+) -> list[Call]:
+    """Returns the calls of one forward pass of `inputs`, in the order in which they began.
+
+    Runs without gradients and in the modes that the modules are in; hooks are removed again.
+
+    Args:
+        model: Left as it is (what its forward itself changes aside).
+        inputs: See `call_model`.
+        summarise: Called with each module's return value; what it returns is kept. None: nothing
+            is kept, so that activations are freed as usual.
+    """
+    calls: list[Call] = []
+    clock = 0
+    open_calls: dict[str, list[Call]] = {}
+    handles = []
+
+    def before(path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any) -> None:
+            nonlocal clock
+            call = Call(path, clock)
+            clock += 1
+            calls.append(call)
+            open_calls.setdefault(path, []).append(call)
+
+        return hook
+
+    def after(path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            nonlocal clock
+            call = open_calls[path].pop()
+            call.end = clock
+            clock += 1
+            if summarise is not None:
+                call.output = summarise(output)
+
+        return hook
+
+    try:
+        for path, module in model.named_modules():
+            handles.append(module.register_forward_pre_hook(before(path)))
+            handles.append(module.register_forward_hook(after(path)))
+        with torch.no_grad():
+            call_model(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+@contextmanager
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Puts every module's train or eval mode back at the end, one by one."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def rng_kept(model: nn.Module, seed: int | None = None) -> Iterator[None]:
+    """Puts torch's random numbers (CPU and the model's CUDA devices) back at the end.
+
+    Args:
+        model: Says which devices.
+        seed: Seeds them for the block; None leaves them as they are.
+    """
+    cuda = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices=cuda):
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)
+            for device in cuda:
+                torch.cuda.default_generators[device].manual_seed(seed)
+        yield

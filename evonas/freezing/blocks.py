@@ -1,0 +1,259 @@
+"""The freezable blocks of any model, found from its modules and one forward pass."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from torch import nn
+
+from evonas.freezing._calls import modes_kept, record_calls, rng_kept
+from evonas.freezing._grouping import Group, group_items, head_groups
+from evonas.freezing._structure import Granularity, Structure, is_dropout, walk
+
+__all__ = ["Block", "Granularity", "find_blocks"]
+
+Patterns = Sequence[str] | Mapping[str, str | Sequence[str]]
+
+
+@dataclass(frozen=True, repr=False)
+class Block:
+    """A part of a model that is frozen or trained as a whole: names only, no tensors.
+
+    So it serves every instance of the same architecture, compares, and pickles small. All names
+    are those of `named_modules()` and `named_parameters()`.
+
+    Attributes:
+        name: A module's path; `stem` or `embeddings` where several modules before the first
+            repeated block belong together.
+        modules: Paths of its modules, each with its whole subtree.
+        parameters: Names of all its parameters.
+        loose_parameters: Those of them that lie outside `modules` (ViT's `class_token`).
+        dropouts: Paths of the dropout modules in it.
+        batch_norms: Paths of the modules in it that keep running statistics.
+        tied: Other names under which its parameters are used (a language-model head).
+        n_parameters: How many numbers its parameters hold.
+        is_head: Whether it is the model's head, which is freshly initialised as a rule.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+    parameters: tuple[str, ...]
+    loose_parameters: tuple[str, ...] = ()
+    dropouts: tuple[str, ...] = ()
+    batch_norms: tuple[str, ...] = ()
+    tied: tuple[str, ...] = ()
+    n_parameters: int = 0
+    is_head: bool = False
+
+    def __repr__(self) -> str:
+        extra = "" if self.modules == (self.name,) else f", modules={list(self.modules)}"
+        extra += f", loose={list(self.loose_parameters)}" if self.loose_parameters else ""
+        extra += f", tied={list(self.tied)}" if self.tied else ""
+        extra += ", head" if self.is_head else ""
+        return f"Block({self.name!r}, {self.n_parameters:,} parameters{extra})"
+
+
+def find_blocks(
+    model: nn.Module,
+    sample: Any = None,
+    *,
+    granularity: Granularity = "block",
+    blocks: Patterns | None = None,
+    include_head: bool = False,
+) -> tuple[Block, ...]:
+    """Returns the freezable blocks of `model`, in the order in which a forward pass runs them.
+
+    What is repeated in a model (encoder layers, residual blocks) are its blocks; what comes before
+    is its embeddings or stem, what comes after (a final norm, a pooler) one block each. With the
+    head, every parameter and every dropout and batch norm is in exactly one block; a tied
+    parameter belongs to the one that uses it first, which says so in `tied`.
+
+    The head is what a transformers model has outside its base model, elsewhere the last block
+    (where its weights are its own). It is left out, so it stays trainable, unless `include_head`.
+
+    Args:
+        model: Left unchanged, random numbers included; run once, in eval mode, if there is a
+            sample.
+        sample: One batch: a tensor, a mapping of keyword arguments or a tuple of positional ones.
+            None: the order is that of registration, which most models register as they run.
+        granularity: `block`: each repeated block. `stage`: what holds them (`layer1`, `encoder`).
+            `layer`: each module that has parameters and nothing inside.
+        blocks: Patterns of module paths in place of the rules: each module that matches is a
+            block. `*` stands for anything but a dot. A pattern that fits no full path may fit the
+            end of one (`encoder.layer.*` in a model that calls it `bert.encoder.layer.0`). A
+            mapping `{name: patterns}` makes one block of all its matches, which may be parameters
+            too. Modules that no pattern matches stay trainable.
+        include_head: Whether the head is among them.
+
+    Raises:
+        TypeError: `model` is not a module, or a pattern not a string.
+        ValueError: The model has no parameters, only one block, or a block that the forward pass
+            of `sample` never runs; a pattern matches nothing, or what another one matches.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 2))
+        >>> find_blocks(net)
+        (Block('0', 24 parameters, modules=['0', '1']), Block('2', 72 parameters))
+        >>> [block.name for block in find_blocks(net, include_head=True)]
+        ['0', '2', '3']
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if granularity not in get_args(Granularity):
+        expected = ", ".join(map(repr, get_args(Granularity)))
+        raise ValueError(f"granularity must be one of {expected}, got {granularity!r}")
+    name = type(model).__name__
+    if not any(True for _ in model.parameters()):
+        raise ValueError(
+            f"{name} has no parameters, so nothing of it can be frozen: "
+            f"pass a model with at least two blocks that own parameters"
+        )
+    calls = None
+    if sample is not None:
+        with modes_kept(model), rng_kept(model):
+            model.eval()  # training would update BatchNorm's statistics
+            calls = record_calls(model, sample)
+    structure = Structure.of(model, calls)
+    found = _found(structure, granularity)
+    if blocks is not None:
+        return _matched(structure, blocks, found, name)
+    if len(found) < 2:
+        raise ValueError(
+            f"a freeze mask needs at least two blocks, got one ({found[0].name!r}) in {name}: "
+            f"pass granularity='layer', or patterns as blocks=[...]"
+        )
+    _check_all_run(structure, found, name)
+    return tuple(block for block in found if include_head or not block.is_head)
+
+
+def _found(structure: Structure, granularity: Granularity) -> list[Block]:
+    merge = granularity != "layer"
+    items = walk(structure, "block" if granularity == "stage" else granularity)
+    groups = group_items(structure, items, merge=merge)
+    heads = head_groups(structure, groups, items)
+    if granularity == "stage":
+        groups, heads = _stages(structure, [groups[i] for i in heads])
+    return [_block(structure, group, i in heads) for i, group in enumerate(groups)]
+
+
+def _stages(structure: Structure, heads: Sequence[Group]) -> tuple[list[Group], set[int]]:
+    """Opens the largest module until two stages show, and whatever holds the head."""
+    opened = {
+        path.rpartition(".")[0] if dots == 0 else ".".join(path.split(".")[:dots])
+        for head in heads
+        for path in head.paths("unit")
+        for dots in range(path.count(".") + 1)
+    }
+    while True:
+        items = walk(structure, "stage", opened=frozenset(opened))
+        groups = group_items(structure, items)
+        found = head_groups(structure, groups, items)
+        stages = [group for i, group in enumerate(groups) if i not in found]
+        closed = [p for g in stages for p in g.paths("unit") if not structure.is_leaf(p)]
+        if len(stages) > 1 or not closed:
+            return groups, found
+        opened.add(max(closed, key=structure.n_parameters))
+
+
+def _block(structure: Structure, group: Group, is_head: bool) -> Block:
+    modules, loose = group.paths("unit", "silent"), group.paths("loose")
+    units = group.paths("unit")
+    parameters = [*loose, *(name for path in units for name in structure.owned[path])]
+    inside = {
+        path: module
+        for path, module in structure.modules.items()
+        if any(path == top or path.startswith(f"{top}.") for top in modules)
+    }
+    return Block(
+        name=group.name,
+        modules=modules,
+        parameters=tuple(parameters),
+        loose_parameters=loose,
+        dropouts=tuple(path for path, module in inside.items() if is_dropout(module)),
+        batch_norms=tuple(p for p, m in inside.items() if hasattr(m, "running_mean")),
+        tied=tuple(alias for name in parameters for alias in structure.aliases[name]),
+        n_parameters=sum(structure.sizes[name] for name in parameters),
+        is_head=is_head,
+    )
+
+
+def _check_all_run(structure: Structure, blocks: Iterable[Block], name: str) -> None:
+    never = [
+        block.name
+        for block in blocks
+        if block.modules and all(structure.never_run(path) for path in block.modules)
+    ]
+    if never:
+        raise ValueError(
+            f"every block must run in a forward pass of the sample, but {name} never ran "
+            f"{', '.join(never)} (in eval mode): pass another sample, or name the blocks to use "
+            f"as blocks=[...]"
+        )
+
+
+def _matched(
+    structure: Structure, patterns: Patterns, found: Sequence[Block], name: str
+) -> tuple[Block, ...]:
+    forced = _forced(structure, patterns, found, name)
+    items = walk(structure, "block", forced=forced)
+    groups = group_items(structure, items, forced=forced)
+    names = set(forced.values())
+    blocks = [_block(structure, g, False) for g in groups if g.name in names]
+    _check_all_run(structure, blocks, name)
+    return tuple(blocks)
+
+
+def _forced(
+    structure: Structure, patterns: Patterns, found: Sequence[Block], name: str
+) -> dict[str, str]:
+    """Returns the block name of each matched module path or parameter name."""
+    if isinstance(patterns, str):
+        raise TypeError(f"blocks must be a sequence of patterns or a mapping, got {patterns!r}")
+    named: list[tuple[str | None, str]] = [(None, pattern) for pattern in patterns]
+    if isinstance(patterns, Mapping):
+        named = [
+            (block, pattern)
+            for block, those in patterns.items()
+            for pattern in ([those] if isinstance(those, str) else those)
+        ]
+    if not named:
+        raise ValueError("blocks must hold at least one pattern, got none")
+    forced: dict[str, str] = {}
+    origin: dict[str, str] = {}
+    for block, pattern in named:
+        if not isinstance(pattern, str):
+            raise TypeError(f"a freeze pattern must be a string, got {type(pattern).__name__}")
+        for path, default in _matches(structure, pattern, found, name).items():
+            for other, by in origin.items():
+                if path == other or f"{path}.".startswith(f"{other}.") or other.startswith(f"{path}."):
+                    raise ValueError(
+                        f"freeze pattern {pattern!r} matches {path!r} of {name}, and {by!r} "
+                        f"matches {other!r}: each parameter can be in one block only"
+                    )
+            forced[path] = block or default
+        origin |= {path: pattern for path in forced if path not in origin}
+    return forced
+
+
+def _matches(
+    structure: Structure, pattern: str, found: Sequence[Block], name: str
+) -> dict[str, str]:
+    """Returns what `pattern` matches, each with the name its block would have."""
+    for block in found:
+        if block.name == pattern and block.name not in structure.modules:
+            parts = [path for path in block.modules if structure.owned[path]]
+            return dict.fromkeys([*parts, *block.loose_parameters], pattern)
+    expression = "[^.]*".join(map(re.escape, pattern.split("*")))
+    modules = [path for path in structure.modules if path and structure.owned[path]]
+    for start in ("", r"(?:.*\.)?"):
+        for names in (modules, list(structure.aliases)):
+            matching = [path for path in names if re.fullmatch(start + expression, path)]
+            if matching:
+                return {path: path for path in matching}
+    raise ValueError(
+        f"freeze pattern {pattern!r} matches no block of {name}; "
+        f"its blocks are: {', '.join(block.name for block in found)}"
+    )

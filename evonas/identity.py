@@ -1,0 +1,134 @@
+"""What a run is: the settings that are fixed at its first start and may not change after."""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import sys
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from evonas.exceptions import RunMismatchError
+from evonas.problem import Problem
+from evonas.records import Genes
+from evonas.strategies.base import Strategy
+
+__all__ = ["check_int", "environment", "identify"]
+
+
+def identify(
+    problem: Problem,
+    strategy: Strategy,
+    stored: Mapping[str, Any],
+    initial: Iterable[Genes],
+    seed: int | None,
+    threads: int | None,
+    deterministic: bool,
+) -> tuple[dict[str, Any], int, int]:
+    """Returns what the run is (to be stored), its seed and its threads.
+
+    Raises:
+        RunMismatchError: The run was started as something else.
+    """
+    if seed is not None:
+        check_int("seed", seed, minimum=0)
+    if threads is not None:
+        check_int("threads_per_trial", threads, minimum=1)
+    problem_settings = problem.configure(stored.get("problem_settings"))
+    identity = {
+        "space": problem.space.to_json(),
+        "fingerprint": problem.fingerprint(),
+        "objectives": [[entry.name, entry.direction] for entry in problem.objectives],
+        "strategy": strategy.settings(),
+        "initial": [problem.space.validate(genes) for genes in initial],
+        "deterministic": deterministic,
+        "problem_settings": problem_settings,
+    }
+    if not stored:
+        seed = random.SystemRandom().randrange(2**32) if seed is None else seed
+        threads = threads or _n_cores()
+    else:
+        _compare(stored, identity)
+        for name, given in (("seed", seed), ("threads", threads)):
+            if given is not None and given != stored[name]:
+                raise RunMismatchError(
+                    f"the run was started with {name} {stored[name]}, here {given}: leave it out, "
+                    "or pass a new run_dir"
+                )
+        seed, threads = int(stored["seed"]), int(stored["threads"])
+    return {**identity, "seed": seed, "threads": threads}, seed, threads
+
+
+_NAMES = {
+    "space": "search space",
+    "fingerprint": "problem",
+    "objectives": "objectives",
+    "strategy": "strategy",
+    "initial": "initial points",
+    "deterministic": "deterministic",
+}
+
+
+def _compare(stored: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    for name, words in _NAMES.items():
+        if stored[name] == here[name]:
+            continue
+        raise RunMismatchError(
+            f"the run was started with another {words} ({_difference(stored[name], here[name])}): "
+            "pass a new run_dir, or restore what it was"
+        )
+
+
+def _difference(stored: Any, here: Any, path: str = "") -> str:
+    """Says where two JSON values first differ."""
+    if isinstance(stored, Mapping) and isinstance(here, Mapping):
+        for name in [*stored, *(name for name in here if name not in stored)]:
+            if stored.get(name) != here.get(name):
+                inner = f"{path}.{name}" if path else str(name)
+                return _difference(stored.get(name), here.get(name), inner)
+    return f"{path + ': ' if path else ''}{_short(stored)} in the run, {_short(here)} here"
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def _n_cores() -> int:
+    # By affinity, never cpu_count: a container or taskset may allow fewer.
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else (os.cpu_count() or 1)
+
+
+def environment() -> dict[str, Any]:
+    """Returns the command, the machine and the versions, for the record of a start."""
+    packages: dict[str, str | None] = {}
+    for name in ("evonas", "deap", "numpy", "torch", "torchvision"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = None
+    return {
+        "command": [sys.executable, *sys.argv],
+        "directory": os.getcwd(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": _n_cores(),
+        "packages": packages,
+    }
+
+
+def check_int(name: str, value: Any, *, minimum: int) -> None:
+    """Refuses what is no int of at least `minimum`.
+
+    Raises:
+        TypeError: It is no int.
+        ValueError: It is less.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {value!r} ({type(value).__name__})")
+    if value < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {value}")
