@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from evonas._canonical import canonical_json
-from evonas.genes import Categorical, Gene
+from evonas.genes import Boolean, Categorical, Gene, Integer
 
 __all__ = ["Conditions"]
 
@@ -175,9 +175,12 @@ class _TextSet:
 
 
 def _tester(parent: Gene, values: Collection[Any]) -> frozenset[Any] | _TextSet:
-    if isinstance(parent, Categorical) and not parent.is_hashable:
-        return _TextSet(values)
-    return frozenset(values)
+    plain = (
+        parent.is_hashable
+        if isinstance(parent, Categorical)
+        else isinstance(parent, (Boolean, Integer))
+    )
+    return frozenset(values) if plain else _TextSet(values)
 
 
 def _checked(genes: Mapping[str, Gene], conditions: Any) -> dict[str, dict[str, list[Any]]]:

@@ -25,14 +25,25 @@ class Artifacts:
     """
 
     def __init__(self, problem: Problem, run_dir: Path | None) -> None:
+        self._run_dir = None if run_dir is None else run_dir.resolve()  # trials may change folder
         self._files = None if run_dir is None else problem.run_files(run_dir)
         self._folder = None
-        if run_dir is not None and self._files is not None:
-            self._folder = run_dir / "attachments"
+        if self._run_dir is not None and self._files is not None:
+            self._folder = self._run_dir / "attachments"
 
     def folder(self, number: int, kind: str = "") -> str | None:
         """Returns where the trial of evaluation `number` may attach files, or None."""
         return None if self._folder is None else str(self._folder / f"{kind}{number}")
+
+    def output_file(self, number: int) -> str | None:
+        """Returns the file for what the trial of evaluation `number` prints, or None."""
+        return None if self._run_dir is None else str(self._run_dir / "output" / f"{number}.txt")
+
+    def relative(self, file: str | None) -> str | None:
+        """Returns the name of a file of the run as its records keep it: from the run's folder."""
+        if file is None or self._run_dir is None:
+            return None
+        return Path(file).relative_to(self._run_dir).as_posix()
 
     def crown(self, evaluation: Evaluation) -> None:
         """Makes a confirmed evaluation the champion, with what its first repeat attached.

@@ -12,10 +12,9 @@ from typing import Any
 from evonas.artifacts import Artifacts
 from evonas.budget import Budget
 from evonas.callbacks.base import Counts, Observers
-from evonas.exceptions import TooManyFailures
 from evonas.execution.base import Executor, Outcome, Task
 from evonas.execution.trial import TrialSettings
-from evonas.history import History
+from evonas.history import FailureStreak, History
 from evonas.interrupts import Interrupts
 from evonas.problem import Problem
 from evonas.randomness import derive_seed
@@ -39,7 +38,6 @@ class RunSettings:
         problem: What `Problem.configure` chose.
         budget: When to stop.
         max_consecutive_failures: Failures in a row that stop the search.
-        retry_failures: Whether points that failed are evaluated anew.
     """
 
     seed: int
@@ -48,7 +46,6 @@ class RunSettings:
     problem: Mapping[str, Any]
     budget: Budget
     max_consecutive_failures: int
-    retry_failures: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -103,8 +100,7 @@ class Driver:
         self._began = time.monotonic()
         self._seconds_before = store.seconds()
         self._seconds_noted = 0.0
-        self._failures_in_a_row = 0
-        self._target_met = self.best is not None and self._meets_target(self.best)
+        self._target_met = False
         self._first_new_id = store.next_proposal_id()
         self._plan: deque[_Planned] = deque()  # asked, not told, in ask order
         self._ready: deque[_Planned] = deque()  # asynchronous: to tell, in the order of arrival
@@ -124,6 +120,7 @@ class Driver:
         self._artifacts.restore(self._store.evaluations(), self.best, crowned=self._crowned)
         self._executor.start(self._problem)
         try:
+            self._catch_up()
             while True:
                 interrupts.check()
                 self._tell_ready()
@@ -145,6 +142,17 @@ class Driver:
         finally:
             self._executor.shutdown()
 
+    def _catch_up(self) -> None:
+        """Tells what is on record of a generation under way, before anything is judged."""
+        if self._strategy.is_under_way:
+            self._ask()
+        first_open = self._plan[0].proposal.id if self._plan else self._first_new_id
+        n_failed = self._store.failures_in_a_row(first_open, self._history.forgiven)
+        self._streak = FailureStreak(self._settings.max_consecutive_failures, n_failed)
+        self._tell_ready()
+        if self.best is not None and self._meets_target(self.best):
+            self._target_met = True
+
     # -- stopping ----------------------------------------------------------------------------
 
     @property
@@ -157,7 +165,7 @@ class Driver:
         budget = self._settings.budget
         if self._target_met:
             return f"target_fitness {budget.target_fitness} is reached"
-        if self._plan and not self._strategy.asynchronous:
+        if self._strategy.is_under_way:
             return None  # a generation under way is finished, as far as `_gate` lets it
         n_rows = len(self._strategy.logbook)
         if budget.generations is not None and n_rows >= budget.generations:
@@ -210,7 +218,7 @@ class Driver:
         """Finds the evaluation that answers a proposal; returns the row to commit, if new."""
         if committed is not None:
             recorded = self._store.evaluation(committed.evaluation)
-            if recorded is None or not self._is_retried(recorded.status):
+            if recorded is None or recorded.number not in self._history.forgiven:
                 planned = _Planned(proposal, committed.evaluation, committed.reused, recorded)
                 self._enqueue(planned)
                 return None
@@ -231,9 +239,6 @@ class Driver:
         return PlannedProposal(
             proposal.id, planned.number, planned.reused, proposal.generation, proposal.parents
         )
-
-    def _is_retried(self, status: Status) -> bool:
-        return self._settings.retry_failures and not status.is_final
 
     def _enqueue(self, planned: _Planned) -> None:
         self._plan.append(planned)
@@ -291,6 +296,7 @@ class Driver:
             maximise=self._objective.direction == "max",
             attachments=self._artifacts.folder(planned.number),
             deterministic=settings.deterministic,
+            output=self._artifacts.output_file(planned.number),
         )
 
     # -- recording and telling ---------------------------------------------------------------
@@ -319,6 +325,7 @@ class Driver:
             seed=planned.seed,
             error=outcome.error,
             started_at=outcome.started_at,
+            output=self._artifacts.relative(outcome.output),
         )
         self._store.add_evaluation(evaluation, session_seconds=self._seconds_to_note())
         self._note(evaluation)
@@ -373,16 +380,8 @@ class Driver:
     def _judge(self, evaluation: Evaluation, *, reused: bool) -> None:
         if evaluation.status is Status.OK and self._meets_target(evaluation):
             self._target_met = True
-        if reused:
-            return
-        self._failures_in_a_row = self._failures_in_a_row + 1 if evaluation.status.is_failure else 0
-        if self._failures_in_a_row >= self._settings.max_consecutive_failures:
-            raise TooManyFailures(
-                f"{self._failures_in_a_row} evaluations in a row failed; the last one "
-                f"({evaluation.status.value}, number {evaluation.number}, genes "
-                f"{evaluation.genes}):\n{evaluation.error}\nMend it and run the same command "
-                "again: what failed is then tried again, nothing else is repeated"
-            )
+        if not reused:
+            self._streak.judge(evaluation)
 
     def _checkpoint(self, fresh: list[PlannedProposal], invalid: list[Evaluation]) -> None:
         rows = [dict(row) for row in self._strategy.logbook[self._n_rows :]]

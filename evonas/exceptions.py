@@ -21,6 +21,7 @@ __all__ = [
     "SearchInterrupted",
     "TooManyFailures",
     "UnsatisfiableSpaceError",
+    "WorkerError",
 ]
 
 
@@ -75,9 +76,14 @@ class MissingDependencyError(EvonasError, ImportError):
     """A package that only this feature needs is not installed (or does not import)."""
 
 
-class SearchInterrupted(KeyboardInterrupt):
-    """The search was stopped by Ctrl-C or SIGTERM; everything finished is saved.
+class WorkerError(EvonasError):
+    """Worker processes cannot be started, or cannot load the problem."""
 
-    A `KeyboardInterrupt`, so that an `except Exception` of the caller does not swallow it; a
-    script that lets it pass ends with exit status 130.
-    """
+
+SearchInterrupted = KeyboardInterrupt
+"""The search was stopped by Ctrl-C or SIGTERM; everything finished is saved.
+
+No `Exception`, so that an `except Exception` of the caller does not swallow it. And not a class of
+its own: only for `KeyboardInterrupt` itself does Python end a script that lets it pass as Ctrl-C
+ends one (exit status 130; a subclass gives 1).
+"""

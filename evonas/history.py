@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from evonas.exceptions import TooManyFailures, UnsatisfiableSpaceError
 from evonas.problem import Problem
-from evonas.records import Genes, Status
+from evonas.records import Evaluation, Genes, Status
 from evonas.storage import KnownPoint
 
-__all__ = ["History"]
+__all__ = ["FailureStreak", "History"]
+
+_MAX_INVALID_IN_A_ROW = 1_000
 
 
 class History:
     """Answers a strategy's questions about points (see `strategies.History`).
 
-    Attributes:
+    Args:
+        problem: What is searched.
         known: Key to the evaluation on record.
+        forgiven: Numbers of evaluations that failed before the user mended something: their points
+            are as good as new.
+
+    Attributes:
+        known: Key to the evaluation on record, those forgiven aside.
         found_invalid: Points found to build nothing since the last checkpoint, by key.
     """
 
-    def __init__(self, problem: Problem, known: dict[str, KnownPoint]) -> None:
+    def __init__(
+        self, problem: Problem, known: dict[str, KnownPoint], forgiven: Iterable[int] = ()
+    ) -> None:
         self._problem = problem
-        self.known = known
+        self.forgiven = frozenset(forgiven)
+        self.known = {
+            key: point for key, point in known.items() if point.number not in self.forgiven
+        }
         self.found_invalid: dict[str, tuple[Genes, str]] = {}
         self.key = problem.key
 
@@ -39,3 +55,43 @@ class History:
             return False
         self.found_invalid[key] = (genes, reason)
         return True
+
+
+class FailureStreak:
+    """Counts the trials in a row that came to nothing, and says when it is enough.
+
+    Args:
+        limit: Failures in a row that stop the search.
+        n_failed: How many there are already.
+    """
+
+    def __init__(self, limit: int, n_failed: int = 0) -> None:
+        self._limit = limit
+        self._n_failed = n_failed
+        self._n_invalid = 0
+
+    def judge(self, evaluation: Evaluation) -> None:
+        """Counts a trial.
+
+        Raises:
+            TooManyFailures: It is one too many.
+            UnsatisfiableSpaceError: Trial after trial finds its point invalid; in a space without
+                an end that would never stop.
+        """
+        status = evaluation.status
+        self._n_failed = self._n_failed + 1 if status.is_failure else 0
+        self._n_invalid = self._n_invalid + 1 if status is Status.INVALID else 0
+        if self._n_failed >= self._limit:
+            raise TooManyFailures(
+                f"{self._n_failed} evaluations in a row failed; the last one "
+                f"({status.value}, number {evaluation.number}, genes "
+                f"{evaluation.genes}):\n{evaluation.error}\nMend it and run the same command "
+                "again: what failed is then tried again, nothing else is repeated"
+            )
+        if self._n_invalid >= _MAX_INVALID_IN_A_ROW:
+            raise UnsatisfiableSpaceError(
+                f"{self._n_invalid:,} trials in a row found their point invalid, the last one "
+                f"(number {evaluation.number}, genes {evaluation.genes}) because: "
+                f"{evaluation.error}; give the space a constraint, or the problem an "
+                "invalid_reason, that finds such points before they are tried"
+            )

@@ -11,8 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from evonas.exceptions import RunMismatchError
+from evonas.execution.choice import available_cores
 from evonas.problem import Problem
 from evonas.records import Genes
+from evonas.storage.encoding import from_json, to_json
 from evonas.strategies.base import Strategy
 
 __all__ = ["check_int", "environment", "identify"]
@@ -26,6 +28,8 @@ def identify(
     seed: int | None,
     threads: int | None,
     deterministic: bool,
+    *,
+    default_threads: int,
 ) -> tuple[dict[str, Any], int, int]:
     """Returns what the run is (to be stored), its seed and its threads.
 
@@ -42,23 +46,39 @@ def identify(
         "fingerprint": problem.fingerprint(),
         "objectives": [[entry.name, entry.direction] for entry in problem.objectives],
         "strategy": strategy.settings(),
-        "initial": [problem.space.validate(genes) for genes in initial],
+        "initial": [_initial(problem, genes) for genes in initial],
         "deterministic": deterministic,
         "problem_settings": problem_settings,
     }
+    identity = from_json(to_json(identity))  # as a later start will find it: tuples are lists
     if not stored:
         seed = random.SystemRandom().randrange(2**32) if seed is None else seed
-        threads = threads or _n_cores()
+        threads = threads or default_threads
     else:
         _compare(stored, identity)
-        for name, given in (("seed", seed), ("threads", threads)):
+        for name, given, words in (
+            ("seed", seed, "seed"),
+            ("threads", threads, "threads_per_trial"),
+        ):
             if given is not None and given != stored[name]:
                 raise RunMismatchError(
-                    f"the run was started with {name} {stored[name]}, here {given}: leave it out, "
+                    f"the run was started with {words} {stored[name]}, here {given}: leave it out, "
                     "or pass a new run_dir"
                 )
         seed, threads = int(stored["seed"]), int(stored["threads"])
     return {**identity, "seed": seed, "threads": threads}, seed, threads
+
+
+def _initial(problem: Problem, genes: Genes) -> Genes:
+    # Before anything is written: the points belong to what a run is, and a wrong one would stay.
+    genes = problem.space.validate(genes)
+    violated = ", ".join(problem.space.violated(genes))
+    reason = f"violates {violated}" if violated else problem.invalid_reason(genes)
+    if reason is not None:
+        raise ValueError(
+            f"initial point {genes} builds nothing ({reason}): mend it or leave it out"
+        )
+    return genes
 
 
 _NAMES = {
@@ -83,6 +103,8 @@ def _compare(stored: Mapping[str, Any], here: Mapping[str, Any]) -> None:
 
 def _difference(stored: Any, here: Any, path: str = "") -> str:
     """Says where two JSON values first differ."""
+    if isinstance(stored, list) and isinstance(here, list):
+        stored, here = _by_name(stored), _by_name(here)
     if isinstance(stored, Mapping) and isinstance(here, Mapping):
         for name in [*stored, *(name for name in here if name not in stored)]:
             if stored.get(name) != here.get(name):
@@ -91,15 +113,17 @@ def _difference(stored: Any, here: Any, path: str = "") -> str:
     return f"{path + ': ' if path else ''}{_short(stored)} in the run, {_short(here)} here"
 
 
+def _by_name(entries: list[Any]) -> dict[str, Any]:
+    """Returns the entries of a list by their names (genes have some), or by their places."""
+    return {
+        str(entry["name"] if isinstance(entry, Mapping) and "name" in entry else place): entry
+        for place, entry in enumerate(entries)
+    }
+
+
 def _short(value: Any) -> str:
     text = "nothing" if value is None else str(value)
     return text if len(text) <= 120 else f"{text[:117]}..."
-
-
-def _n_cores() -> int:
-    # By affinity, never cpu_count: a container or taskset may allow fewer.
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else (os.cpu_count() or 1)
 
 
 def environment() -> dict[str, Any]:
@@ -116,7 +140,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
-        "cores": _n_cores(),
+        "cores": available_cores(),
         "packages": packages,
     }
 

@@ -38,9 +38,9 @@ class Interrupts:
     @contextmanager
     def raising(self) -> Iterator[None]:
         """While inside, a signal raises KeyboardInterrupt where it strikes."""
-        self.check()
-        self._raises = True
+        self._raises = True  # before the check: a signal between the two must not be overlooked
         try:
+            self.check()
             yield
         finally:
             self._raises = False

@@ -186,7 +186,7 @@ def select_best(individuals: Sequence[Any], k: int, *, rng: Rng | None = None) -
     Source:
         DEAP's `selBest`.
     """
-    return list(tools.selBest(individuals, k))
+    return _selected(tools.selBest, individuals, k, None)
 
 
 def _mated(

@@ -69,6 +69,8 @@ class Evaluation:
         seed: The trial's seed, derived from the run's seed and the key.
         error: Reason and traceback where there is no fitness.
         started_at: Seconds since 1970 (UTC) at which the trial began.
+        output: File with what the trial printed, relative to the run's directory; None where it
+            printed nothing, or to the terminal.
     """
 
     number: int
@@ -82,6 +84,7 @@ class Evaluation:
     seed: int = 0
     error: str | None = None
     started_at: float = 0.0
+    output: str | None = None
 
     @property
     def fitness(self) -> float | tuple[float, ...] | None:

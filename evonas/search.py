@@ -16,7 +16,8 @@ from evonas.callbacks.progress import ProgressBar
 from evonas.driver import Driver, RunSettings
 from evonas.exceptions import SearchInterrupted, TooManyFailures
 from evonas.execution.base import Executor
-from evonas.execution.serial import SerialExecutor
+from evonas.execution.choice import choose_executor, default_threads
+from evonas.execution.worker_process import refuse_unguarded_main
 from evonas.history import History
 from evonas.identity import check_int, environment, identify
 from evonas.interrupts import Interrupts
@@ -51,9 +52,12 @@ def evolve(
     target_fitness: float | None = None,
     initial: Iterable[Genes] = (),
     run_dir: str | os.PathLike[str] | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     executor: Executor | None = None,
     devices: str | Sequence[str] | None = None,
+    workers_per_device: int | None = None,
+    trial_timeout: float | None = None,
+    lost_retries: int | None = None,
     threads_per_trial: int | None = None,
     deterministic: bool = False,
     seed: int | None = None,
@@ -82,11 +86,17 @@ def evolve(
         target_fitness: Stop when the fitness is at least this good.
         initial: Known good points for the first population.
         run_dir: Where everything is recorded; None keeps the run in memory.
-        workers: How many trials run at once. This version runs one, in this process.
-        executor: Where trials run, instead of `workers` and `devices`.
-        devices: `"cpu"`, `"cuda:0"`, …; `"auto"` takes a GPU where a torch problem finds one.
-        threads_per_trial: Chosen at the first start (default: the cores this process may use)
-            and kept, because it changes the arithmetic.
+        workers: How many trials run at once, each in a process of its own. None: one, in this
+            process (or what `workers_per_device` makes).
+        executor: Where trials run, instead of this and the next four arguments.
+        devices: A name (`"cpu"`, `"cuda:0"`), a list of names that the workers share out, or
+            `"auto"`: every GPU, or the CPU without one. None: `"auto"` for a torch problem.
+        workers_per_device: How many trials share a device, where they are small.
+        trial_timeout: Seconds after which a trial is stopped, and recorded as `timeout`.
+        lost_retries: How often a trial whose process died is run again before it is `lost`
+            (default 2).
+        threads_per_trial: Chosen at the first start (default: the cores this process may use,
+            divided by the workers) and kept, because it changes the arithmetic.
         deterministic: Have torch use deterministic algorithms only.
         seed: Root of all randomness. None draws one at the first start and keeps it.
         max_consecutive_failures: Failures in a row that stop the search.
@@ -100,6 +110,8 @@ def evolve(
 
     Raises:
         TypeError, ValueError: A wrong argument.
+        RuntimeError: The script has no `__main__` guard, and a worker imports it.
+        WorkerError: A worker cannot load the problem.
         RunStorageError: The run directory is another run's, in use, damaged or not writable.
         TooManyFailures: Too many evaluations failed in a row.
         SearchInterrupted: Ctrl-C or SIGTERM; everything finished is saved.
@@ -113,28 +125,38 @@ def evolve(
         >>> result.champion.genes
         {'x': 3, 'y': 3}
     """
+    refuse_unguarded_main()
     problem = _as_problem(problem, fitness, objectives, problem_id)
-    if strategy is None:
-        strategy = Generational(population or 50, elite=elite, toolbox=toolbox)
-    elif population is not None or elite is not None or toolbox is not None:
-        raise ValueError("give either strategy or population, elite and toolbox, not both")
-    if not isinstance(strategy, Strategy):
-        raise TypeError(f"strategy must be a Strategy object, got {strategy!r}")
+    strategy = _as_strategy(strategy, population, elite, toolbox)
     budget = Budget(generations, max_evaluations, max_seconds, patience, target_fitness)
     if not budget.is_bounded:
         budget = Budget(_DEFAULT_GENERATIONS, target_fitness=target_fitness)
     check_int("max_consecutive_failures", max_consecutive_failures, minimum=1)
-    executor = _executor(executor, workers, devices, problem)
+    executor = choose_executor(
+        executor,
+        workers=workers,
+        devices=devices,
+        workers_per_device=workers_per_device,
+        trial_timeout=trial_timeout,
+        lost_retries=lost_retries,
+        uses_torch=problem.uses_torch,
+    )
     observers = Observers([*_progress(progress), *callbacks])
     path = None if run_dir is None else Path(run_dir)
     store = Store.create(path, durability=durability)
     try:
         stored = store.settings()
         identity, seed, threads = identify(
-            problem, strategy, stored, initial, seed, threads_per_trial, deterministic
+            problem,
+            strategy,
+            stored,
+            initial,
+            seed,
+            threads_per_trial,
+            deterministic,
+            default_threads=default_threads(executor),
         )
-        sessions = store.sessions()
-        history = History(problem, store.known())
+        history = _history(problem, store, stored)
         settings = RunSettings(
             seed=seed,
             threads=threads,
@@ -142,16 +164,13 @@ def evolve(
             problem=identity["problem_settings"],
             budget=budget,
             max_consecutive_failures=max_consecutive_failures,
-            retry_failures=bool(sessions) and sessions[-1]["outcome"] == "failures",
         )
-        if settings.retry_failures:
-            for key in [key for key, point in history.known.items() if not point.status.is_final]:
-                del history.known[key]
         context = SearchContext(
             problem.space, problem.objectives, seed, history, identity["initial"]
         )
         strategy.bind(context)
-        store.write_settings({**identity, "metadata": dict(metadata or {})})
+        notes = {"metadata": dict(metadata or {}), "forgiven": sorted(history.forgiven)}
+        store.write_settings({**identity, **notes})
         state = store.state()
         if state is not None:
             strategy.load_state_dict(state, store.logbook())
@@ -191,17 +210,44 @@ def _drive(
             raise
         except KeyboardInterrupt:
             outcome, reason = "interrupted", f"stopped by {interrupts.received or 'Ctrl-C'}"
-            where = "in memory only" if store.run_dir is None else f"in {store.run_dir}"
+            saved = "lost, because no run_dir was given"
+            if store.run_dir is not None:
+                saved = f"saved in {store.run_dir}; run the same command again to go on"
             raise SearchInterrupted(
-                f"{reason}: {driver.counts.evaluated} evaluations are saved {where}"
-                + ("" if store.run_dir is None else "; run the same command again to go on")
+                f"{reason}: {driver.counts.evaluated} evaluations are {saved}"
             ) from None
         except BaseException as error:
             reason = f"{type(error).__name__}: {error}"
             raise
         finally:
-            store.close_session(driver.seconds, outcome, reason)
-            observers.notify(lambda observer: observer.on_end(reason))
+            try:
+                store.close_session(driver.seconds, outcome, reason)
+            finally:
+                observers.notify(lambda observer: observer.on_end(reason))
+
+
+def _as_strategy(
+    strategy: Strategy | None, population: int | None, elite: int | None, toolbox: Toolbox | None
+) -> Strategy:
+    if strategy is None:
+        size = 50 if population is None else population
+        return Generational(size, elite=elite, toolbox=toolbox)
+    if population is not None or elite is not None or toolbox is not None:
+        raise ValueError("give either strategy or population, elite and toolbox, not both")
+    if not isinstance(strategy, Strategy):
+        raise TypeError(f"strategy must be a Strategy object, got {strategy!r}")
+    return strategy
+
+
+def _history(problem: Problem, store: Store, stored: Mapping[str, Any]) -> History:
+    known = store.known()
+    forgiven = set(stored.get("forgiven", ()))
+    sessions = store.sessions()
+    if sessions and sessions[-1]["outcome"] == "failures":
+        # By number, and kept: a start that is killed while it tries them again must not forgive
+        # what failed in it.
+        forgiven |= {entry.number for entry in known.values() if not entry.status.is_final}
+    return History(problem, known, forgiven)
 
 
 def _as_problem(
@@ -227,34 +273,6 @@ def _as_problem(
     if fitness is None:
         raise TypeError("evolve(space, fitness): a fitness function (genes, trial) is missing")
     return FunctionProblem(space, fitness, objectives=objectives, problem_id=problem_id)
-
-
-def _executor(
-    executor: Executor | None,
-    workers: int,
-    devices: str | Sequence[str] | None,
-    problem: Problem,
-) -> Executor:
-    if executor is not None:
-        return executor
-    check_int("workers", workers, minimum=1)
-    if workers > 1:
-        raise ValueError(
-            f"workers={workers}: this version runs trials one at a time; pass workers=1, or an "
-            "executor of your own"
-        )
-    if not problem.uses_torch:
-        return SerialExecutor("cpu" if devices in (None, "auto") else _one_device(devices))
-    from evonas.execution.torch_env import resolve_device
-
-    return SerialExecutor(resolve_device("auto" if devices is None else _one_device(devices)))
-
-
-def _one_device(devices: str | Sequence[str] | None) -> str:
-    names = [devices] if isinstance(devices, str) else list(devices or ())
-    if len(names) != 1 or not isinstance(names[0], str):
-        raise ValueError(f"devices must name one device with workers=1, got {devices!r}")
-    return names[0]
 
 
 def _progress(progress: bool | None) -> list[Observer]:

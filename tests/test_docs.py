@@ -64,13 +64,16 @@ def not_run(block: Block) -> bool:
 def script(text: str) -> str:
     """The page's Python as a script whose line numbers are the page's own.
 
-    Where a block begins, its line number is printed between two zero bytes.
+    Where a block begins, its line number is printed between two zero bytes (not in workers, which
+    import the script again).
     """
     lines = [""] * (text.count("\n") + 1)
     for block in blocks(text):
         if block.language == "python" and not not_run(block):
             code = block.code.splitlines()
-            lines[block.line - 2] = rf'print("\x00{block.line}\x00", end="")'
+            lines[block.line - 2] = (
+                rf'if __name__ == "__main__": print("\x00{block.line}\x00", end="")'
+            )
             lines[block.line - 1 : block.line - 1 + len(code)] = code
     return "\n".join(lines) + "\n"
 

@@ -77,6 +77,14 @@ def test_an_undeclared_import_is_found() -> None:
     assert undeclared("evonas", CORE - {"deap"} | EXTRA).keys() == {"deap"}
 
 
+def test_every_core_dependency_is_imported() -> None:
+    known = packages_distributions()
+    used = {
+        entry.lower() for name in third_party_imports("evonas") for entry in known.get(name, [])
+    }
+    assert CORE - used == set()
+
+
 def test_every_dependency_says_which_module_needs_it() -> None:
     lines = [line.strip() for line in (ROOT / "setup.cfg").read_text().splitlines()]
     bare = [

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from evonas.execution.base import Executor, Outcome, Task, run_trial
+from evonas.execution.processes import ProcessExecutor
 from evonas.execution.serial import SerialExecutor
 from evonas.execution.trial import Trial, TrialSettings
 
-__all__ = ["Executor", "Outcome", "SerialExecutor", "Task", "Trial", "TrialSettings", "run_trial"]
+__all__ = [
+    "Executor",
+    "Outcome",
+    "ProcessExecutor",
+    "SerialExecutor",
+    "Task",
+    "Trial",
+    "TrialSettings",
+    "run_trial",
+]

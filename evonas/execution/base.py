@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 import traceback
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from evonas._canonical import copy_json
 from evonas.exceptions import FitnessError, InvalidPoint
+from evonas.execution.late_torch import late_torch_environment
 from evonas.execution.trial import Trial, TrialSettings
 from evonas.objectives import fitness_values
 from evonas.problem import Problem
@@ -38,6 +42,7 @@ class Outcome:
     seconds: float = 0.0
     error: str | None = None
     started_at: float = 0.0
+    output: str | None = None
 
 
 class Executor(Protocol):
@@ -65,19 +70,22 @@ class Executor(Protocol):
         """Abandons what runs and lets go of everything."""
 
 
-def run_trial(problem: Problem, task: Task) -> Outcome:
+def run_trial(
+    problem: Problem, task: Task, *, on_report: Callable[[EpochMetrics], None] | None = None
+) -> Outcome:
     """Returns what the trial of `task` came to; an exception in it becomes a status.
 
     Only KeyboardInterrupt passes. This is the one place that catches everything a fitness
     function may raise: the reason and the traceback go on record.
     """
-    trial = Trial(task.settings)
+    trial = Trial(task.settings, on_report=on_report)
     began = time.time()
     status, error = Status.FAILED, None
     values: tuple[float, ...] = ()
     try:
         with _environment(problem, task.settings):
-            returned = problem.evaluate(dict(task.genes), trial)
+            genes = {name: copy_json(value) for name, value in task.genes.items()}
+            returned = problem.evaluate(genes, trial)
         values, metrics = fitness_values(returned, problem.objectives)
         trial.record(**metrics)
         status = Status.OK
@@ -91,7 +99,7 @@ def run_trial(problem: Problem, task: Task) -> Outcome:
         status, error = Status.OUT_OF_MEMORY, traceback.format_exc()
     except (Exception, SystemExit) as found:  # noqa: BLE001 (it becomes a status, with its reason)
         error = traceback.format_exc()
-        if problem.uses_torch and _is_out_of_memory(found, task.settings.device):
+        if _is_out_of_memory(found, task.settings.device, uses_torch=problem.uses_torch):
             status = Status.OUT_OF_MEMORY
     return Outcome(
         status=status,
@@ -99,20 +107,23 @@ def run_trial(problem: Problem, task: Task) -> Outcome:
         metrics=dict(trial.metrics),
         epochs=trial.history,
         seconds=trial.seconds,
-        error=error,
+        # A file name in a message may hold what no UTF-8 text can.
+        error=error and error.encode(errors="backslashreplace").decode(),
         started_at=began,
     )
 
 
 def _environment(problem: Problem, settings: TrialSettings) -> AbstractContextManager[None]:
     if not problem.uses_torch:
-        return nullcontext()
+        return nullcontext() if "torch" in sys.modules else late_torch_environment(settings)
     from evonas.execution.torch_env import torch_environment  # only here is torch imported
 
     return torch_environment(settings)
 
 
-def _is_out_of_memory(error: BaseException, device: str) -> bool:
+def _is_out_of_memory(error: BaseException, device: str, *, uses_torch: bool) -> bool:
+    if not uses_torch:
+        return type(error).__name__ == "OutOfMemoryError"  # that of some other library
     from evonas.execution.torch_env import free_memory, is_out_of_memory
 
     if not is_out_of_memory(error):

@@ -6,9 +6,12 @@ Imported only for problems that use torch, and in workers only inside them.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
+import pickle
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,11 +22,14 @@ import torch
 from evonas.execution.trial import TrialSettings
 
 __all__ = [
+    "StorageReducer",
     "free_memory",
     "is_out_of_memory",
+    "kept_memory",
     "prepare",
     "resolve_device",
     "torch_environment",
+    "visible_devices",
 ]
 
 _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
@@ -33,6 +39,7 @@ _OUT_OF_MEMORY = (  # in the messages of plain RuntimeErrors
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # malloc.h
 
 
 def prepare(
@@ -86,6 +93,8 @@ def torch_environment(settings: TrialSettings) -> Iterator[None]:
         if device.type == "cuda":
             # A bare "cuda" in a fitness function then means the trial's device.
             stack.enter_context(torch.cuda.device(device))
+        if device.type == "cpu":
+            stack.enter_context(kept_memory())
         stack.callback(_restore, _state(device), device)
         _set_up(settings.seed, settings.threads, device, settings.deterministic)
         yield
@@ -100,6 +109,38 @@ def resolve_device(name: str) -> str:
     if name == "auto":
         return "cuda:0" if torch.cuda.is_available() else "cpu"
     return str(_checked_device(name))
+
+
+@contextmanager
+def kept_memory() -> Iterator[None]:
+    """Runs a block in which freed memory stays with the process; it is given back at the end.
+
+    glibc returns every freed tensor above 32 MiB to the system and faults its pages in again at
+    the next allocation: in each step of a training, for each gradient. A training step of the
+    published AlexNet at batch 128 takes 0.48 s of processor time instead of 0.75 in bfloat16, 0.95
+    instead of 1.1 in float32 (one core, EPYC 9004; its peak memory grows by 12 %). Without glibc
+    nothing is changed.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if libc is None or not hasattr(libc, "mallopt") or not hasattr(libc, "malloc_trim"):
+        yield
+        return
+    libc.mallopt(_M_MMAP_MAX, 0)
+    libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    try:
+        yield
+    finally:
+        # Not glibc's first values: those that it has reached by itself in any process that has
+        # freed a large block (its thresholds grow with use until somebody sets them).
+        libc.mallopt(_M_MMAP_MAX, 65536)
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(_M_TRIM_THRESHOLD, 64 << 20)
+        libc.malloc_trim(0)
+
+
+def visible_devices() -> list[str]:
+    """Returns every GPU that torch sees, or the CPU where there is none."""
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -123,6 +164,45 @@ def free_memory(device: str = "cpu") -> None:
     if torch.device(device).type == "cuda":
         with torch.cuda.device(torch.device(device)):
             torch.cuda.empty_cache()
+
+
+class StorageReducer:
+    """Pickles the memory of large CPU tensors out of band, where torch itself copies it.
+
+    For `pickle.Pickler.reducer_override`; one object per pickle, because tensors that share their
+    memory must share it again afterwards.
+
+    Args:
+        min_bytes: Smaller tensors are left to torch.
+    """
+
+    def __init__(self, min_bytes: int) -> None:
+        self._min_bytes = min_bytes
+        self._seen: dict[int, Any] = {}  # by address, the object that the pickle knows it by
+
+    def __call__(self, thing: Any) -> tuple[Any, ...] | None:
+        """Returns how to rebuild a tensor's storage from its bytes, or None for anything else."""
+        if not isinstance(thing, torch.storage.TypedStorage):
+            return None
+        memory = thing._untyped_storage
+        if memory.device.type != "cpu" or memory.nbytes() < self._min_bytes:
+            return None
+        first = self._seen.setdefault(memory.data_ptr(), thing)
+        if first is not thing and first.dtype == thing.dtype:
+            return _same, (first,)
+        array = torch.tensor([], dtype=torch.uint8).set_(memory).numpy()
+        return _storage, (pickle.PickleBuffer(array.data), thing.dtype)
+
+
+def _same(storage: Any) -> Any:
+    return storage
+
+
+def _storage(memory: Any, dtype: torch.dtype) -> Any:
+    untyped = torch.frombuffer(memory, dtype=torch.uint8).untyped_storage()
+    return torch.storage.TypedStorage(  # type: ignore[no-untyped-call]
+        wrap_storage=untyped, dtype=dtype, _internal=True
+    )
 
 
 def _checked_device(name: str) -> torch.device:

@@ -29,6 +29,8 @@ class TrialSettings:
         maximise: Whether the first objective is maximised.
         attachments: Folder for what the trial attaches, or None where nothing is kept.
         deterministic: Whether torch must use deterministic algorithms only.
+        output: File for what the trial prints, or None where that is not kept. An executor in
+            this process leaves it to the terminal.
     """
 
     number: int = 0
@@ -41,6 +43,7 @@ class TrialSettings:
     maximise: bool = True
     attachments: str | None = None
     deterministic: bool = False
+    output: str | None = None
 
 
 class Trial:

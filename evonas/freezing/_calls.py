@@ -34,7 +34,7 @@ class Call:
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:
-    """Returns `model` called on `inputs`: a tensor, a mapping (keywords) or a tuple (positional)."""
+    """Returns `model` called on `inputs`: a tensor, a mapping of keywords, or a tuple."""
     if isinstance(inputs, Tensor):
         return model(inputs)
     if isinstance(inputs, Mapping):

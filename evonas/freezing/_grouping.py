@@ -9,7 +9,7 @@ from torch import nn
 
 from evonas.freezing._structure import Item, Structure, is_dropout, is_norm
 
-__all__ = ["Group", "group_items", "head_groups"]
+__all__ = ["Group", "group_items"]
 
 
 @dataclass(slots=True, eq=False)
@@ -18,6 +18,7 @@ class Group:
 
     name: str = ""
     items: list[Item] = field(default_factory=list)
+    is_head: bool = False
 
     def paths(self, *kinds: str) -> tuple[str, ...]:
         """Returns the paths of its items of these kinds."""
@@ -43,34 +44,35 @@ def group_items(
     owning = [item for item in items if item.kind in ("unit", "loose")]
     groups = _Grouping(structure, owning, merge, forced or {}).run()
     of_item = {id(item): group for group in groups for item in group.items}
+    _mark_heads(structure, groups, items)
     _place_silent(structure, items, of_item)
+    order = {id(item): position for position, item in enumerate(items)}
+    for group in groups:
+        group.items.sort(key=lambda item: order[id(item)])
     for group in groups:
         group.name = group.name or _name(structure, group, groups)
     return groups
 
 
-def head_groups(structure: Structure, groups: Sequence[Group], items: Sequence[Item]) -> set[int]:
-    """Returns the positions of the groups that are the head.
+def _mark_heads(structure: Structure, groups: Sequence[Group], items: Sequence[Item]) -> None:
+    """Sets `is_head`.
 
     In a transformers model the head is what lies outside the base model, which is exactly what a
-    checkpoint of the base model does not hold; elsewhere the last group, unless weights tied to
-    an earlier one come after it.
+    checkpoint of the base model does not hold. Elsewhere it is the last group, unless that is one
+    of the repeated blocks, or weights tied to an earlier block come after it.
     """
     model = structure.modules[""]
     prefix = getattr(model, "base_model_prefix", None)
-    if isinstance(prefix, str) and hasattr(type(model), "base_model_prefix"):
-        if not isinstance(getattr(model, prefix or " ", None), nn.Module):
-            return set()  # the base model itself
-        return {
-            i
-            for i, group in enumerate(groups)
-            if not any(path.startswith(f"{prefix}.") for path in (p for p in group.paths("unit")))
-            and group.paths("unit")
-        }
+    if isinstance(prefix, str):
+        has_base = bool(prefix) and isinstance(getattr(model, prefix, None), nn.Module)
+        for group in groups:
+            units = group.paths("unit")
+            inside = any(f"{path}.".startswith(f"{prefix}.") for path in units)
+            group.is_head = has_base and bool(units) and not inside
+        return
     last = next((item for item in reversed(items) if item.kind != "silent"), None)
-    if last is None or last.kind == "tied" or len(groups) < 2:
-        return set()
-    return {len(groups) - 1}
+    if len(groups) > 1 and last is not None and last.kind != "tied":
+        groups[-1].is_head = not any(item.body for item in groups[-1].items)
 
 
 class _Grouping:
@@ -121,7 +123,7 @@ class _Grouping:
 
     def _loose(self, position: int, item: Item) -> None:
         following = next((i for i in self.items[position:] if i.kind == "unit"), None)
-        inside = following is not None and _is_inside(following.path, item.parent)
+        inside = following is not None and following.is_inside(item.parent)
         in_stem = position < self.first_body
         # Before the body it belongs to the stem, also where the next unit is a block of the body
         # (ViT's encoder.pos_embedding).
@@ -160,7 +162,7 @@ def _place_silent(
     One that computes (an activation, a pooling) goes with what comes before it, so that a frozen
     prefix ends behind it. A dropout goes with a neighbour of the same parent: GPT-2's
     `transformer.drop` with the embeddings before it, BERT's `dropout` with the classifier after
-    it.
+    it. One right before the head goes with the head, which keeps it however much is frozen.
     """
     for position, item in enumerate(items):
         if item.kind != "silent":
@@ -169,8 +171,12 @@ def _place_silent(
         after = next((i for i in items[position:] if id(i) in of_item), None)
         neighbour = before or after
         if any(map(is_dropout, structure.modules[item.path].modules())):
-            siblings = [i for i in (before, after) if i is not None and i.parent == item.parent]
-            neighbour = siblings[0] if siblings else neighbour
+            near = [i for i in (before, after) if i is not None]
+            siblings = [i for i in near if i.parent == item.parent]
+            relatives = [i for i in near if i.is_inside(item.parent)]
+            neighbour = next(iter([*siblings, *relatives]), neighbour)
+            if after is not None and of_item[id(after)].is_head:
+                neighbour = after
         if neighbour is not None:
             of_item[id(neighbour)].items.append(item)
 
@@ -189,7 +195,3 @@ def _name(structure: Structure, group: Group, groups: Sequence[Group]) -> str:
     while name in taken:
         name += "_"
     return name
-
-
-def _is_inside(path: str, parent: str) -> bool:
-    return not parent or path.startswith(f"{parent}.")

@@ -16,7 +16,7 @@ from torch import nn
 
 from evonas.freezing._calls import Call
 
-__all__ = ["Granularity", "Item", "Structure", "is_dropout", "is_norm", "walk"]
+__all__ = ["Granularity", "Item", "Structure", "is_dropout", "is_norm", "parents", "walk"]
 
 Granularity = Literal["block", "stage", "layer"]
 
@@ -42,6 +42,10 @@ class Item:
     kind: Literal["unit", "loose", "tied", "silent"]
     body: bool = False
 
+    def is_inside(self, parent: str) -> bool:
+        """Whether it lies in the subtree of `parent`."""
+        return not parent or self.path.startswith(f"{parent}.")
+
 
 def is_norm(module: nn.Module) -> bool:
     """Whether `module` is a normalisation layer (by its class's name: RMSNorm, LayerNorm2d, …)."""
@@ -65,7 +69,8 @@ class Structure:
         direct: Path to the names of its own parameters.
         aliases: Parameter name to its other names (tied parameters).
         sizes: Parameter name to how many numbers it holds.
-        runs: Path to the position of its first call; None where no sample ran.
+        runs: Path to the position of the first call in its subtree; None where no sample ran.
+        called: Paths of the modules that a sample called.
     """
 
     modules: dict[str, nn.Module]
@@ -75,7 +80,8 @@ class Structure:
     aliases: dict[str, list[str]]
     sizes: dict[str, int]
     runs: dict[str, int] | None = None
-    _body: dict[str, bool] = field(default_factory=dict)
+    called: frozenset[str] = frozenset()
+    _holds: dict[tuple[str, bool], bool] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: nn.Module, calls: Sequence[Call] | None = None) -> Structure:
@@ -90,22 +96,24 @@ class Structure:
             ]
             for path, module in modules.items()
         }
-        runs: dict[str, int] | None = None
-        if calls is not None:
-            runs = {}
-            for call in calls:
-                runs.setdefault(call.path, call.start)
-        direct, aliases = _own_parameters(modules, runs)
+        direct, others = _own_parameters(modules)
         owned: dict[str, list[str]] = {path: [] for path in modules}
         for path, names in direct.items():
-            for ancestor in _ancestors(path):
-                owned[ancestor] += names
-        if runs is not None:
-            runs = _subtree_runs(runs, children)
-            for path, names in children.items():
-                children[path] = _by_first_run(names, runs)
+            for above in [path, *parents(path)]:
+                owned[above] += names
+        runs: dict[str, int] | None = None
+        if calls is not None:
+            first = {call.path: call.start for call in reversed(calls)}
+            for path, names in direct.items():
+                # T5 runs `encoder.embed_tokens`, whose weight is registered first as `shared`.
+                tied = [first[use] for name in names for use, _ in others[name] if use in first]
+                if tied:
+                    first[path] = min(first.get(path, _NEVER), *tied)
+            runs = _subtree_runs(first, children)
+        aliases = {name: [alias for _, alias in rest] for name, rest in others.items()}
         sizes = {name: model.get_parameter(name).numel() for name in aliases}
-        return cls(modules, children, owned, direct, aliases, sizes, runs)
+        called = frozenset(call.path for call in calls or ())
+        return cls(modules, children, owned, direct, aliases, sizes, runs, called)
 
     def n_parameters(self, path: str) -> int:
         """Returns how many numbers the parameters in the subtree of `path` hold."""
@@ -118,12 +126,14 @@ class Structure:
     def is_leaf(self, path: str) -> bool:
         """Whether there is nothing to open: no child owns a parameter.
 
-        MultiheadAttention counts as one: it uses the weights of its child without calling it.
+        A module that uses its children's weights without calling them counts as one, too:
+        MultiheadAttention, or whatever a sample shows to do so.
         """
         module = self.modules[path]
         if isinstance(module, nn.MultiheadAttention) or hasattr(module, "parametrizations"):
             return True
-        return not any(self.owned[child] for child in self.children[path])
+        owning = [child for child in self.children[path] if self.owned[child]]
+        return not owning or (path in self.called and all(map(self.never_run, owning)))
 
     def is_tied(self, path: str) -> bool:
         """Whether a module that owns nothing uses the parameters of others (a tied head)."""
@@ -148,13 +158,23 @@ class Structure:
             return len(blocks) > 1 or 0 < len(blocks) == len(elements)
         return bool(blocks)
 
-    def holds_sequence(self, path: str) -> bool:
-        """Whether the subtree of `path`, itself included, holds a sequence of blocks."""
-        if path not in self._body:
-            self._body[path] = self.is_sequence(path) or any(
-                self.holds_sequence(child) for child in self.children[path]
+    def is_nested(self, path: str) -> bool:
+        """Whether `path` is a sequence of sequences, or of stages."""
+        return self.is_sequence(path) and any(
+            self.is_sequence(child) or self.is_stage(child) for child in self.children[path]
+        )
+
+    def holds_sequence(self, path: str, *, nested: bool = False) -> bool:
+        """Whether the subtree of `path`, itself included, holds a sequence of blocks.
+
+        With `nested`, a sequence of sequences.
+        """
+        if (path, nested) not in self._holds:
+            here = self.is_nested(path) if nested else self.is_sequence(path)
+            self._holds[path, nested] = here or any(
+                self.holds_sequence(child, nested=nested) for child in self.children[path]
             )
-        return self._body[path]
+        return self._holds[path, nested]
 
     def is_stage(self, path: str) -> bool:
         """Whether an element of a sequence is a stage: a module around further blocks of one class.
@@ -193,85 +213,92 @@ def walk(
 
     Args:
         structure: Of the model.
-        granularity: `block` opens whatever holds a sequence, `layer` everything that has children
-            with parameters, `stage` only the root and `opened`.
+        granularity: `block` opens whatever holds a sequence, `stage` whatever holds a sequence of
+            sequences, `layer` everything that has children with parameters.
         forced: Paths of modules and names of parameters that are pieces whatever else holds.
         opened: Paths that are opened too.
     """
-    items: list[Item] = []
-    forced = forced or {}
-    inner = {ancestor for path in forced for ancestor in _ancestors(path)} - set(forced)
+    walker = _Walker(structure, granularity, forced or {}, opened)
+    walker.descend("", "part")
+    return _in_order(walker.items, structure.runs)
 
-    def open_up(path: str) -> bool:
-        if not path or path in inner or path in opened:
-            return True
-        if structure.is_leaf(path) or granularity == "stage":
-            return False
-        if granularity == "layer" or structure.holds_sequence(path):
-            return True
-        # A plain Sequential of layers stands for its layers (VGG's features, a user's network).
-        plain = type(structure.modules[path]) in _CONTAINERS
-        return plain and sum(bool(structure.owned[c]) for c in structure.children[path]) > 1
 
-    def visit(path: str, parent: str) -> None:
-        if not structure.owned[path]:
-            items.append(Item(path, parent, "tied" if structure.is_tied(path) else "silent"))
-        elif path not in forced and open_up(path):
-            descend(path)
+_Role = Literal["part", "element", "stage part", "stage element"]
+
+
+class _Walker:
+    """Goes down a model's tree; a role says where in it a module stands."""
+
+    def __init__(
+        self,
+        structure: Structure,
+        granularity: Granularity,
+        forced: Mapping[str, str],
+        opened: frozenset[str],
+    ) -> None:
+        self.structure = structure
+        self.granularity = granularity
+        self.forced = forced
+        self.opened = {parent for path in forced for parent in parents(path)} | opened
+        self.items: list[Item] = []
+
+    def descend(self, path: str, role: _Role) -> None:
+        self.items += [Item(name, path, "loose") for name in self.structure.direct[path]]
+        below: _Role = "part"
+        if self.structure.is_sequence(path):
+            below = "stage element" if role == "stage part" else "element"
+        elif role == "element":
+            below = "stage part"
+        for child in self.structure.children[path]:
+            self._visit(child, path, below)
+
+    def _visit(self, path: str, parent: str, role: _Role) -> None:
+        if not self.structure.owned[path]:
+            kind: Literal["tied", "silent"] = "tied" if self.structure.is_tied(path) else "silent"
+            self.items.append(Item(path, parent, kind))
+        elif path in self.opened or (path not in self.forced and self._opens(path, role)):
+            self.descend(path, role)
         else:
-            items.append(Item(path, parent, "unit", structure.holds_sequence(path)))
+            is_element = role.endswith("element") and self.structure.is_block_like(path)
+            body = is_element or self.structure.holds_sequence(path)
+            self.items.append(Item(path, parent, "unit", body))
 
-    def descend(path: str) -> None:
-        items.extend(Item(name, path, "loose") for name in structure.direct[path])
-        sequence = granularity == "block" and structure.is_sequence(path)
-        for child in structure.children[path]:
-            if not sequence or not structure.owned[child]:
-                visit(child, path)
-                continue
-            opens = child in inner or structure.is_sequence(child) or structure.is_stage(child)
-            if child not in forced and opens:
-                element(child, path)
-            else:
-                items.append(Item(child, path, "unit", body=True))
-
-    def element(path: str, parent: str) -> None:
-        # Inside a stage the sequence is opened once more; its elements are blocks.
-        if structure.is_sequence(path) or path in inner:
-            descend(path)
-            return
-        items.extend(Item(name, path, "loose") for name in structure.direct[path])
-        for child in structure.children[path]:
-            if structure.is_sequence(child):
-                for block in structure.children[child]:
-                    kind: Literal["unit", "silent"] = (
-                        "unit" if structure.owned[block] else "silent"
-                    )
-                    items.append(Item(block, child, kind, body=kind == "unit"))
-            else:
-                visit(child, path)
-
-    descend("")
-    return items
+    def _opens(self, path: str, role: _Role) -> bool:
+        structure = self.structure
+        if structure.is_leaf(path):
+            return False
+        if self.granularity == "layer":
+            return True
+        if self.granularity == "stage":
+            return structure.holds_sequence(path, nested=True)
+        if role == "part":
+            # A plain Sequential of layers stands for its layers (VGG's features, a user's network).
+            plain = type(structure.modules[path]) in _CONTAINERS
+            several = sum(bool(structure.owned[c]) for c in structure.children[path]) > 1
+            return structure.holds_sequence(path) or (plain and several)
+        if role == "element":
+            return structure.is_sequence(path) or structure.is_stage(path)
+        return role == "stage part" and structure.is_sequence(path)
 
 
 def _own_parameters(
-    modules: Mapping[str, nn.Module], runs: Mapping[str, int] | None
-) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Returns direct parameters by module and the aliases; of tied names the first to run owns."""
-    names: dict[int, list[tuple[int, str, str]]] = {}
+    modules: Mapping[str, nn.Module],
+) -> tuple[dict[str, list[str]], dict[str, list[tuple[str, str]]]]:
+    """Returns parameter names by owner, and `(module, name)` of the other uses of each parameter.
+
+    The first registered use owns, as in `named_parameters()`: so names do not depend on a sample.
+    """
+    uses: dict[int, list[tuple[str, str]]] = {}
     for path, module in modules.items():
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                run = _NEVER if runs is None else runs.get(path, _NEVER)
-                names.setdefault(id(parameter), []).append((run, path, _join(path, name)))
+                uses.setdefault(id(parameter), []).append((path, _join(path, name)))
     direct: dict[str, list[str]] = {path: [] for path in modules}
-    aliases = {}
-    for entries in names.values():
-        # A stable sort by first run alone: where nothing ran, the first registered name owns.
-        owner, *others = sorted(entries, key=lambda entry: entry[0])
-        direct[owner[1]].append(owner[2])
-        aliases[owner[2]] = [entry[2] for entry in others]
-    return direct, aliases
+    others = {}
+    for (path, name), *rest in uses.values():
+        direct[path].append(name)
+        others[name] = rest
+    return direct, others
 
 
 def _subtree_runs(runs: Mapping[str, int], children: Mapping[str, list[str]]) -> dict[str, int]:
@@ -286,21 +313,27 @@ def _subtree_runs(runs: Mapping[str, int], children: Mapping[str, list[str]]) ->
     return result
 
 
-def _by_first_run(paths: Sequence[str], runs: Mapping[str, int]) -> list[str]:
-    """Sorts by first run; what never ran stays behind the sibling it was registered after."""
-    keys: list[tuple[int, int]] = []
-    latest = -1
-    for position, path in enumerate(paths):
-        latest = latest if runs[path] == _NEVER else runs[path]
-        keys.append((latest, position))
-    return [path for _, path in sorted(zip(keys, paths, strict=True))]
+def _in_order(items: Sequence[Item], runs: Mapping[str, int] | None) -> list[Item]:
+    """Sorts by first run; what did not run stays behind the item it was registered after."""
+    if runs is None:
+        return list(items)
+    keys: list[tuple[float, int]] = []
+    for position, item in enumerate(items):
+        if item.kind == "loose":  # right before the first thing that runs inside its module
+            inside = [runs[i.path] for i in items if i.kind != "loose" and i.is_inside(item.parent)]
+            keys.append((min(inside, default=_NEVER) - 0.5, position))
+        elif runs[item.path] != _NEVER:
+            keys.append((runs[item.path], position))
+        else:
+            keys.append((keys[-1][0] if keys else -1, position))
+    return [items[position] for _, position in sorted(keys)]
 
 
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _ancestors(path: str) -> list[str]:
-    """Returns `path`, its ancestors, and the root ("")."""
+def parents(path: str) -> list[str]:
+    """Returns the paths of all modules around `path`, the nearest first, the root ("") last."""
     parts = path.split(".") if path else []
-    return [".".join(parts[:length]) for length in range(len(parts), -1, -1)]
+    return [".".join(parts[:length]) for length in range(len(parts) - 1, -1, -1)]

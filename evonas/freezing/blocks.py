@@ -10,8 +10,8 @@ from typing import Any, get_args
 from torch import nn
 
 from evonas.freezing._calls import modes_kept, record_calls, rng_kept
-from evonas.freezing._grouping import Group, group_items, head_groups
-from evonas.freezing._structure import Granularity, Structure, is_dropout, walk
+from evonas.freezing._grouping import Group, group_items
+from evonas.freezing._structure import Granularity, Structure, is_dropout, is_norm, parents, walk
 
 __all__ = ["Block", "Granularity", "find_blocks"]
 
@@ -122,43 +122,37 @@ def find_blocks(
         return _matched(structure, blocks, found, name)
     if len(found) < 2:
         raise ValueError(
-            f"a freeze mask needs at least two blocks, got one ({found[0].name!r}) in {name}: "
-            f"pass granularity='layer', or patterns as blocks=[...]"
+            f"a freeze mask needs a model of at least two blocks, got one in {name}: "
+            f"pass granularity='layer', or the whole model rather than a part of it"
         )
     _check_all_run(structure, found, name)
     return tuple(block for block in found if include_head or not block.is_head)
 
 
 def _found(structure: Structure, granularity: Granularity) -> list[Block]:
-    merge = granularity != "layer"
-    items = walk(structure, "block" if granularity == "stage" else granularity)
-    groups = group_items(structure, items, merge=merge)
-    heads = head_groups(structure, groups, items)
+    groups = _opened(structure, "block" if granularity == "stage" else granularity, set(), 1)
     if granularity == "stage":
-        groups, heads = _stages(structure, [groups[i] for i in heads])
-    return [_block(structure, group, i in heads) for i, group in enumerate(groups)]
+        heads = [path for group in groups if group.is_head for path in group.paths("unit")]
+        groups = _opened(structure, granularity, {p for path in heads for p in parents(path)}, 2)
+    return [_block(structure, group) for group in groups]
 
 
-def _stages(structure: Structure, heads: Sequence[Group]) -> tuple[list[Group], set[int]]:
-    """Opens the largest module until two stages show, and whatever holds the head."""
-    opened = {
-        path.rpartition(".")[0] if dots == 0 else ".".join(path.split(".")[:dots])
-        for head in heads
-        for path in head.paths("unit")
-        for dots in range(path.count(".") + 1)
-    }
+def _opened(
+    structure: Structure, granularity: Granularity, opened: set[str], n_blocks: int
+) -> list[Group]:
+    """Opens the largest module until `n_blocks` beside the head (norms aside) show."""
     while True:
-        items = walk(structure, "stage", opened=frozenset(opened))
-        groups = group_items(structure, items)
-        found = head_groups(structure, groups, items)
-        stages = [group for i, group in enumerate(groups) if i not in found]
-        closed = [p for g in stages for p in g.paths("unit") if not structure.is_leaf(p)]
-        if len(stages) > 1 or not closed:
-            return groups, found
+        items = walk(structure, granularity, opened=frozenset(opened))
+        groups = group_items(structure, items, merge=granularity != "layer")
+        units = [path for group in groups if not group.is_head for path in group.paths("unit")]
+        closed = [path for path in units if not structure.is_leaf(path)]
+        weighty = [path for path in units if not is_norm(structure.modules[path])]
+        if not closed or (len(weighty) >= n_blocks and len(groups) > 1):
+            return groups
         opened.add(max(closed, key=structure.n_parameters))
 
 
-def _block(structure: Structure, group: Group, is_head: bool) -> Block:
+def _block(structure: Structure, group: Group) -> Block:
     modules, loose = group.paths("unit", "silent"), group.paths("loose")
     units = group.paths("unit")
     parameters = [*loose, *(name for path in units for name in structure.owned[path])]
@@ -172,11 +166,11 @@ def _block(structure: Structure, group: Group, is_head: bool) -> Block:
         modules=modules,
         parameters=tuple(parameters),
         loose_parameters=loose,
-        dropouts=tuple(path for path, module in inside.items() if is_dropout(module)),
+        dropouts=tuple(p for p, m in inside.items() if is_dropout(m) and not structure.owned[p]),
         batch_norms=tuple(p for p, m in inside.items() if hasattr(m, "running_mean")),
         tied=tuple(alias for name in parameters for alias in structure.aliases[name]),
         n_parameters=sum(structure.sizes[name] for name in parameters),
-        is_head=is_head,
+        is_head=group.is_head,
     )
 
 
@@ -201,7 +195,7 @@ def _matched(
     items = walk(structure, "block", forced=forced)
     groups = group_items(structure, items, forced=forced)
     names = set(forced.values())
-    blocks = [_block(structure, g, False) for g in groups if g.name in names]
+    blocks = [_block(structure, g) for g in groups if g.name in names]
     _check_all_run(structure, blocks, name)
     return tuple(blocks)
 
@@ -226,15 +220,16 @@ def _forced(
     for block, pattern in named:
         if not isinstance(pattern, str):
             raise TypeError(f"a freeze pattern must be a string, got {type(pattern).__name__}")
-        for path, default in _matches(structure, pattern, found, name).items():
+        matches = _matches(structure, pattern, found, name)
+        for path in matches:
             for other, by in origin.items():
-                if path == other or f"{path}.".startswith(f"{other}.") or other.startswith(f"{path}."):
+                if path == other or other in parents(path) or path in parents(other):
                     raise ValueError(
                         f"freeze pattern {pattern!r} matches {path!r} of {name}, and {by!r} "
                         f"matches {other!r}: each parameter can be in one block only"
                     )
-            forced[path] = block or default
-        origin |= {path: pattern for path in forced if path not in origin}
+        forced |= {path: block or default for path, default in matches.items()}
+        origin |= dict.fromkeys(matches, pattern)
     return forced
 
 

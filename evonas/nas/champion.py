@@ -34,7 +34,7 @@ def champion_source(
         mean: Per channel, of images in [0, 1] where they are uint8; empty: not normalised.
         std: Like `mean`.
         is_uint8: Whether the training images were bytes.
-        title: One line that says what this is, for a comment.
+        title: What this is, for a comment; further lines begin with `# `.
     """
     channels = in_shape[0]
     return _TEMPLATE.format(

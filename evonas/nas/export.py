@@ -125,13 +125,16 @@ class NasRunFiles:
             std=data.std or (),
             is_uint8=not data.images.is_floating_point(),
             title=f"The champion of a search by evonas: trial {evaluation.number} on"
-            f" {problem.dataset}, {values} on validation after {problem.n_epochs} epochs.",
+            f" {problem.dataset},\n# {values} on validation after {problem.n_epochs} epochs.",
         )
 
     def _record(self, evaluation: Evaluation, epoch: EpochMetrics) -> dict[str, Any]:
+        # Not the losses: readers of these files take every further field for a hyperparameter.
+        names = dict.fromkeys(["accuracy", self._problem.metric_name])
+        measured = {name: epoch.metrics[name] for name in names if name in epoch.metrics}
         return {
             **self._problem.prm(evaluation.genes),
-            **epoch.metrics,
+            **measured,
             "batch": self._problem.batch_size,
             "duration": round(epoch.seconds * 1e9),
             "transform": self._problem.transform,

@@ -16,9 +16,15 @@ _WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 def to_json(value: Any) -> str:
     """Returns JSON text; NaN and the infinities become `{"$number": "NaN"}`."""
     try:
-        return _encode(value)
+        text = _encode(value)
     except ValueError:
-        return _encode(_with_words(value))
+        text = _encode(_with_words(value))
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # a lone surrogate, which SQLite refuses and an escape carries
+            return json.dumps(json.loads(text))
+    return text
 
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Self
 
@@ -124,6 +125,21 @@ class RunReader:
         )
         return int(rows[0][0])
 
+    def failures_in_a_row(self, before: int, forgiven: Container[int] = ()) -> int:
+        """Returns how many trials failed, counted back from the last proposal before id `before`.
+
+        Args:
+            before: A proposal's id.
+            forgiven: Evaluations at which the count ends.
+        """
+        rows = self._connection.execute(
+            "SELECT number, status FROM proposals JOIN evaluations ON number = evaluation"
+            " WHERE id < ? AND NOT reused ORDER BY id DESC",
+            (before,),
+        )
+        failed = (Status(status).is_failure and number not in forgiven for number, status in rows)
+        return sum(1 for _ in takewhile(bool, failed))
+
     def planned(self, ids: Sequence[int]) -> dict[int, PlannedProposal]:
         """Returns those of the proposals `ids` that were committed, by id."""
         found: dict[int, PlannedProposal] = {}
@@ -184,8 +200,8 @@ class RunReader:
 
     def _evaluations(self, clause: str, *parameters: Any) -> Iterator[Evaluation]:
         rows = self._connection.execute(
-            "SELECT number, key, status, fitness, genes, metrics, seconds, seed, error, started_at"
-            f" FROM evaluations {clause}",
+            "SELECT number, key, status, fitness, genes, metrics, seconds, seed, error, started_at,"
+            f" output FROM evaluations {clause}",
             parameters,
         )
         for row in rows:
@@ -202,6 +218,7 @@ class RunReader:
                 seed=row[7],
                 error=row[8],
                 started_at=row[9],
+                output=row[10],
             )
 
     def _epochs(self, number: int) -> tuple[EpochMetrics, ...]:

@@ -36,7 +36,8 @@ CREATE TABLE evaluations (
     seconds REAL NOT NULL,
     seed INTEGER NOT NULL,
     error TEXT,
-    started_at REAL NOT NULL
+    started_at REAL NOT NULL,
+    output TEXT             -- file with what the trial printed, in the run's directory
 );
 CREATE INDEX evaluations_key ON evaluations (key);
 CREATE TABLE epochs (

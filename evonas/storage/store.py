@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +16,41 @@ from evonas.storage.reader import PlannedProposal, RunReader
 from evonas.storage.schema import DATABASE, connect, create_schema, make_directory, prepare
 
 __all__ = ["Store"]
+
+
+class _Transaction:
+    """All of it or nothing; a plain class, because a generator costs as much as the commit."""
+
+    __slots__ = ("_connection", "_run_dir")
+
+    def __init__(self, connection: sqlite3.Connection, run_dir: Path | None) -> None:
+        self._connection = connection
+        self._run_dir = run_dir
+
+    def __enter__(self) -> None:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise self._storage_error(error) from error
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            if error is None:
+                self._connection.execute("COMMIT")
+                return
+        except sqlite3.Error as failed:
+            error = failed
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        if isinstance(error, sqlite3.Error):
+            raise self._storage_error(error) from error
+
+    def _storage_error(self, error: sqlite3.Error) -> RunStorageError:
+        where = "the run in memory" if self._run_dir is None else self._run_dir / DATABASE
+        return RunStorageError(
+            f"{where} could not be written ({error}); what was committed before is safe: make "
+            "room or mend the disk, then run the same command again"
+        )
 
 
 class Store(RunReader):
@@ -73,25 +107,8 @@ class Store(RunReader):
         if self._lock is not None:
             self._lock.release()
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        execute = self._connection.execute
-        try:
-            execute("BEGIN IMMEDIATE")
-            yield
-            execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._connection.in_transaction:
-                execute("ROLLBACK")
-            where = "the run in memory" if self.run_dir is None else self.run_dir / DATABASE
-            raise RunStorageError(
-                f"{where} could not be written ({error}); what was committed before is "
-                "safe: make room or mend the disk, then run the same command again"
-            ) from error
-        except BaseException:
-            if self._connection.in_transaction:
-                execute("ROLLBACK")
-            raise
+    def _transaction(self) -> _Transaction:
+        return _Transaction(self._connection, self.run_dir)
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:
         """Writes (or replaces) named settings, as JSON."""
@@ -130,7 +147,7 @@ class Store(RunReader):
     def _insert_evaluation(self, evaluation: Evaluation) -> None:
         values = evaluation.values
         self._connection.execute(
-            "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 evaluation.number,
                 evaluation.key,
@@ -143,6 +160,7 @@ class Store(RunReader):
                 evaluation.seed,
                 evaluation.error,
                 evaluation.started_at,
+                evaluation.output,
             ),
         )
         if evaluation.epochs:

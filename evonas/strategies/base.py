@@ -97,6 +97,15 @@ class Strategy(ABC):
         """What the run and its errors call the strategy."""
         return type(self).__name__
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a row is open: proposals not told yet, or told `invalid` and to be replaced.
+
+        A search stops between rows where it can, and asks for the open ones first when it goes
+        on. An asynchronous strategy is never under way in this sense.
+        """
+        return False
+
     def most_evaluations(self, generations: int) -> int | None:
         """Returns how many trials so many logbook rows can take at most; None: not known."""
         return None

@@ -20,6 +20,7 @@ from evonas.randomness import (
 )
 from evonas.records import Evaluation, Genes, Status
 from evonas.strategies.base import Proposal, SearchContext, Strategy
+from evonas.strategies.hall import StableHallOfFame
 from evonas.toolbox import make_toolbox
 
 __all__ = ["Generational"]
@@ -95,6 +96,8 @@ class Generational(Strategy):
             ("crossover_prob", crossover_prob),
             ("gene_mutation_prob", gene_mutation_prob),
         ):
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise TypeError(f"{name} must be a number, got {value!r} ({type(value).__name__})")
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"{name} must be in [0, 1], got {value!r}")
         _check_count("tournament_size", tournament_size, at_least=1)
@@ -111,7 +114,7 @@ class Generational(Strategy):
         self._user_toolbox = toolbox
         self.logbook = tools.Logbook()
         self.logbook.header = ["gen", "nevals", "reused", "failed", "best", "mean", "std", "min"]
-        self.hall_of_fame = tools.HallOfFame(max(hall_of_fame, elite), similar=_same_key)
+        self.hall_of_fame = StableHallOfFame(max(hall_of_fame, elite), similar=_same_key)
         self.population: list[Any] = []
         self._elites: list[Any] = []
         self._parents: list[Any] = []
@@ -136,6 +139,11 @@ class Generational(Strategy):
             "own_toolbox": self._user_toolbox is not None,
         }
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the present generation is not closed yet."""
+        return self._n_open > 0
+
     def most_evaluations(self, generations: int) -> int:
         """Returns the first population and the children of the other generations."""
         return self.population_size + (generations - 1) * (self.population_size - self.elite)
@@ -151,6 +159,11 @@ class Generational(Strategy):
             raise ValueError(
                 f"initial has {len(context.initial)} points, more than population="
                 f"{self.population_size}"
+            )
+        if self._selection == "roulette" and context.objectives[0].weight < 0:
+            raise ValueError(
+                "selection='roulette' needs a maximised objective (selection='tournament' minimises"
+                f" too), got {context.objectives[0]}"
             )
         self._context = context
         self._space = context.space
@@ -185,11 +198,12 @@ class Generational(Strategy):
 
     def ask(self, n_free: int) -> list[Proposal]:
         """Returns the next generation, or what of the present one is still open."""
-        with borrowed_global_rng(self._rng):
-            if self._n_open == 0:
-                self._breed()
-            elif any(slot.invalid for slot in self._slots.values()):
-                self._replace_invalid()
+        vary = self._breed if self._n_open == 0 else None
+        if vary is None and any(slot.invalid for slot in self._slots.values()):
+            vary = self._replace_invalid
+        if vary is not None:  # borrowing draws: a resumed search asks once more without varying
+            with borrowed_global_rng(self._rng):
+                vary()
         return [slot.proposal for slot in self._slots.values() if not slot.told]
 
     def tell(self, proposal: Proposal, evaluation: Evaluation, *, reused: bool) -> None:
@@ -241,8 +255,6 @@ class Generational(Strategy):
         individual = self.toolbox.clone(self._template)
         individual[:] = self._space.values(genes)
         key = self._history.key(genes)
-        if self._history.is_invalid(key, genes):
-            raise ValueError(f"initial point {genes} is invalid in this problem: leave it out")
         return self._slot(individual, genes, key, ())
 
     def _vary(self, keys: set[str]) -> _Slot:
@@ -280,10 +292,9 @@ class Generational(Strategy):
 
     def _is_in_space(self, individual: Any) -> bool:
         # Operators of the user's may leave the space: a wrong value is their bug, and named; a
-        # violated constraint is bad luck, and varied again.
-        genes = self._space.genes(individual)
-        self._space.validate(genes)
-        return not self._space.violated(genes)
+        # violated constraint is bad luck, and varied again. NumPy's numbers become Python's.
+        individual[:] = self._space.validate_values(individual)
+        return self._space.satisfied(individual)
 
     def _slot(self, individual: Any, genes: Genes, key: str, parents: tuple[int, ...]) -> _Slot:
         individual.key, individual.parents, individual.number = key, parents, None

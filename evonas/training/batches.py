@@ -25,6 +25,9 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 class BatchSource(Protocol):
     """What `fit` trains and validates on; `DeviceData` for images, anything alike for others."""
 
+    def __len__(self) -> int:
+        """How many examples there are."""
+
     def batches(
         self,
         batch_size: int,

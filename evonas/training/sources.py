@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,9 +64,9 @@ def load_image_folder(
 ) -> ImageData:
     """Returns the images of a tree with one folder for each class (torchvision's ImageFolder).
 
-    Classes are the folders' names in order. JPEG and PNG files are read, at any depth below their
-    class, in order of their names, converted to RGB and, where they have another size, resized to
-    `size` × `size` (bilinear, the aspect ratio is not kept).
+    Classes are the folders' names in order, hidden folders aside. JPEG and PNG files are read, at
+    any depth below their class, in order of their names, converted to RGB and, where they have
+    another size, resized to `size` × `size` (bilinear, the aspect ratio is not kept).
 
     Args:
         root: The tree.
@@ -75,25 +76,15 @@ def load_image_folder(
         cache: Whether decoded images are kept in the cache folder and mapped from there.
 
     Raises:
-        DataError: The folder is missing or holds no classes or images, or a file is damaged.
+        DataError: The folder is missing, it or one of its classes holds no image, or a file is
+            damaged.
         MissingDependencyError: Pillow does not import.
         ValueError: `size` is below 1.
     """
     if size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
     folder = _split_folder(Path(root), split)
-    classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
-    files = [
-        (path, label)
-        for label, name in enumerate(classes)
-        for path in sorted((folder / name).rglob("*"))
-        if path.suffix.lower() in _SUFFIXES
-    ]
-    if not files:
-        raise DataError(
-            f"{folder} must hold one folder for each class with .jpg, .jpeg or .png files in it, "
-            f"found {len(classes)} folders and no such file"
-        )
+    classes, files = _listed(folder)
     names = ((path.relative_to(folder).as_posix(), path) for path, _ in files)
     key = _cache.source_key(f"folder {size} {classes}", names) if cache else None
     if key is not None and (cached := _cache.load(key)) is not None:
@@ -172,17 +163,25 @@ def from_tensors(images: Any, labels: Any, *, classes: Any = None) -> ImageData:
     """Returns `ImageData` of a pair of tensors or arrays.
 
     Args:
-        images: uint8 `(N, C, H, W)`, or numbers `(N, ...)`. Float images `(N, C, H, W)` that are
-            exact multiples of 1/255 (what ToTensor makes) become uint8 again, which is a quarter
-            of the memory and the same values; all else is kept as float32.
+        images: uint8 `(N, C, H, W)` or grey `(N, H, W)`, or numbers `(N, ...)`. Float images
+            `(N, C, H, W)` that are exact multiples of 1/255 (what ToTensor makes) become uint8
+            again, which is a quarter of the memory and the same values; all else is kept as
+            float32.
         labels: Integers `(N,)`, from 0.
         classes: A name for each label. None: the numbers, up to the largest label.
 
     Raises:
         TypeError: Labels are not integers.
-        ValueError: As `ImageData`; or an image value is NaN or infinite.
+        ValueError: As `ImageData`; a value is NaN or infinite; or channels seem to come last.
     """
     images, labels = torch.as_tensor(images), torch.as_tensor(labels)
+    if images.dtype == torch.uint8 and images.ndim == 3:
+        images = images.unsqueeze(1)
+    if images.ndim == 4 and images.shape[1] > 4 and images.shape[3] in (1, 3, 4):
+        raise ValueError(
+            f"images must be (N, C, H, W), got {tuple(images.shape)}, which looks like "
+            f"(N, H, W, C): pass images.movedim(-1, 1)"
+        )
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(f"labels must be integers from 0, got {labels.dtype}")
     if images.dtype != torch.uint8 or images.ndim != 4:
@@ -268,6 +267,27 @@ def _split_folder(root: Path, split: str | None) -> Path:
     return folder
 
 
+def _listed(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
+    """Returns the classes, and each image file with its label."""
+    found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    classes = tuple(name for name in found if not name.startswith("."))
+    files = [
+        (path, label)
+        for label, name in enumerate(classes)
+        for path in sorted((folder / name).rglob("*"))
+        if path.suffix.lower() in _SUFFIXES
+    ]
+    used = {label for _, label in files}
+    empty = [name for label, name in enumerate(classes) if label not in used]
+    if empty or not classes:
+        # Also where only some are empty: their labels would shift those of another split.
+        raise DataError(
+            f"{folder} must hold one folder for each class with .jpg, .jpeg or .png files in it, "
+            f"found {'none in ' + ', '.join(empty) if empty else 'no folder'}"
+        )
+    return classes, files
+
+
 def _decoded(path: Path, size: int) -> np.ndarray[Any, Any]:
     """Returns one file as uint8 `(size, size, 3)`."""
     image_module = _pillow()
@@ -277,7 +297,14 @@ def _decoded(path: Path, size: int) -> np.ndarray[Any, Any]:
             if image.size != (size, size):
                 image = image.resize((size, size), image_module.Resampling.BILINEAR)
             return np.asarray(image)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's for damaged files
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        struct.error,
+        image_module.DecompressionBombError,
+    ) as error:  # what Pillow raises for damaged files
         raise DataError(
             f"{path} cannot be read as an image ({error}): replace or remove the file"
         ) from error

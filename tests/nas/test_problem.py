@@ -265,7 +265,7 @@ def test_wrong_arguments(make_tiny: Make, make_data: Callable[..., ImageData]) -
     family = FAMILIES["alexnet-small"]
     with pytest.raises(TypeError, match=r"network must be callable .* got str"):
         ImageClassificationProblem(family.space(), "alexnet", make_data())  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="data must be an ImageData or a function .* got str"):
+    with pytest.raises(TypeError, match=r"data must be an ImageData or a function .* got str"):
         make_tiny("cifar10")
     with pytest.raises(ValueError, match="n_epochs must be at least 1, got 0"):
         make_tiny(n_epochs=0)
@@ -285,7 +285,13 @@ def test_defaults_for_what_the_space_lacks(make_tiny: Make) -> None:
 def test_a_search_from_end_to_end(make_tiny: Make, tmp_path: Path) -> None:
     problem = make_tiny()
     result = en.evolve(
-        problem, population=4, generations=3, elite=1, run_dir=tmp_path / "run", seed=0
+        problem,
+        population=4,
+        generations=3,
+        elite=1,
+        run_dir=tmp_path / "run",
+        threads_per_trial=1,
+        seed=0,
     )
     champion = result.champion
     assert champion.fitness == max(

@@ -97,7 +97,7 @@ def test_the_published_network() -> None:
     ]
 
 
-@pytest.mark.parametrize(("name", "most"), [("alexnet-cifar", 80e6), ("alexnet-small", 5e6)])
+@pytest.mark.parametrize(("name", "most"), [("alexnet-cifar", 80e6), ("alexnet-small", 6.5e6)])
 @given(seed=st.integers(0, 2**32))
 def test_every_sampled_point_of_ours_builds_at_a_bounded_cost(
     name: str, most: float, seed: int

@@ -1,0 +1,125 @@
+"""Where trials run, and with how many threads, as the arguments of `evolve` ask for it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+
+from evonas.execution.base import Executor
+from evonas.execution.processes import ProcessExecutor
+from evonas.execution.serial import SerialExecutor
+
+__all__ = ["available_cores", "choose_executor", "default_threads"]
+
+
+def available_cores() -> int:
+    """Returns how many cores this process may use."""
+    # By affinity, never cpu_count: a container or taskset may allow fewer.
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else (os.cpu_count() or 1)
+
+
+def default_threads(executor: Executor) -> int:
+    """Returns with how many threads a trial computes where the user does not say.
+
+    An executor may know it (attribute `threads_per_trial`); else the cores are shared out.
+    """
+    known: int | None = getattr(executor, "threads_per_trial", None)
+    return known or max(1, available_cores() // executor.slots)
+
+
+def choose_executor(
+    executor: Executor | None = None,
+    *,
+    workers: int | None = None,
+    devices: str | Sequence[str] | None = None,
+    workers_per_device: int | None = None,
+    trial_timeout: float | None = None,
+    lost_retries: int | None = None,
+    uses_torch: bool = False,
+) -> Executor:
+    """Returns where trials run: in this process, or in others where there are several at once.
+
+    A time limit takes a process of its own too, because only a process can be stopped.
+
+    Args:
+        executor: The user's own, instead of all that follows.
+        workers: Trials at once. None: one, or `workers_per_device` on each device.
+        devices: Names; `"auto"` (None for torch problems) means every GPU, or the CPU without one.
+        workers_per_device: Trials at once on one device, where they are small.
+        trial_timeout: Seconds after which a trial is stopped.
+        lost_retries: How often a trial whose process died is run again (default 2).
+        uses_torch: Whether torch may be asked for GPUs.
+
+    Raises:
+        TypeError, ValueError: An argument is out of range, or a device is not on this machine.
+
+    Example:
+        >>> choose_executor(workers=2, trial_timeout=60).slots
+        2
+        >>> type(choose_executor()).__name__
+        'SerialExecutor'
+    """
+    if executor is not None:
+        given = [workers, devices, workers_per_device, trial_timeout, lost_retries]
+        if any(entry is not None for entry in given):
+            raise ValueError(
+                "give either executor or workers, devices, workers_per_device, trial_timeout and "
+                "lost_retries, not both: pass them to the executor"
+            )
+        return executor
+    _check("workers", workers)
+    _check("workers_per_device", workers_per_device)
+    names = _devices(devices, uses_torch)
+    most = None if workers_per_device is None else workers_per_device * len(names)
+    if most is not None and workers is not None and workers > most:
+        raise ValueError(
+            f"workers must be at most {most} (workers_per_device={workers_per_device} on "
+            f"{len(names)} devices), got {workers}: leave one of them out"
+        )
+    n_workers = workers or most or 1
+    if n_workers == 1 and trial_timeout is None:
+        return SerialExecutor(names[0])
+    n_cores = available_cores()
+    if n_workers > n_cores and set(names) == {"cpu"}:
+        warnings.warn(
+            f"workers={n_workers} share {n_cores} cores, more would help only trials that wait: "
+            f"expect no more speed than with workers={n_cores}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return ProcessExecutor(
+        n_workers,
+        devices=names,
+        trial_timeout=trial_timeout,
+        lost_retries=2 if lost_retries is None else lost_retries,
+    )
+
+
+def _check(name: str, value: int | None) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {value!r} ({type(value).__name__})")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def _devices(devices: str | Sequence[str] | None, uses_torch: bool) -> list[str]:
+    if devices is None and not uses_torch:
+        return ["cpu"]
+    if devices is None or devices == "auto":
+        from evonas.execution.torch_env import visible_devices
+
+        return visible_devices()
+    names = [devices] if isinstance(devices, str) else list(devices)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f"devices must be 'auto', a name like 'cuda:0' or a list of such names, got {devices!r}"
+        )
+    if set(names) == {"cpu"}:
+        return names
+    from evonas.execution.torch_env import resolve_device
+
+    return [resolve_device(name) for name in names]

@@ -1,0 +1,137 @@
+"""Trials in worker processes on this machine."""
+
+from __future__ import annotations
+
+import atexit
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from queue import SimpleQueue
+
+from evonas.execution.base import Outcome, Task
+from evonas.execution.payload import Payload
+from evonas.execution.slot import Gate, Job, Slot
+from evonas.problem import Problem
+
+__all__ = ["ProcessExecutor"]
+
+_SHUTDOWN_SECONDS = 10.0
+
+
+class ProcessExecutor:
+    """Runs each trial in one of several long-lived worker processes.
+
+    A worker gets the problem once, when it starts, and shares its large arrays and tensors with
+    the other workers. It is replaced when it dies, or when its trial takes too long; the others go
+    on. What a trial prints goes to the file that its settings name.
+
+    Args:
+        workers: How many trials run at once.
+        devices: Where they compute, shared out over the workers in turn.
+        trial_timeout: Seconds after which a trial is stopped (`timeout`). None: never.
+        lost_retries: How often a trial whose process died is run again before it is `lost`.
+
+    Raises:
+        TypeError, ValueError: An argument is out of range.
+
+    Example:
+        >>> executor = ProcessExecutor(4, devices=["cuda:0", "cuda:1"], trial_timeout=600)
+        >>> executor.slots
+        4
+    """
+
+    def __init__(
+        self,
+        workers: int = 2,
+        *,
+        devices: Sequence[str] = ("cpu",),
+        trial_timeout: float | None = None,
+        lost_retries: int = 2,
+    ) -> None:
+        for name, value, minimum in (("workers", workers, 1), ("lost_retries", lost_retries, 0)):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name} must be an int, got {value!r} ({type(value).__name__})")
+            if value < minimum:
+                raise ValueError(f"{name} must be at least {minimum}, got {value}")
+        if trial_timeout is not None and not trial_timeout > 0:
+            raise ValueError(f"trial_timeout must be above 0 seconds, got {trial_timeout}")
+        if isinstance(devices, str) or not devices:
+            raise ValueError(f"devices must be a list of at least one name, got {devices!r}")
+        self._devices = tuple(devices)
+        self._workers = workers
+        self._timeout = trial_timeout
+        self._retries = lost_retries
+        self._payload: Payload | None = None
+        self._slots: list[Slot] = []
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+
+    @property
+    def slots(self) -> int:
+        """How many trials run at once."""
+        return self._workers
+
+    @property
+    def device(self) -> str:
+        """The first device; each trial gets that of its worker."""
+        return self._devices[0]
+
+    def start(self, problem: Problem) -> None:
+        """Packs the problem; each worker starts with its first trial.
+
+        Raises:
+            TypeError: The problem cannot be pickled.
+            RuntimeError: It is started already.
+        """
+        if self._payload is not None:
+            raise RuntimeError("this ProcessExecutor is started already: shut it down first")
+        try:
+            self._payload = Payload(problem)
+        except TypeError as error:
+            raise TypeError(
+                f"the problem cannot be sent to worker processes ({error}): make or open what "
+                "cannot be pickled (locks, files, connections) inside the fitness function, or "
+                "pass workers=1"
+            ) from error
+        self._jobs = SimpleQueue()
+        gates = {device: Gate(device) for device in self._devices}
+        for index in range(self._workers):
+            slot = Slot(
+                str(index),
+                self._jobs,
+                self._payload,
+                gates[self._devices[index % len(self._devices)]],
+                timeout=self._timeout,
+                lost_retries=self._retries,
+            )
+            self._slots.append(slot)
+        for slot in self._slots:
+            slot.start()
+        # Before multiprocessing's own, which would wait for the workers.
+        atexit.register(self.shutdown)
+
+    def submit(self, task: Task) -> Future[Outcome]:
+        """Returns the future of the outcome; the next free worker runs the task.
+
+        Raises:
+            RuntimeError: The executor was not started, or was shut down.
+        """
+        if self._payload is None:
+            raise RuntimeError("this ProcessExecutor is not started (or was shut down)")
+        future: Future[Outcome] = Future()
+        self._jobs.put((task, future))
+        return future
+
+    def shutdown(self) -> None:
+        """Kills the workers that run a trial, lets the others end, and cancels all futures."""
+        atexit.unregister(self.shutdown)
+        slots, self._slots = self._slots, []
+        payload, self._payload = self._payload, None
+        for slot in slots:  # all of them before waiting for any
+            slot.abandon()
+        for _ in slots:
+            self._jobs.put(None)
+        deadline = time.monotonic() + _SHUTDOWN_SECONDS
+        for slot in slots:
+            slot.join(max(0.0, deadline - time.monotonic()))
+        if payload is not None:
+            payload.close()

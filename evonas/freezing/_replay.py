@@ -1,0 +1,206 @@
+"""Forward passes that start behind a prefix, and those that stop there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree
+
+from evonas.freezing._calls import call_model
+from evonas.freezing._cut import Cut, LeafRule
+from evonas.freezing.examples import Examples
+from evonas.freezing.prefix_store import StoredLevel, TensorSpec
+
+__all__ = ["Replay", "fill", "gather", "level_specs", "prefix_output"]
+
+
+@dataclass
+class _State:
+    """One batch in hand."""
+
+    cut: Cut
+    batch: int
+    length: int
+    tensors: Callable[[], Sequence[Tensor]]
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+class Replay:
+    """Lets a model start behind cuts: inside `running`, the prefix is not computed.
+
+    `forward` is replaced on the instances of the modules that the prefixes call. The modules
+    themselves stay: others read their attributes (ModernBERT those of its layers). Outside
+    `running` calls are as ever.
+
+    Args:
+        model: Patched until `remove`.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.state: _State | None = None
+        self._modules = dict(model.named_modules())
+        self._device = next(model.parameters()).device
+        self._patches: dict[str, _Patch] = {}
+
+    def add(self, cut: Cut) -> None:
+        """Patches the modules of `cut`, which `running` may then be given."""
+        for path in [cut.path, *(path for path, _ in cut.skipped)]:
+            if path not in self._patches:
+                self._patches[path] = _Patch(self, path, self._modules[path], self._device)
+
+    @contextmanager
+    def running(
+        self, cut: Cut, batch: int, length: int, tensors: Callable[[], Sequence[Tensor]]
+    ) -> Iterator[None]:
+        """Lets the model run behind the prefix, forward and backward.
+
+        Args:
+            cut: One that was added.
+            batch: Examples in the batch.
+            length: Their padded length (1 where they have one size).
+            tensors: Returns what the prefix would, in fresh tensors each time.
+        """
+        self.state = _State(cut, batch, length, tensors)
+        try:
+            yield
+        finally:
+            self.state = None
+
+    def remove(self) -> None:
+        """Puts every `forward` back."""
+        while self._patches:
+            self._patches.popitem()[1].remove()
+
+
+class _Patch:
+    """Takes the place of one module's `forward`."""
+
+    def __init__(self, replay: Replay, path: str, module: nn.Module, device: torch.device) -> None:
+        self.replay = replay
+        self.path = path
+        self.module = module
+        self.device = device
+        self.own = module.__dict__.get("forward")  # somebody else's patch (accelerate's)
+        self.original = module.forward
+        module.__dict__["forward"] = self
+
+    def remove(self) -> None:
+        del self.module.__dict__["forward"]
+        if self.own is not None:
+            self.module.__dict__["forward"] = self.own
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        state = self.replay.state
+        if state is None:
+            if torch._C._current_graph_task_id() != -1:
+                # Gradient checkpointing computes again here, on placeholders.
+                raise RuntimeError(
+                    "a backward pass needs a frozen prefix that is not computed: "
+                    "call backward() inside the batch's context, before the next batch"
+                )
+            return self.original(*args, **kwargs)
+        cut, path = state.cut, self.path
+        # Modulo: gradient checkpointing calls a module once more in the backward pass.
+        number = state.counts[path] % max(cut.n_calls.get(path, 1), 1)
+        state.counts[path] += 1
+        if (path, number) == (cut.path, cut.number):
+            return cut.stored.filled(state.tensors())
+        rule = cut.skipped.get((path, number))
+        if rule is None:
+            return self.original(*args, **kwargs)
+        return rule.placeholder(state.batch, state.length, self.device)
+
+
+class _Reached(BaseException):
+    """Ends a forward pass; a BaseException, so that no model's `except Exception` stops it."""
+
+
+def prefix_output(model: nn.Module, path: str, number: int, inputs: Any) -> list[Tensor]:
+    """Returns the tensors that one call of a module returns; what comes after it does not run.
+
+    Args:
+        model: In the modes, and with the gradients on or off, that the caller wants.
+        path: Of the module.
+        number: Which of its calls, from 0.
+        inputs: As the model takes them.
+
+    Raises:
+        RuntimeError: The call is not made.
+    """
+    module = model.get_submodule(path)
+    own, original = module.__dict__.get("forward"), module.forward
+    count = 0
+    reached: Any = None
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        nonlocal count, reached
+        output = original(*args, **kwargs)
+        count += 1
+        if count <= number:
+            return output
+        reached = output
+        raise _Reached
+
+    module.__dict__["forward"] = forward
+    try:
+        call_model(model, inputs)
+        raise RuntimeError(f"call {number} of {path!r} was not made")
+    except _Reached:
+        pass
+    finally:
+        del module.__dict__["forward"]
+        if own is not None:
+            module.__dict__["forward"] = own
+    return [leaf for leaf in _pytree.tree_leaves(reached) if isinstance(leaf, Tensor)]
+
+
+def level_specs(cut: Cut, examples: Examples) -> list[TensorSpec]:
+    """Returns shapes and dtypes of what `cut` stores for `examples`.
+
+    Ragged: one row for each position of each example and one of zeros, `(n_rows + 1, ...)`; else
+    one row for each example, `(N, ...)`.
+    """
+    return [((_n_rows(rule, examples), *rule.row_shape), rule.dtype) for rule in cut.stored.rules]
+
+
+def fill(
+    level: StoredLevel, cut: Cut, examples: Examples, ids: Tensor, outputs: Sequence[Tensor]
+) -> None:
+    """Stores the prefix outputs of the examples `ids`, without their padding."""
+    for rule, output, tensor in zip(cut.stored.rules, outputs, level.tensors, strict=True):
+        rows = output.detach().permute(rule.order)  # (B, L, ...) or (B, ...)
+        if rule.is_ragged and examples.layout is not None:
+            index = examples.layout.rows(ids)  # (B, L)
+            padding = len(tensor) - 1
+            inside = index != padding
+            tensor[index[inside].to(tensor.device)] = rows[inside].to(tensor.device)
+            tensor[padding] = 0
+        else:
+            tensor[ids.to(tensor.device)] = rows.to(tensor.device)
+
+
+def gather(level: StoredLevel, cut: Cut, examples: Examples, ids: Tensor) -> list[Tensor]:
+    """Returns the stored outputs of the examples `ids` in fresh tensors, padded with zeros."""
+    gathered = []
+    for rule, tensor in zip(cut.stored.rules, level.tensors, strict=True):
+        if rule.is_ragged and examples.layout is not None:
+            index = examples.layout.rows(ids)
+            rows = tensor.index_select(0, index.flatten().to(tensor.device))
+            rows = rows.view(*index.shape, *rule.row_shape)
+        else:
+            rows = tensor.index_select(0, ids.to(tensor.device))
+        back = sorted(range(len(rule.order)), key=rule.order.__getitem__)
+        gathered.append(rows.to(examples.device).permute(back))
+    return gathered
+
+
+def _n_rows(rule: LeafRule, examples: Examples) -> int:
+    if rule.is_ragged and examples.layout is not None:
+        return examples.layout.n_rows + 1
+    return len(examples)

@@ -1,0 +1,407 @@
+"""Freezing blocks of a model by a mask, and undoing it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from evonas.freezing._structure import is_norm
+from evonas.freezing.blocks import Block, find_blocks
+
+__all__ = [
+    "AppliedMask",
+    "Mask",
+    "applied_mask",
+    "apply_mask",
+    "as_mask",
+    "frozen_prefix",
+    "trainable_parameter_groups",
+    "trainable_share",
+]
+
+Mask = Sequence[int] | Mapping[str, int]
+"""1 (frozen) or 0 (trainable) for each block in order, or by name (those left out: trainable)."""
+
+_HANDLE = "_evonas_mask"
+_CHECKPOINT = "_gradient_checkpointing_func"  # where transformers keeps it, on each module
+
+
+def apply_mask(
+    model: nn.Module, mask: Mask, *, blocks: Sequence[Block] | None = None
+) -> AppliedMask:
+    """Freezes the blocks of `model` that `mask` marks with 1, until the returned handle undoes it.
+
+    The parameters of a frozen block get `requires_grad=False` (and lose a gradient that they had),
+    and all its modules are put in eval mode, where `model.train()` leaves them: BatchNorm keeps
+    its statistics, dropout drops nothing. So do modules that hold frozen blocks and nothing else.
+    Trainable blocks stay as they are; a parameter that did not require a gradient before still
+    does not.
+
+    Gradient checkpointing: of transformers models the reentrant kind, which loses the gradients
+    behind a frozen input, is replaced by the other kind meanwhile, and the hook by which
+    transformers makes frozen embeddings require gradients (and so makes every backward pass go
+    through the frozen blocks) is taken off. A model that calls `torch.utils.checkpoint.checkpoint`
+    itself must pass `use_reentrant=False`; `AppliedMask.check_gradients` finds out.
+
+    Args:
+        model: Changed in place.
+        mask: A list such as `[0, 1, 0]`, in the order of the blocks, or a dict by block name.
+        blocks: What `find_blocks` returned. None: for a list, `find_blocks(model)`; for a dict,
+            the blocks of any granularity, or any modules, that have these names.
+
+    Returns:
+        The handle: call its `undo()`, or use it as a context manager.
+
+    Raises:
+        TypeError: The mask is neither a sequence nor a mapping.
+        ValueError: The mask has the wrong length, an unknown name, or a value other than 0 and 1;
+            the blocks are of another model; or nothing would be left to train.
+        RuntimeError: A mask is applied to this model already.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+        >>> with apply_mask(net, [1]) as applied:
+        ...     [name for name, p in net.train().named_parameters() if p.requires_grad]
+        ['3.weight', '3.bias']
+        >>> applied.active, net[1].training
+        (False, True)
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if (previous := applied_mask(model)) is not None:
+        raise RuntimeError(
+            f"a mask is applied to this {type(model).__name__} already ({list(previous.mask)}): "
+            f"call applied_mask(model).undo() first"
+        )
+    if blocks is None:
+        blocks = _blocks_for(model, mask)
+    return AppliedMask(model, as_mask(mask, blocks), tuple(blocks))
+
+
+def applied_mask(model: nn.Module) -> AppliedMask | None:
+    """Returns the handle of the mask that is applied to `model`, or None."""
+    handle = model.__dict__.get(_HANDLE)
+    return handle if isinstance(handle, AppliedMask) else None
+
+
+def as_mask(mask: Mask, blocks: Sequence[Block]) -> tuple[int, ...]:
+    """Returns `mask` as one 0 or 1 for each block, in order.
+
+    Raises:
+        TypeError: It is neither a sequence nor a mapping.
+        ValueError: Wrong length, an unknown name, or a value other than 0 and 1.
+    """
+    names = [block.name for block in blocks]
+    values: Any = mask
+    if isinstance(mask, Mapping):
+        unknown = [name for name in mask if name not in names]
+        if unknown:
+            raise ValueError(
+                f"freeze mask names {unknown[0]!r}, which is not a block; "
+                f"the blocks are: {', '.join(names)}"
+            )
+        values = [mask.get(name, 0) for name in names]
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise TypeError(
+            f"freeze mask must be a list such as [0, 1, 0] or a dict by block name, "
+            f"got {type(mask).__name__}"
+        )
+    if len(values) != len(names):
+        raise ValueError(
+            f"freeze mask must have {len(names)} values, one for each block, got {len(values)}; "
+            f"the blocks are: {', '.join(names)}"
+        )
+    for name, value in zip(names, values, strict=True):
+        if isinstance(value, Tensor) or value not in (0, 1):
+            raise ValueError(
+                f"freeze mask must hold 1 (frozen) or 0 (trainable), got {value!r} for {name!r}"
+            )
+    return tuple(int(value) for value in values)
+
+
+def frozen_prefix(mask: Sequence[int]) -> int:
+    """Returns how many blocks from the first on are frozen.
+
+    Example:
+        >>> frozen_prefix([1, 1, 0, 1])
+        2
+    """
+    return next((i for i, value in enumerate(mask) if not value), len(mask))
+
+
+def trainable_parameter_groups(
+    model: nn.Module, weight_decay: float = 0.01
+) -> list[dict[str, Any]]:
+    """Returns parameter groups for an optimizer: what is trainable, decayed as is usual.
+
+    Biases, norms and other parameters with fewer than two dimensions are not decayed. Groups
+    without a parameter are left out.
+
+    Raises:
+        ValueError: `weight_decay` is negative, or nothing is trainable.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 8), nn.LayerNorm(8), nn.Linear(8, 2))
+        >>> groups = trainable_parameter_groups(net, weight_decay=0.1)
+        >>> [(group["weight_decay"], len(group["params"])) for group in groups]
+        [(0.1, 2), (0.0, 4)]
+    """
+    if weight_decay < 0:
+        raise ValueError(f"weight_decay must be at least 0, got {weight_decay}")
+    norms = {
+        id(p) for module in model.modules() if is_norm(module) for p in module.parameters(False)
+    }
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            small = parameter.ndim < 2 or name.endswith("bias") or id(parameter) in norms
+            (plain if small else decayed).append(parameter)
+    if not decayed and not plain:
+        raise ValueError(
+            f"nothing of {type(model).__name__} is trainable: leave one block unfrozen at least"
+        )
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def trainable_share(model: nn.Module) -> float:
+    """Returns which share in [0, 1] of the model's parameters is trainable; tied ones count once.
+
+    Raises:
+        ValueError: The model has no parameters.
+    """
+    total = sum(p.numel() for p in model.parameters())
+    if not total:
+        raise ValueError(f"{type(model).__name__} has no parameters")
+    return sum(p.numel() for p in model.parameters() if p.requires_grad) / total
+
+
+class AppliedMask:
+    """A mask in force on a model; made by `apply_mask`.
+
+    Deep copies and pickles of the model take theirs along.
+
+    Attributes:
+        model: The model.
+        blocks: Its blocks, in order.
+        mask: 1 (frozen) or 0 for each of them.
+    """
+
+    def __init__(self, model: nn.Module, mask: tuple[int, ...], blocks: tuple[Block, ...]) -> None:
+        self.model = model
+        self.mask = mask
+        self.blocks = blocks
+        self._undo: list[Callable[[], None]] = []
+        parameters = _named(model, [n for b in blocks for n in b.parameters], blocks)
+        frozen = {n for b, bit in zip(blocks, mask, strict=True) if bit for n in b.parameters}
+        if all(n in frozen or not p.requires_grad for n, p in model.named_parameters()):
+            raise ValueError(
+                f"freeze mask {list(mask)} leaves nothing of {type(model).__name__} to train: "
+                f"leave one block unfrozen at least, or a head out of the blocks"
+            )
+        for name in frozen:
+            self._undo.append(_freeze(parameters[name]))
+        for path in frozen_subtrees(model, blocks, mask):
+            self._undo.append(_hold_in_eval(model.get_submodule(path)))
+        if any(mask):
+            self._undo += _mend_checkpointing(model)
+        model.__dict__[_HANDLE] = self
+
+    def __repr__(self) -> str:
+        state = "" if self.active else ", undone"
+        return f"AppliedMask({list(self.mask)} on {type(self.model).__name__}{state})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.undo()
+
+    @property
+    def active(self) -> bool:
+        """Whether the mask is in force."""
+        return applied_mask(self.model) is self
+
+    @property
+    def frozen(self) -> tuple[Block, ...]:
+        """The frozen blocks."""
+        return tuple(b for b, bit in zip(self.blocks, self.mask, strict=True) if bit)
+
+    def undo(self) -> None:
+        """Puts everything back as it was before the mask; weights stay as trained.
+
+        Modules that `model.train()` or `model.eval()` asked for another mode meanwhile get that
+        mode. Calling it again does nothing.
+        """
+        if self.active:
+            del self.model.__dict__[_HANDLE]
+        while self._undo:
+            self._undo.pop()()
+
+    def check_gradients(self) -> None:
+        """Checks, after a backward pass, that gradients reached every trainable block.
+
+        Raises:
+            RuntimeError: A block that should be trained has no gradient at all, as behind a
+                reentrant checkpoint whose inputs are frozen.
+        """
+        trainable = [b for b, bit in zip(self.blocks, self.mask, strict=True) if not bit]
+        without = []
+        for block in trainable:
+            parameters = [self.model.get_parameter(name) for name in block.parameters]
+            wanted = [p for p in parameters if p.requires_grad]
+            if wanted and all(p.grad is None for p in wanted):
+                without.append(block.name)
+        if without:
+            raise RuntimeError(
+                f"no gradient reached {', '.join(without)} of {type(self.model).__name__}, which "
+                f"the mask {list(self.mask)} leaves trainable: with gradient checkpointing pass "
+                f"use_reentrant=False, else the loss does not depend on these blocks"
+            )
+
+
+class _StaysInEval:
+    """Takes the place of a frozen module's `train`.
+
+    A module-level class and no closure, so that a model under a mask can be copied and pickled.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.asked: bool | None = None
+
+    def __call__(self, mode: bool = True) -> nn.Module:
+        self.asked = mode
+        return type(self.module).train(self.module, False)
+
+
+def _freeze(parameter: nn.Parameter) -> Callable[[], None]:
+    required, gradient = parameter.requires_grad, parameter.grad
+    parameter.requires_grad_(False)
+    # An optimizer that was given it all the same would still apply an old gradient.
+    parameter.grad = None
+    return functools.partial(_thaw, parameter, required, gradient)
+
+
+def _thaw(parameter: nn.Parameter, required: bool, gradient: Tensor | None) -> None:
+    parameter.requires_grad_(required)
+    if parameter.grad is None:
+        parameter.grad = gradient
+
+
+def _hold_in_eval(module: nn.Module) -> Callable[[], None]:
+    modes = [(sub, sub.training) for sub in module.modules()]
+    earlier = module.__dict__.get("train")
+    module.eval()
+    module.__dict__["train"] = _StaysInEval(module)
+    return functools.partial(_release, module, modes, earlier)
+
+
+def _release(module: nn.Module, modes: list[tuple[nn.Module, bool]], earlier: Any) -> None:
+    hold = module.__dict__.pop("train")
+    if earlier is not None:
+        module.__dict__["train"] = earlier
+    if hold.asked is not None:
+        module.train(hold.asked)
+        return
+    for sub, training in modes:
+        sub.training = training
+
+
+def frozen_subtrees(model: nn.Module, blocks: Iterable[Block], mask: Iterable[int]) -> list[str]:
+    """Returns the paths of the topmost modules that hold frozen blocks and nothing else."""
+    frozen_modules: set[str] = set()
+    frozen_names: set[str] = set()
+    other_modules: set[str] = set()
+    for block, bit in zip(blocks, mask, strict=True):
+        (frozen_modules if bit else other_modules).update(block.modules)
+        if bit:
+            frozen_names.update(block.parameters)
+    names = {id(p): name for name, p in model.named_parameters()}
+    found: list[str] = []
+
+    def is_frozen(path: str, module: nn.Module) -> bool:
+        if path in frozen_modules:
+            return True
+        if path in other_modules or not _owns(module):
+            return False
+        if not all(names[id(p)] in frozen_names for p in module.parameters(recurse=False)):
+            return False
+        children = [(f"{path}.{name}", child) for name, child in module.named_children()]
+        # A module without parameters or a block (an activation) says nothing either way.
+        telling = [(p, c) for p, c in children if p in other_modules or _owns(c)]
+        return bool(telling) and all(is_frozen(p, c) for p, c in telling)
+
+    def visit(path: str, module: nn.Module) -> None:
+        if path and is_frozen(path, module):
+            found.append(path)
+            return
+        for name, child in module.named_children():
+            visit(f"{path}.{name}" if path else name, child)
+
+    visit("", model)
+    return found
+
+
+def _owns(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters())
+
+
+def _mend_checkpointing(model: nn.Module) -> list[Callable[[], None]]:
+    undo: list[Callable[[], None]] = []
+    for module in model.modules():
+        function = module.__dict__.get(_CHECKPOINT)
+        if function is checkpoint:
+            function = functools.partial(checkpoint)
+        if isinstance(function, functools.partial) and function.keywords.get("use_reentrant", True):
+            earlier = module.__dict__[_CHECKPOINT]
+            module.__dict__[_CHECKPOINT] = functools.partial(function, use_reentrant=False)
+            undo.append(functools.partial(_set, module, _CHECKPOINT, earlier))
+        if module.__dict__.get("_require_grads_hooks") or "_require_grads_hook" in module.__dict__:
+            module.disable_input_require_grads()  # type: ignore[operator]
+            undo.append(module.enable_input_require_grads)  # type: ignore[arg-type]
+    return undo
+
+
+def _set(module: nn.Module, name: str, value: Any) -> None:
+    module.__dict__[name] = value
+
+
+def _blocks_for(model: nn.Module, mask: Mask) -> tuple[Block, ...]:
+    """Returns the blocks that a mask without blocks means."""
+    if not isinstance(mask, Mapping):
+        return find_blocks(model)
+    for granularity in ("block", "stage", "layer"):
+        found = find_blocks(model, granularity=granularity, include_head=True)
+        if set(mask) <= {block.name for block in found}:
+            return tuple(block for block in found if block.name in mask or not block.is_head)
+    return find_blocks(model, blocks=list(mask))
+
+
+def _named(
+    model: nn.Module, names: Iterable[str], blocks: Sequence[Block]
+) -> dict[str, nn.Parameter]:
+    parameters = dict(model.named_parameters())
+    missing = [name for name in names if name not in parameters]
+    paths = {path for path, _ in model.named_modules()}
+    missing += [path for block in blocks for path in block.modules if path not in paths]
+    if missing:
+        raise ValueError(
+            f"the blocks name {missing[0]!r}, which {type(model).__name__} does not have: "
+            f"pass find_blocks(model) of this model"
+        )
+    return parameters

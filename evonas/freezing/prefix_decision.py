@@ -1,0 +1,349 @@
+"""Whether trainings may start behind a frozen prefix: found out once a run, by trying it."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evonas.freezing._calls import modes_kept, rng_kept
+from evonas.freezing._cut import Cut, NoCut, Probe, Trace
+from evonas.freezing._replay import Replay, fill, gather, level_specs, prefix_output
+from evonas.freezing.blocks import Block
+from evonas.freezing.examples import Examples
+from evonas.freezing.mask import apply_mask
+from evonas.freezing.prefix_store import StoredLevel
+from evonas.training import forward
+
+__all__ = ["ReuseDecision", "decide_reuse", "probes_for"]
+
+_log = logging.getLogger(__name__)
+
+_OUTPUT_TOLERANCE = 1e-3  # relative to the largest value: another batch rounds by 1e-6
+_GRADIENT_TOLERANCE = 2e-3
+_GRADIENT_FLOOR = 1e-5  # of the whole gradient's norm: below it is rounding (key biases)
+_STEP = 0.05  # how far the trial step moves each parameter, relative to its norm
+# What a model may raise when it is fed placeholders that it cannot use.
+_FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class ReuseDecision:
+    """At which depths the output of a frozen prefix may be computed once and used again.
+
+    It belongs to a run: make it in the driver with `decide_reuse`, keep `to_json()` with the run's
+    settings, and give it to every trial, so that all of them train alike.
+
+    Attributes:
+        cuts: Depth (how many blocks from the first) to the module whose call ends the prefix, and
+            which of the ways to cut there it is.
+        refused: Depth to the reason why not; depth 0 stands for all.
+
+    Example:
+        >>> decision = ReuseDecision({1: ("stem", 0), 3: ("layer1", 0)}, {2: "…"})
+        >>> decision.deepest(2), ReuseDecision.from_json(decision.to_json()) == decision
+        (1, True)
+    """
+
+    cuts: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    refused: Mapping[int, str] = field(default_factory=dict)
+
+    def deepest(self, depth: int) -> int:
+        """Returns the greatest depth up to `depth` that may be used; 0 where none may."""
+        return max((d for d in self.cuts if d <= depth), default=0)
+
+    @property
+    def message(self) -> str:
+        """One line for people."""
+        if 0 in self.refused:
+            return f"frozen prefixes are computed in every epoch: {self.refused[0]}"
+        if not self.refused:
+            return "frozen prefixes are computed once: exact at every depth"
+        depth = min(self.refused)
+        at = ", ".join(map(str, self.refused))
+        return (
+            f"frozen prefixes are computed once where that is exact, which it is not at depths "
+            f"{at} of {len(self.refused) + len(self.cuts)} (at {depth}: {self.refused[depth]})"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain data."""
+        return {
+            "cuts": {str(depth): list(cut) for depth, cut in self.cuts.items()},
+            "refused": {str(depth): reason for depth, reason in self.refused.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ReuseDecision:
+        """Returns the decision that `to_json` wrote."""
+        return cls(
+            {int(depth): (path, variant) for depth, (path, variant) in data["cuts"].items()},
+            {int(depth): reason for depth, reason in data["refused"].items()},
+        )
+
+
+def decide_reuse(
+    model: nn.Module,
+    blocks: Sequence[Block],
+    examples: Examples,
+    *,
+    augmented: bool = False,
+    seed: int = 0,
+) -> ReuseDecision:
+    """Returns at which depths reuse is exact for `model`; logs it once.
+
+    Tried in float32 on five examples, for each depth k with the first k blocks frozen, in train
+    mode: the prefix output does not require a gradient; it repeats, also in another batch with
+    other padding; and behind it the model's outputs and the gradients of all trainable parameters
+    are those of the plain model under the same random numbers, before and after a step. Equal
+    outputs alone prove nothing: a loose parameter that is trained shows only in its gradient.
+
+    Args:
+        model: As each training starts with it; its weights, modes and gradients are put back.
+        blocks: What `find_blocks` returned for it.
+        examples: The training examples.
+        augmented: Whether training draws random augmentations: then nothing may be reused.
+        seed: Of the random numbers drawn meanwhile; torch's own are put back.
+
+    Raises:
+        ValueError: The blocks are of another model.
+    """
+    if augmented:
+        decision = ReuseDecision({}, {0: "the training data are augmented at random"})
+    elif reason := _unfit(examples):
+        decision = ReuseDecision({}, {0: reason})
+    else:
+        decision = _tried(model, blocks, examples, seed)
+    level = logging.WARNING if 0 in decision.refused else logging.INFO
+    _log.log(level, "%s: %s", type(model).__name__, decision.message)
+    return decision
+
+
+def probes_for(examples: Examples) -> tuple[Probe, Probe]:
+    """Returns two batches, of two short and of three longer examples; needs five examples."""
+    return _probe(examples, _probe_ids(examples)[:2]), _probe(examples, _probe_ids(examples)[2:])
+
+
+def _probe(examples: Examples, ids: Tensor) -> Probe:
+    return Probe(examples.gather(ids), len(ids), examples.width(ids))
+
+
+def _probe_ids(examples: Examples) -> Tensor:
+    if examples.lengths is None:
+        return torch.arange(5, device=examples.device)
+    order = examples.lengths.sort(stable=True).indices
+    start = max(2, min(len(order) // 2, len(order) - 3))  # of middling length: cheap to run
+    if examples.lengths[order[start + 2]] == examples.lengths[order[1]]:
+        start = len(order) - 3  # the two batches must differ in length if any can
+    return torch.cat([order[:2], order[start : start + 3]])
+
+
+def _unfit(examples: Examples) -> str | None:
+    if len(examples) < 5:
+        return f"{len(examples)} examples are too few to try it (5 are needed)"
+    ids = _probe_ids(examples)
+    first, second = (examples.gather(ids) for _ in range(2))
+    columns = [(first, second)]
+    if isinstance(first, Mapping):
+        columns = [(first[name], second[name]) for name in first]
+    if not all(torch.equal(a, b) for a, b in columns):
+        return "the transform of the training data is random"
+    return None
+
+
+def _tried(
+    model: nn.Module, blocks: Sequence[Block], examples: Examples, seed: int
+) -> ReuseDecision:
+    cuts: dict[int, tuple[str, int]] = {}
+    refused: dict[int, str] = {}
+    try:
+        trace = Trace(model, blocks, probes_for(examples))
+    except NoCut as error:
+        return ReuseDecision({}, {0: str(error)})
+    n_trainable = sum(p.requires_grad for p in model.parameters())
+    for depth in range(1, len(blocks) + 1):
+        prefix = {name for block in blocks[:depth] for name in block.parameters}
+        if n_trainable <= sum(model.get_parameter(name).requires_grad for name in prefix):
+            break  # no head: nothing would be left to train
+        mask = [int(position < depth) for position in range(len(blocks))]
+        with apply_mask(model, mask, blocks=blocks):
+            try:
+                candidates = trace.cuts(depth)
+            except NoCut as error:
+                refused[depth] = str(error)
+                continue
+            for variant, cut in enumerate(candidates):
+                reason = _Trial(model, cut, trace, examples, seed).run()
+                if reason is None:
+                    cuts[depth] = (cut.path, variant)
+                    refused.pop(depth, None)
+                    break
+                refused.setdefault(depth, reason)
+    if not cuts:
+        return ReuseDecision({}, {0: refused.get(1, "there is no depth to try"), **refused})
+    return ReuseDecision(cuts, refused)
+
+
+class _Trial:
+    """Tries one cut on a model that is masked for it."""
+
+    def __init__(
+        self, model: nn.Module, cut: Cut, trace: Trace, examples: Examples, seed: int
+    ) -> None:
+        self.model = model
+        self.cut = cut
+        self.examples = examples
+        self.seed = seed
+        self.number = trace.number(cut.start, frozenset())
+        ids = _probe_ids(examples)
+        self.short, self.long, self.all = ids[:2], ids[2:], ids
+
+    def run(self) -> str | None:
+        """Returns why the cut is not exact, or None."""
+        trainable = [p for p in self.model.parameters() if p.requires_grad]
+        with (
+            modes_kept(self.model),
+            rng_kept(self.model, self.seed),
+            _kept([*trainable, *self.model.buffers()]),
+            _gradients_kept(trainable),
+        ):
+            self.model.train()
+            try:
+                level = self._level(self.all)
+                parts = self._level(self.short, self.long)
+                if isinstance(level, str):
+                    return level
+                if isinstance(parts, str) or not self._repeats(level, parts):
+                    return "the prefix's output for an example is not always the same"
+                replay = Replay(self.model)
+                try:
+                    replay.add(self.cut)
+                    return self._compared(replay, level, trainable)
+                finally:
+                    replay.remove()
+            except _FAILURES as error:
+                return f"{type(error).__name__}: {error}".splitlines()[0]
+
+    def _level(self, *batches: Tensor) -> StoredLevel | str:
+        level = StoredLevel(level_specs(self.cut, self.examples))
+        level.tensors = tuple(
+            torch.zeros(shape, dtype=dtype, device=self.examples.device)
+            for shape, dtype in level.specs
+        )
+        for ids in batches:
+            inputs = self.examples.gather(ids)
+            outputs = prefix_output(self.model, self.cut.path, self.number, inputs)
+            if any(output.requires_grad for output in outputs):
+                return "the prefix's output requires a gradient"
+            fill(level, self.cut, self.examples, ids, outputs)
+        return level
+
+    def _repeats(self, level: StoredLevel, parts: StoredLevel) -> bool:
+        return all(
+            _close(a.float(), b.float()) for a, b in zip(level.tensors, parts.tensors, strict=True)
+        )
+
+    def _compared(
+        self, replay: Replay, level: StoredLevel, trainable: Sequence[nn.Parameter]
+    ) -> str | None:
+        for when in ("at the start", "after a step"):
+            for ids in (self.short, self.long):
+                plain = self._pass(ids, trainable)
+                with self._behind(replay, level, ids):
+                    reused = self._pass(ids, trainable)
+                if not _close(plain.outputs, reused.outputs):
+                    return f"outputs differ {when}"
+                if not _close(plain.evaluated, reused.evaluated):
+                    return f"outputs in eval mode differ {when}"
+                if not _same_gradients(plain.gradients, reused.gradients):
+                    return f"gradients differ {when}"
+            _step(trainable, plain.gradients)
+        return None
+
+    @contextmanager
+    def _behind(self, replay: Replay, level: StoredLevel, ids: Tensor) -> Iterator[None]:
+        width = self.examples.width(ids)
+        tensors = functools.partial(gather, level, self.cut, self.examples, ids)
+        with replay.running(self.cut, len(ids), width, tensors):
+            yield
+
+    def _pass(self, ids: Tensor, trainable: Sequence[nn.Parameter]) -> _Pass:
+        """Returns one forward and backward pass; BatchNorm's statistics are put back."""
+        inputs = self.examples.gather(ids)
+        for parameter in trainable:
+            parameter.grad = None
+        with _kept(self.model.buffers()):
+            with rng_kept(self.model, self.seed):
+                outputs = forward(self.model, inputs).float()
+                # Any loss does, if each output has another weight in it.
+                weights = torch.linspace(-1.0, 1.3, outputs.numel(), device=outputs.device)
+                (outputs.flatten() * weights).sum().backward()  # type: ignore[no-untyped-call]
+            self.model.eval()
+            with torch.no_grad():
+                evaluated = forward(self.model, inputs).float()
+            self.model.train()
+        gradients = [None if p.grad is None else p.grad.detach().clone() for p in trainable]
+        return _Pass(outputs.detach(), evaluated, gradients)
+
+
+@dataclass
+class _Pass:
+    outputs: Tensor
+    evaluated: Tensor
+    gradients: list[Tensor | None]
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    if a.shape != b.shape:
+        return False
+    return a.numel() == 0 or bool((a - b).abs().max() <= _OUTPUT_TOLERANCE * a.abs().max() + 1e-6)
+
+
+def _same_gradients(a: Sequence[Tensor | None], b: Sequence[Tensor | None]) -> bool:
+    whole = math.sqrt(sum(float(g.norm()) ** 2 for g in a if g is not None))
+    for first, second in zip(a, b, strict=True):
+        if (first is None) != (second is None):
+            return False
+        if first is not None and second is not None:
+            allowed = _GRADIENT_TOLERANCE * float(first.norm()) + _GRADIENT_FLOOR * whole
+            if not float((first - second).norm()) <= allowed:  # NaN is not the same
+                return False
+    return True
+
+
+def _step(trainable: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
+    """Moves the weights far enough that what depends on them, and should not, shows."""
+    with torch.no_grad():
+        for parameter, gradient in zip(trainable, gradients, strict=True):
+            if gradient is not None and (norm := float(gradient.norm())) > 0:
+                size = float(parameter.norm()) + 0.01 * math.sqrt(parameter.numel())
+                parameter.sub_(gradient, alpha=_STEP * size / norm)
+
+
+@contextmanager
+def _kept(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Puts the values of tensors back at the end."""
+    saved = [(tensor, tensor.detach().clone()) for tensor in tensors]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, value in saved:
+                tensor.copy_(value)
+
+
+@contextmanager
+def _gradients_kept(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    saved = [(parameter, parameter.grad) for parameter in parameters]
+    try:
+        yield
+    finally:
+        for parameter, gradient in saved:
+            parameter.grad = gradient

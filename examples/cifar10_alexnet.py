@@ -1,0 +1,342 @@
+"""Evolves AlexNet-like networks on CIFAR-10 (or on your own images).
+
+    python examples/cifar10_alexnet.py                       # the published search
+    python examples/cifar10_alexnet.py --preset quick        # digits, under 90 s on two cores
+    python examples/cifar10_alexnet.py --space alexnet-small --train-samples 8000 --population 16
+    python examples/cifar10_alexnet.py --dataset imagefolder --data-root IMAGES
+
+Without options it is the published search: 50 individuals, 25 generations, the 5 best carried
+over; each child from two tournaments of 3, one-point crossover, each gene mutated with
+probability 0.15; every network trained for 5 epochs in batches of 128. Stop it as you like: the
+same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+import evonas as en
+from evonas.callbacks import ProgressBar, RunInfo, format_duration
+from evonas.execution import SerialExecutor
+from evonas.execution.torch_env import resolve_device
+from evonas.nas import FAMILIES, ImageClassificationProblem, NasRunFiles
+from evonas.nas.datasets import DATASETS, dataset_label, dataset_opener
+
+PUBLISHED: dict[str, Any] = {
+    "dataset": "cifar10",
+    "space": "alexnet",
+    "train_samples": None,
+    "val_samples": None,
+    "population": 50,
+    "generations": 25,
+    "elite": 5,
+    "epochs": 5,
+    "batch_size": 128,
+    "threads": None,
+    "seed": None,
+    "run_dir": None,
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "published": PUBLISHED,
+    # Digits are learned in few steps, so smaller batches make a network show what it can do.
+    "quick": {
+        **PUBLISHED,
+        "dataset": "digits",
+        "space": "alexnet-small",
+        "train_samples": 500,
+        "val_samples": 500,
+        "population": 10,
+        "generations": 5,
+        "elite": 2,
+        "epochs": 3,
+        "batch_size": 32,
+        # Networks this small lose more by waiting for a second thread than it computes.
+        "threads": 1,
+        "seed": 0,
+        "run_dir": "runs/cifar10-alexnet-quick",
+    },
+}
+LONG_SECONDS = 6 * 3600.0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the search that the command line asks for; returns the exit status."""
+    parser = make_parser()
+    options = parse(parser, argv)
+    try:
+        return search(parser, options)
+    except KeyboardInterrupt as stopped:  # SearchInterrupted says what is saved
+        print(f"\n{stopped or 'stopped before the search began'}", file=sys.stderr)
+        return 130
+    except en.EvonasError as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        return 1
+
+
+def search(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    """Searches, confirms, and prints what was found."""
+    try:
+        device = resolve_device(options.device)
+        problem = make_problem(options, device)
+        strategy = en.Generational(
+            options.population,
+            elite=options.elite,
+            crossover=options.crossover,
+            crossover_prob=options.crossover_prob,
+            gene_mutation_prob=options.mutation_prob,
+            selection=options.selection,
+            tournament_size=options.tournament,
+        )
+    except (ValueError, TypeError) as wrong:  # of the options: each names its own
+        parser.error(str(wrong))
+    describe(problem, options, device)
+    observers: list[en.Observer] = [Forecast(device, options.quiet)]
+    if not options.quiet:
+        observers.append(ProgressBar(rows=sys.stdout))
+    result = en.evolve(
+        problem,
+        strategy=strategy,
+        generations=options.generations,
+        max_evaluations=options.max_evaluations,
+        max_seconds=options.max_seconds,
+        patience=options.patience,
+        run_dir=options.run_dir,
+        devices=device,
+        threads_per_trial=options.threads,
+        deterministic=options.deterministic,
+        seed=options.seed,
+        progress=False,
+        callbacks=observers,
+        metadata={
+            "example": "cifar10_alexnet",
+            "dataset": options.dataset,
+            "data_root": None if options.data_root is None else str(options.data_root.absolute()),
+            "image_size": options.image_size,
+            "space": options.space,
+        },
+    )
+    if options.confirm_seeds:
+        confirm(problem, options, device)
+        result = en.open_run(options.run_dir)
+    report(problem, result, options)
+    return 0
+
+
+def make_problem(options: argparse.Namespace, device: str) -> ImageClassificationProblem:
+    """Returns the problem of the options; opens (and downloads) the images."""
+    if options.dataset == "imagefolder" and options.data_root is None:
+        raise ValueError("--dataset imagefolder needs --data-root, the folder of the images")
+    family = FAMILIES[options.space]
+    return ImageClassificationProblem(
+        family.space(),
+        family.network,
+        dataset_opener(options.dataset, options.data_root, size=options.image_size),
+        n_epochs=options.epochs,
+        batch_size=options.batch_size,
+        n_train=options.train_samples,
+        n_val=options.val_samples,
+        split_seed=options.split_seed,
+        augment=options.augment,
+        device=device,
+        threads=options.threads or len(os.sched_getaffinity(0)),
+        precision=options.precision,
+        dataset=dataset_label(options.dataset, options.data_root),
+    )
+
+
+def describe(problem: ImageClassificationProblem, options: argparse.Namespace, device: str) -> None:
+    """Prints what is about to be searched."""
+    train, val = problem.splits
+    size = "x".join(map(str, problem.in_shape))
+    n_points = problem.space.cardinality
+    points = "continuous" if math.isinf(n_points) else f"{n_points:,} points"
+    print(
+        f"{problem.dataset}: {len(train):,} training and {len(val):,} validation images of {size},"
+        f" {problem.n_classes} classes\n"
+        f"space {options.space} ({points}), {options.epochs} epochs a network, on {device}\n"
+        f"run {options.run_dir}",
+        flush=True,
+    )
+
+
+class Forecast(en.Observer):
+    """Says how long the search will take, after the first training of this start."""
+
+    def __init__(self, device: str, quiet: bool) -> None:
+        self._device, self._due = device, not quiet
+
+    def on_start(self, info: RunInfo) -> None:
+        """Keeps what is known of the run, and says where it goes on."""
+        self._info = info
+        if info.resumed and self._due:
+            print(f"going on after {info.counts.evaluated} trainings", flush=True)
+
+    def on_evaluation(self, evaluation: en.Evaluation, best: en.Evaluation | None) -> None:
+        """Prints the forecast once."""
+        most = self._info.max_evaluations
+        if not self._due or evaluation.status is not en.Status.OK or most is None:
+            return
+        self._due = False
+        seconds = without_warming_up(evaluation)
+        left = (most - self._info.counts.evaluated) * seconds
+        lines = [
+            f"one training takes about {format_duration(seconds)}; up to {most:,} are planned:"
+            f" about {format_duration(left)} to go"
+        ]
+        if left > LONG_SECONDS and self._device == "cpu":
+            lines += [
+                "on this CPU, rather use one of:",
+                "  --preset quick                                  (digits, a minute)",
+                "  --space alexnet-small --train-samples 8000 --val-samples 2000 --population 16"
+                " --generations 10",
+                "  --device cuda                                   (on a machine that has a GPU)",
+                "Ctrl-C stops; every finished training is kept",
+            ]
+        tqdm.write("\n".join(lines), file=sys.stdout)
+
+
+def without_warming_up(evaluation: en.Evaluation) -> float:
+    """Returns the seconds that a training like this takes once torch has loaded its kernels."""
+    epochs = evaluation.epochs
+    if len(epochs) < 2:
+        return evaluation.seconds
+    return (epochs[-1].seconds - epochs[0].seconds) / (len(epochs) - 1) * len(epochs)
+
+
+def confirm(problem: ImageClassificationProblem, options: argparse.Namespace, device: str) -> None:
+    """Trains the best five again on fresh seeds and prints their means."""
+    n_seeds = options.confirm_seeds
+    print(f"\nthe best five again, each on {n_seeds} fresh seeds:")
+    with tqdm(total=5 * n_seeds, unit="", disable=options.quiet or None, leave=False) as bar:
+        confirmed = en.confirm(
+            problem,
+            options.run_dir,
+            top=5,
+            repeats=n_seeds,
+            executor=SerialExecutor(device),
+            on_repeat=lambda evaluation, repeat: bar.update(),
+        )
+    print(f"{'network':>8} {'search':>8} {'mean':>8} {'std':>8}")
+    for entry in confirmed:
+        print(
+            f"{entry.evaluation.number:>8} {entry.evaluation.values[0]:>8.4f}"
+            f" {entry.mean:>8.4f} {entry.std:>8.4f}"
+        )
+
+
+def report(
+    problem: ImageClassificationProblem, result: en.Result, options: argparse.Namespace
+) -> None:
+    """Prints the champion, its files, and what to do with it."""
+    champion, counts = result.champion, result.counts
+    files = NasRunFiles(Path(options.run_dir), problem)
+    print(
+        f"\n{result.stop_reason}: {counts.evaluated} networks trained, {counts.reused} duplicates"
+        f" reused, {counts.by_status.get('invalid', 0)} without a valid shape,"
+        f" {counts.failed} failed, in {format_duration(result.seconds)}\n"
+        f"\nchampion: network {champion.number}, validation accuracy {champion.values[0]:.4f}"
+        + "".join(
+            f" (mean of {len(entry.values)} fresh seeds: {entry.mean:.4f})"
+            for entry in result.confirmed
+            if entry.evaluation.key == champion.key
+        )
+        + f", {champion.metrics['params']:,} weights"
+    )
+    width = max(map(len, champion.genes))
+    for name, value in champion.genes.items():
+        shown = f"{value:.4g}" if isinstance(value, float) else value
+        print(f"  {name:<{width}}  {shown}")
+    trainer = Path(sys.argv[0]).with_name("train_champion.py")
+    print(
+        f"\nits code:     {files.champion}   (runs alone: python {files.champion.name} IMAGE)\n"
+        f"its weights:  {files.champion_weights}\n"
+        f"every network: {files.architecture(0).parent}, {files.statistics(0).parent}\n"
+        "\ntrain it for longer, on all training images, and test it:\n"
+        f"  python {shlex.quote(str(trainer))} {shlex.quote(str(options.run_dir))} --epochs 50"
+    )
+
+
+def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """Returns the options: those given, else the preset's."""
+    options = parser.parse_args(argv)
+    for name, value in PRESETS[options.preset].items():
+        if not hasattr(options, name):
+            setattr(options, name, value)
+    if options.run_dir is None:
+        options.run_dir = f"runs/{options.dataset}-{options.space}"
+    options.run_dir = Path(options.run_dir)
+    return options
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser; options that a preset sets have no default of their own."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    preset = {"default": argparse.SUPPRESS}
+    add = parser.add_argument
+    add("--preset", choices=PRESETS, default="published", help="defaults of all other options")
+    add("--run-dir", **preset, help="where everything is kept (default: runs/DATASET-SPACE)")
+    add("--seed", type=count(0), **preset, help="of everything random (default: drawn, and kept)")
+
+    group = parser.add_argument_group("data")
+    add = group.add_argument
+    add("--dataset", choices=DATASETS, **preset, help="default: cifar10, downloaded")
+    add("--data-root", type=Path, help="where the images are, or CIFAR-10 is to be kept")
+    add("--image-size", type=count(8), default=32, help="of imagefolder and digits (default 32)")
+    add("--train-samples", type=count(1), **preset, help="default: all that are not validated on")
+    add("--val-samples", type=count(1), **preset, help="default: a fifth of the images")
+    add("--split-seed", type=count(0), default=0, help="which images are validated on")
+    add("--augment", action="store_true", help="flip and crop the training images")
+
+    group = parser.add_argument_group("search")
+    add = group.add_argument
+    add("--space", choices=FAMILIES, **preset, help="default: alexnet")
+    add("--population", type=count(2), **preset, help="default 50")
+    add("--generations", type=count(1), **preset, help="default 25; a finished run goes on to it")
+    add("--elite", type=count(0), **preset, help="carried over unchanged (default 5)")
+    add("--selection", choices=["tournament", "roulette", "best"], default="tournament")
+    add("--tournament", type=count(1), default=3, help="individuals in one (default 3)")
+    kinds = ["one_point", "two_point", "uniform", "blend"]
+    add("--crossover", choices=kinds, default="one_point")
+    add("--crossover-prob", type=float, default=1.0, help="default 1")
+    add("--mutation-prob", type=float, default=0.15, help="of each gene (default 0.15)")
+    add("--max-evaluations", type=count(1), help="stop after so many trainings")
+    add("--max-seconds", type=float, help="stop after so many seconds, over all starts")
+    add("--patience", type=count(1), help="stop after so many generations without a better best")
+    add("--confirm-seeds", type=count(1), metavar="N", help="train the best 5 on N fresh seeds")
+
+    group = parser.add_argument_group("training")
+    add = group.add_argument
+    add("--epochs", type=count(1), **preset, help="of each network (default 5)")
+    add("--batch-size", type=count(1), **preset, help="default 128")
+    add("--device", default="auto", help="cpu, cuda, cuda:1, … (default: a GPU if there is one)")
+    add("--threads", type=count(1), **preset, help="of one training (default: all cores)")
+    add("--precision", choices=["float32", "bfloat16"], help="default: the faster one here")
+    add("--deterministic", action="store_true", help="bit-identical runs on a GPU too, slower")
+    add("--quiet", action="store_true", help="no bar and no line per generation")
+    return parser
+
+
+def count(minimum: int) -> Any:
+    """Returns an argument type: a whole number of at least `minimum`."""
+
+    def whole_number(text: str) -> int:
+        value = int(text)
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"must be at least {minimum}, got {value}")
+        return value
+
+    return whole_number
+
+
+if __name__ == "__main__":
+    sys.exit(main())
