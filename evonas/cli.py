@@ -57,7 +57,11 @@ def _summary(result: Result) -> dict[str, Any]:
         "champion": _entry(result.champion) if hall else None,
         "hall_of_fame": [_entry(evaluation) for evaluation in hall],
         "confirmed": [
-            {**_entry(entry.evaluation), "mean": entry.mean, "values": entry.values}
+            {
+                **_entry(entry.evaluation),
+                "mean": entry.mean if entry.values else None,  # NaN is not JSON
+                "values": entry.values,
+            }
             for entry in result.confirmed
         ],
     }

@@ -11,11 +11,12 @@ from evonas.exceptions import SearchInterrupted
 from evonas.execution.base import Executor, Task
 from evonas.execution.serial import SerialExecutor
 from evonas.execution.trial import TrialSettings
+from evonas.identity import check_int, check_problem
 from evonas.interrupts import Interrupts
 from evonas.problem import Problem
 from evonas.randomness import derive_seed
 from evonas.records import Evaluation
-from evonas.result import Confirmed, Result
+from evonas.result import Confirmed, Result, open_run
 from evonas.storage import Store
 
 __all__ = ["confirm"]
@@ -47,16 +48,20 @@ def confirm(
         The repeated evaluations, best mean first.
 
     Raises:
-        ValueError: `top` or `repeats` is less than 1.
+        TypeError, ValueError: `top` or `repeats` is no int of at least 1.
+        FileNotFoundError: There is no run in `run_dir`.
+        RunMismatchError: The run is of another problem.
         SearchInterrupted: Ctrl-C or SIGTERM.
     """
-    if top < 1 or repeats < 1:
-        raise ValueError(f"top and repeats must be at least 1, got {top} and {repeats}")
+    check_int("top", top, minimum=1)
+    check_int("repeats", repeats, minimum=1)
     executor = executor or SerialExecutor()
     path = Path(run_dir)
+    open_run(path)  # where there is none, the next line would begin one
     with Store.create(path) as store, Interrupts() as interrupts:
         settings = store.settings()
         problem.configure(settings["problem_settings"])
+        check_problem(problem, settings)
         artifacts = Artifacts(problem, path)
         maximise = problem.objectives[0].direction == "max"
         done = store.confirmations()

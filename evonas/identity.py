@@ -17,7 +17,7 @@ from evonas.records import Genes
 from evonas.storage.encoding import from_json, to_json
 from evonas.strategies.base import Strategy
 
-__all__ = ["check_int", "environment", "identify"]
+__all__ = ["check_int", "check_problem", "environment", "identify"]
 
 
 def identify(
@@ -42,9 +42,7 @@ def identify(
         check_int("threads_per_trial", threads, minimum=1)
     problem_settings = problem.configure(stored.get("problem_settings"))
     identity = {
-        "space": problem.space.to_json(),
-        "fingerprint": problem.fingerprint(),
-        "objectives": [[entry.name, entry.direction] for entry in problem.objectives],
+        **_problem_identity(problem),
         "strategy": strategy.settings(),
         "initial": [_initial(problem, genes) for genes in initial],
         "deterministic": deterministic,
@@ -67,6 +65,27 @@ def identify(
                 )
         seed, threads = int(stored["seed"]), int(stored["threads"])
     return {**identity, "seed": seed, "threads": threads}, seed, threads
+
+
+def check_problem(problem: Problem, stored: Mapping[str, Any]) -> None:
+    """Refuses a problem that is not the one of a run.
+
+    Args:
+        problem: Configured with the run's settings.
+        stored: The run's settings.
+
+    Raises:
+        RunMismatchError: Its space, fingerprint or objectives are others.
+    """
+    _compare(stored, from_json(to_json(_problem_identity(problem))))
+
+
+def _problem_identity(problem: Problem) -> dict[str, Any]:
+    return {
+        "space": problem.space.to_json(),
+        "fingerprint": problem.fingerprint(),
+        "objectives": [[entry.name, entry.direction] for entry in problem.objectives],
+    }
 
 
 def _initial(problem: Problem, genes: Genes) -> Genes:
@@ -93,7 +112,7 @@ _NAMES = {
 
 def _compare(stored: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     for name, words in _NAMES.items():
-        if stored[name] == here[name]:
+        if name not in here or stored[name] == here[name]:
             continue
         raise RunMismatchError(
             f"the run was started with another {words} ({_difference(stored[name], here[name])}): "

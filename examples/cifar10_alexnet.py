@@ -281,7 +281,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    preset = {"default": argparse.SUPPRESS}
+    preset: dict[str, Any] = {"default": argparse.SUPPRESS}
     add = parser.add_argument
     add("--preset", choices=PRESETS, default="published", help="defaults of all other options")
     add("--run-dir", **preset, help="where everything is kept (default: runs/DATASET-SPACE)")

@@ -55,7 +55,7 @@ MAY_IMPORT = {
     "artifacts": CONTRACT,
     "callbacks": CONTRACT,
     "result": f"{CONTRACT} storage callbacks",
-    "confirm": f"{CONTRACT} {RECORDING}",
+    "confirm": f"{CONTRACT} {RECORDING} identity",
     "identity": f"{CONTRACT} strategies execution storage",
     "driver": f"{CONTRACT} {EVOLUTION} {RECORDING}",
     "search": f"{CONTRACT} {EVOLUTION} {RECORDING} execution.torch_env identity driver",

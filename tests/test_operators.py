@@ -223,7 +223,7 @@ class TestMutateTyped:
 
     def test_no_way_leaves_it_unchanged(self) -> None:
         space = SearchSpace(
-            {"a": Integer(0, 9), "b": Integer(0, 9)},
+            {"a": Integer(0, 10**6), "b": Integer(0, 10**6)},
             constraints={"only": lambda genes: genes == {"a": 3, "b": 4}},
         )
         individual = Individual([3, 4])

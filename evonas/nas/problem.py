@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from evonas.exceptions import DataError, InvalidPoint
+from evonas.exceptions import InvalidPoint
 from evonas.nas.export import WEIGHTS, NasRunFiles
 from evonas.nas.layers import Shape
 from evonas.nas.network import Network, build
 from evonas.nas.source import GENERATOR_VERSION, HYPERPARAMETERS, generate_source
+from evonas.nas.split_data import SplitData
 from evonas.objectives import Objective
 from evonas.problem import Problem, RunFiles
 from evonas.records import Genes
 from evonas.space import SearchSpace
 from evonas.training import (
     Augment,
-    DeviceData,
     FlipCrop,
     ImageData,
     accuracy,
@@ -29,7 +29,6 @@ from evonas.training import (
     choose_precision,
     fit,
     place,
-    split,
 )
 
 if TYPE_CHECKING:
@@ -149,7 +148,7 @@ class ImageClassificationProblem(Problem):
         self.device, self.threads = device, threads
         self.precision = None if precision is None else as_precision(precision)
         self.name, self.dataset = name, dataset
-        self._data = _Data(data, val_fraction, n_train, n_val, split_seed)
+        self._data = SplitData(data, val_fraction, n_train, n_val, split_seed)
 
     @property
     def uses_torch(self) -> bool:
@@ -329,75 +328,6 @@ class ImageClassificationProblem(Problem):
     def run_files(self, run_dir: Path) -> RunFiles:
         """Returns the writer of `ga_architecture/`, `stats/` and the champion's files."""
         return NasRunFiles(run_dir, self)
-
-
-class _Data:
-    """The images, their split, and their copies on the devices; only the way to them pickles."""
-
-    def __init__(
-        self,
-        data: ImageData | Callable[[], ImageData],
-        val_fraction: float,
-        n_train: int | None,
-        n_val: int | None,
-        split_seed: int,
-    ) -> None:
-        if not isinstance(data, ImageData) and not callable(data):
-            raise TypeError(
-                f"data must be an ImageData or a function that opens one, got {type(data).__name__}"
-            )
-        self.split_seed = split_seed
-        self._given = data
-        self._parts = (val_fraction, n_train, n_val)
-        self._identity: str | None = None
-        self._open()
-
-    def _open(self) -> ImageData:
-        found = self._given if isinstance(self._given, ImageData) else self._given()
-        if len(found.shape) != 3:
-            raise ValueError(
-                f"data must be images (N, C, H, W), got examples of shape {found.shape}"
-            )
-        if self._identity is not None and found.identity != self._identity:
-            raise DataError(
-                f"the images are not those that the search began with (identity"
-                f" {found.identity[:8]}…, expected {self._identity[:8]}…): restore the data, or"
-                " start another run"
-            )
-        val_fraction, n_train, n_val = self._parts
-        self.train, self.val = split(
-            found, val_fraction=val_fraction, seed=self.split_seed, n_train=n_train, n_val=n_val
-        )
-        self._identity = found.identity
-        # The validation images must not enter the normalisation of the training.
-        opened = found.normalised_from(self.train)
-        self._opened: ImageData | None = opened
-        self._devices: dict[str, tuple[DeviceData, DeviceData]] = {}
-        return opened
-
-    @property
-    def identity(self) -> str:
-        return self._identity or ""
-
-    @property
-    def opened(self) -> ImageData:
-        return self._open() if self._opened is None else self._opened
-
-    def on(self, device: str) -> tuple[DeviceData, DeviceData]:
-        """Returns the training and the validation part on the device, copied there once."""
-        data = self.opened
-        if device not in self._devices:
-            self._devices[device] = (
-                DeviceData(data, device, indices=self.train),
-                DeviceData(data, device, indices=self.val),
-            )
-        return self._devices[device]
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = {**self.__dict__, "_devices": {}}
-        if not isinstance(self._given, ImageData):
-            state["_opened"] = None
-        return state
 
 
 def _on_cpu(model: nn.Module) -> dict[str, Tensor]:

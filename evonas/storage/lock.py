@@ -30,28 +30,30 @@ class RunLock:
         if self._name in _held:
             raise RunInUseError(_message(path, f"this process ({os.getpid()})"))
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise RunStorageError(
                 f"{path} cannot be written ({error.strerror}): pass another run_dir"
             ) from error
         try:
-            _lock(self._descriptor)
+            _lock(descriptor)
         except OSError:
-            owner = os.read(self._descriptor, 32).decode(errors="replace").strip()
-            os.close(self._descriptor)
+            owner = os.read(descriptor, 32).decode(errors="replace").strip()
+            os.close(descriptor)
             raise RunInUseError(
                 _message(path, f"process {owner}" if owner else "another process")
             ) from None
-        os.ftruncate(self._descriptor, 0)
-        os.write(self._descriptor, str(os.getpid()).encode())
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+        self._descriptor: int | None = descriptor
         _held.add(self._name)
 
     def release(self) -> None:
         """Lets go; a second call does nothing."""
-        if self._name in _held:
+        if self._descriptor is not None:
             _held.discard(self._name)
             os.close(self._descriptor)
+            self._descriptor = None
 
 
 def _message(path: Path, owner: str) -> str:

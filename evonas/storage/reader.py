@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Self
 
+from evonas.exceptions import RunStorageError
 from evonas.records import EpochMetrics, Evaluation, Genes, Status
 from evonas.storage.encoding import from_json
-from evonas.storage.schema import DATABASE, check_version, connect
+from evonas.storage.schema import DATABASE, check_version, connect, corrupt
 
 __all__ = ["KnownPoint", "PlannedProposal", "RunReader"]
 
@@ -58,15 +60,15 @@ class RunReader:
         if not path.is_file():
             raise FileNotFoundError(f"{run_dir} holds no run: there is no {DATABASE} in it")
         uri = path.resolve().as_uri()
-        connection = connect(f"{uri}?mode=ro", uri=True)
         try:
-            check_version(connection, path)
+            return cls(_open_read_only(f"{uri}?mode=ro", path), run_dir)
         except sqlite3.OperationalError:
             # A read-only medium has no room for WAL's shared memory file.
-            connection.close()
-            connection = connect(f"{uri}?mode=ro&immutable=1", uri=True)
-            check_version(connection, path)
-        return cls(connection, run_dir)
+            pass
+        try:
+            return cls(_open_read_only(f"{uri}?mode=ro&immutable=1", path), run_dir)
+        except sqlite3.OperationalError as error:
+            raise RunStorageError(f"{path} cannot be read: {error}") from error
 
     def close(self) -> None:
         """Closes the database."""
@@ -75,8 +77,21 @@ class RunReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Closes the database; an error of SQLite's inside leaves as one of the run's.
+
+        Raises:
+            RunStorageError: The database could not be read.
+            RunCorruptError: It is damaged in a place that `open` does not look at.
+        """
         self.close()
+        if self.run_dir is None:
+            return
+        path = self.run_dir / DATABASE
+        if isinstance(error, sqlite3.OperationalError):
+            raise RunStorageError(f"{path} cannot be read: {error}") from error
+        if isinstance(error, (sqlite3.DatabaseError, json.JSONDecodeError)):
+            raise corrupt(path, error) from error
 
     def settings(self) -> dict[str, Any]:
         """Returns the run's settings; empty before its first start."""
@@ -229,6 +244,16 @@ class RunReader:
 
     def _all(self, statement: str, *parameters: Any) -> list[Any]:
         return self._connection.execute(statement, parameters).fetchall()
+
+
+def _open_read_only(uri: str, path: Path) -> sqlite3.Connection:
+    connection = connect(uri, uri=True)
+    try:
+        check_version(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _planned(row: Sequence[Any]) -> PlannedProposal:

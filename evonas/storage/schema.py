@@ -15,6 +15,7 @@ __all__ = [
     "connect",
     "corrupt",
     "create_schema",
+    "make_database",
     "make_directory",
     "prepare",
 ]
@@ -98,16 +99,22 @@ def make_directory(run_dir: Path) -> None:
         raise RunStorageError(f"run_dir {run_dir} is not writable: pass another run_dir")
 
 
-def _refuse_emptied(run_dir: Path) -> None:
-    # A start killed before its first commit leaves only these; anything else had a run.
-    own = {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", "run.lock"}
-    others = sorted(entry.name for entry in run_dir.iterdir() if entry.name not in own)
-    database = run_dir / DATABASE
-    if others and database.exists() and (run_dir / "stats").exists():
-        raise RunCorruptError(
-            f"{database} is empty although {run_dir} holds the files of a run ({others[0]}, …): "
-            "restore run.db from a backup, or pass a new run_dir"
-        )
+def make_database(path: Path) -> None:
+    """Makes a new database, whole or not at all: so an empty file is a damaged one.
+
+    Raises:
+        sqlite3.Error, OSError: It cannot be written.
+    """
+    unfinished = path.with_name(f"{path.name}.new")
+    for leftover in (unfinished, *(path.with_name(f"{path.name}-{end}") for end in ("wal", "shm"))):
+        leftover.unlink(missing_ok=True)  # SQLite would take an old log for the new file's
+    connection = connect(str(unfinished))
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        create_schema(connection)
+    finally:
+        connection.close()
+    unfinished.replace(path)
 
 
 def corrupt(path: Path, error: Exception) -> RunCorruptError:
@@ -159,26 +166,36 @@ def check_version(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def prepare(connection: sqlite3.Connection, run_dir: Path, durability: str) -> None:
-    """Makes a new database ready for its driver, or checks an existing one.
+def prepare(path: Path, durability: str) -> sqlite3.Connection:
+    """Returns a database open for its driver: made where there is none, else checked.
 
     Raises:
         RunStorageError: It cannot be written, is damaged, or has another schema.
     """
-    path = run_dir / DATABASE
+    connection = None
     try:
+        if not path.exists():
+            if path.with_name("stats").exists():  # numbered anew, its files would not fit
+                raise RunCorruptError(
+                    f"{path} is missing although {path.parent} holds the files of a run (stats): "
+                    "restore run.db from a backup, or pass a new run_dir"
+                )
+            make_database(path)
+        connection = connect(str(path))
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-            _refuse_emptied(run_dir)
-            connection.execute("PRAGMA journal_mode = WAL")
-            create_schema(connection)
-        else:
-            check_version(connection, path)
-            connection.execute("PRAGMA journal_mode = WAL")
-            damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if damage != "ok":
-                raise sqlite3.DatabaseError(damage)
+            raise sqlite3.DatabaseError("it is empty")
+        check_version(connection, path)
+        connection.execute("PRAGMA journal_mode = WAL")
+        damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if damage != "ok":
+            raise sqlite3.DatabaseError(damage)
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
-    except sqlite3.OperationalError as error:
-        raise RunStorageError(f"{path} cannot be written: {error}") from error
-    except sqlite3.DatabaseError as error:
-        raise corrupt(path, error) from error
+    except BaseException as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, (sqlite3.OperationalError, OSError)):
+            raise RunStorageError(f"{path} cannot be written: {error}") from error
+        if isinstance(error, sqlite3.DatabaseError):
+            raise corrupt(path, error) from error
+        raise
+    return connection

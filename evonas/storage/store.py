@@ -90,12 +90,7 @@ class Store(RunReader):
         make_directory(run_dir)
         lock = RunLock(run_dir / "run.lock")
         try:
-            connection = connect(str(run_dir / DATABASE))
-            try:
-                prepare(connection, run_dir, durability)
-            except BaseException:
-                connection.close()
-                raise
+            connection = prepare(run_dir / DATABASE, durability)
         except BaseException:
             lock.release()
             raise

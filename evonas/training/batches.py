@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from evonas.training.data import ImageData
+from evonas.training.data import ImageData, as_index
 
 __all__ = ["Augment", "Batch", "BatchSource", "DeviceData", "FlipCrop"]
 
@@ -93,6 +93,10 @@ class DeviceData:
         dtype: Of the inputs that `batches` yields.
         channels_last: Whether 4-D inputs come in channels-last memory (faster convolutions).
 
+    Raises:
+        TypeError: `indices` are not integers.
+        ValueError: `indices` are none, or outside the data.
+
     Example:
         >>> images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
         >>> data = DeviceData(ImageData(images, torch.tensor([0, 1, 0, 1]), ("a", "b")), "cpu")
@@ -116,12 +120,15 @@ class DeviceData:
         # Stored with channels where a batch wants them, so that gathering rows is all there is.
         stored = data.images.movedim(1, -1) if self.channels_last else data.images
         self._index: Tensor | None = None
-        if indices is not None and self.device.type == "cpu":
-            self._index = torch.as_tensor(indices, dtype=torch.int64)
-        elif indices is not None:
-            stored = stored[torch.as_tensor(indices, dtype=torch.int64)]
+        labels = data.labels
+        if indices is not None:
+            index = as_index(indices, len(data))
+            labels = labels[index]
+            if self.device.type == "cpu":
+                self._index = index
+            else:
+                stored = stored[index]
         self._stored = stored.contiguous().to(self.device)
-        labels = data.labels if indices is None else data.labels[torch.as_tensor(indices)]
         self._labels = labels.to(self.device)
         self._scale, self._shift = _affine(data, self.channels_last, self.device)
 

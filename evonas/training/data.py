@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-__all__ = ["ImageData", "split"]
+__all__ = ["ImageData", "as_index", "split"]
 
 _CHUNK = 1024  # images hashed or summed at a time: bounds the memory of the copies
 
@@ -81,7 +81,7 @@ class ImageData:
 
         To train on a part without copying it, pass `indices` to `DeviceData`.
         """
-        index = _as_index(indices, len(self))
+        index = as_index(indices, len(self))
         return replace(
             self, images=_take(self.images, index), labels=self.labels[index], identity=""
         )
@@ -91,7 +91,7 @@ class ImageData:
 
         So that validation images do not enter the normalisation of the training.
         """
-        mean, std = _statistics(self.images, _as_index(indices, len(self)))
+        mean, std = _statistics(self.images, as_index(indices, len(self)))
         return replace(self, mean=mean, std=std)
 
     def normalised_like(self, other: ImageData) -> ImageData:
@@ -109,7 +109,7 @@ def split(
 ) -> tuple[Tensor, Tensor]:
     """Returns `(train_indices, val_indices)`: disjoint, seeded, stratified by label.
 
-    Every class takes the same share of both parts, to within one example, also where `n_train` or
+    Every class takes the same share of both parts, to within two examples, also where `n_train` or
     `n_val` asks for less than everything. The validation part depends on `seed` and `n_val` only,
     so searches on more or fewer training examples are judged on the same images.
 
@@ -142,6 +142,27 @@ def split(
         )
     order = _stratified_order(data.labels, seed)
     return order[n_val : n_val + n_train].sort().values, order[:n_val].sort().values
+
+
+def as_index(indices: Sequence[int] | Tensor, n: int) -> Tensor:
+    """Returns `indices` as an int64 tensor.
+
+    Raises:
+        TypeError: They are not one-dimensional integers.
+        ValueError: There are none, or one is not in `[0, n)`.
+    """
+    index = torch.as_tensor(indices)
+    if index.numel() == 0:
+        raise ValueError("indices must name at least one example, got none")
+    if index.ndim != 1 or index.dtype.is_floating_point or index.dtype == torch.bool:
+        raise TypeError(
+            f"indices must be one-dimensional integers, got {index.dtype} {tuple(index.shape)}"
+        )
+    if int(index.min()) < 0 or int(index.max()) >= n:
+        raise ValueError(
+            f"indices must be in [0, {n}), got {int(index.min())} to {int(index.max())}"
+        )
+    return index.long()
 
 
 def _stratified_order(labels: Tensor, seed: int) -> Tensor:
@@ -226,19 +247,6 @@ def _identity(data: ImageData) -> str:
         digest.update(chunk.contiguous().numpy().data)
     digest.update(data.labels.contiguous().numpy().data)
     return digest.hexdigest()
-
-
-def _as_index(indices: Sequence[int] | Tensor, n: int) -> Tensor:
-    index = torch.as_tensor(indices)
-    if index.ndim != 1 or index.dtype.is_floating_point or index.dtype == torch.bool:
-        raise TypeError(f"indices must be one-dimensional integers, got {index.dtype}")
-    if len(index) == 0:
-        raise ValueError("indices must name at least one example, got none")
-    if int(index.min()) < 0 or int(index.max()) >= n:
-        raise ValueError(
-            f"indices must be in [0, {n}), got {int(index.min())} to {int(index.max())}"
-        )
-    return index.long()
 
 
 def _take(images: Tensor, index: Tensor) -> Tensor:

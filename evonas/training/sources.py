@@ -255,7 +255,7 @@ def _split_folder(root: Path, split: str | None) -> Path:
     root = root.expanduser()
     if not root.is_dir():
         raise DataError(
-            f"{root} must be a folder with one folder of images for each class: not a folder"
+            f"{root} must be a folder that holds a folder of images for each class, found no folder"
         )
     if split is None:
         both = (root / "train").is_dir() and ((root / "test").is_dir() or (root / "val").is_dir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -179,6 +180,26 @@ def test_from_search_to_tested_champion(
     assert float((found == test.labels).float().mean()) == pytest.approx(accuracy, abs=1e-4)
 
 
+def test_the_champion_is_tested_on_images_normalised_as_in_the_search(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    cifar10_alexnet.main([*arguments, "--quiet", "--generations", "1"])
+    champion: dict[str, Any] = {"__name__": "champion"}
+    exec((run / "ga-champ-alexnet.py").read_text(), champion)
+    seen: list[torch.Tensor] = []
+
+    def fit(model: Any, train: Any, test: Any, **settings: Any) -> float:
+        seen.append(next(test.batches(100))[0])
+        return 0.5
+
+    monkeypatch.setattr(train_champion, "fit", fit)
+    assert train_champion.main([str(run)]) == 0
+    images = open_dataset("imagefolder", open_root(arguments), part="test").images / 255
+    mean, std = (torch.tensor(champion[name]).view(-1, 1, 1) for name in ("MEAN", "STD"))
+    torch.testing.assert_close(seen[0], (images - mean) / std)
+
+
 def open_root(arguments: list[str]) -> str:
     return arguments[arguments.index("--data-root") + 1]
 
@@ -261,7 +282,13 @@ def test_datasets_by_name(images: Path, monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_the_quick_preset(tmp_path: Path) -> None:
     command = [sys.executable, str(EXAMPLES / "cifar10_alexnet.py"), "--preset", "quick"]
     done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     result = en.open_run(tmp_path / "runs" / "cifar10-alexnet-quick")

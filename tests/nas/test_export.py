@@ -21,7 +21,7 @@ from evonas.execution.trial import Trial, TrialSettings
 from evonas.nas.export import NasRunFiles
 from evonas.nas.problem import ImageClassificationProblem
 from evonas.records import EpochMetrics, Evaluation, Status
-from evonas.training import ImageData
+from evonas.training import DeviceData, ImageData
 
 Make = Callable[..., ImageClassificationProblem]
 Draw = Callable[..., list[dict[str, Any]]]
@@ -194,7 +194,12 @@ def test_the_champion_predicts_as_the_search_did(
     probabilities = champion["predict"](champion["load"](), problem.data.images[val])
     found = (probabilities.argmax(1) == problem.data.labels[val]).float().mean()
     assert float(found) == pytest.approx(value)
-    assert torch.allclose(probabilities.sum(1), torch.ones(len(val)))
+    model = problem.build(genes)
+    model.load_state_dict(torch.load(files.champion_weights, weights_only=True))
+    images, _ = next(DeviceData(problem.data, "cpu", indices=val).batches(len(val)))
+    with torch.no_grad():
+        expected = model.eval()(images).softmax(1)
+    torch.testing.assert_close(probabilities, expected)
     monkeypatch.setattr(sys, "argv", ["champion.py"])
     champion["main"]()
     usage, guess = capsys.readouterr().out.splitlines()

@@ -74,6 +74,32 @@ def test_the_seed_decides_and_nothing_else(make_tiny: Make) -> None:
     assert train(3, {**GENES, "lr": 0.2}) != first
 
 
+def test_the_loop_trains_as_the_problem_says(
+    make_tiny: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: dict[str, Any] = {}
+
+    def fit(model: Any, train: Any, val: Any, **settings: Any) -> float:
+        called.update(settings, n_train=len(train), n_val=len(val))
+        return 0.5
+
+    monkeypatch.setattr("evonas.nas.problem.fit", fit)
+    assert make_tiny(n_train=48, n_val=24).evaluate(GENES, Trial(TrialSettings(seed=5))) == 0.5
+    optimizer = called["optimizer"].defaults
+    assert (optimizer["lr"], optimizer["momentum"], optimizer["weight_decay"]) == (0.1, 0.9, 0.0)
+    expected = {
+        "n_epochs": 2,
+        "batch_size": 8,
+        "seed": 5,
+        "grad_clip": 3.0,
+        "augment": None,
+        "precision": "float32",
+        "n_train": 48,
+        "n_val": 24,
+    }
+    assert {name: called[name] for name in expected} == expected
+
+
 def test_the_global_generator_is_left_alone(make_tiny: Make) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -215,7 +241,7 @@ def test_augmentation_of_the_users(make_tiny: Make) -> None:
     plain, darker = Trial(), Trial()
     make_tiny().evaluate(GENES, plain)
     problem.evaluate(GENES, darker)
-    assert plain.history != darker.history
+    assert [row.metrics for row in plain.history] != [row.metrics for row in darker.history]
 
 
 def test_validation_images_do_not_enter_the_normalisation(

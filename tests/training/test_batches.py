@@ -47,9 +47,7 @@ def test_batches_come_in_the_dtype_asked_for(data: ImageData) -> None:
 
 
 def test_indices_choose_the_examples_without_copying_them(data: ImageData) -> None:
-    data = ImageData(
-        data.images.to(memory_format=torch.channels_last), data.labels, data.classes
-    )
+    data = ImageData(data.images.to(memory_format=torch.channels_last), data.labels, data.classes)
     train, val = split(data, seed=0)
     resident = DeviceData(data, "cpu", indices=val)
     assert resident._stored.data_ptr() == data.images.data_ptr()
@@ -94,8 +92,9 @@ def test_every_crop_is_a_shift_of_its_image_mirrored_or_not(
             for x in range(5)
             for mirrored in (False, True)
             if torch.equal(
-                before[:, y : y + 8, x : x + 8].flip(2) if mirrored else
-                before[:, y : y + 8, x : x + 8],
+                before[:, y : y + 8, x : x + 8].flip(2)
+                if mirrored
+                else before[:, y : y + 8, x : x + 8],
                 after,
             )
         ]

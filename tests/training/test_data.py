@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from evonas.training import ImageData, split
+from evonas.training import DeviceData, ImageData, split
 
 
 def test_identity_is_a_sha256_of_content_whatever_the_memory_layout(data: ImageData) -> None:
@@ -108,8 +108,9 @@ def test_float_labels_and_wrong_normalisation_are_refused(data: ImageData) -> No
 def test_indices_outside_the_data_are_refused(
     data: ImageData, indices: list[int], message: str
 ) -> None:
-    with pytest.raises((TypeError, ValueError), match=message):
-        data.subset(torch.tensor(indices) if indices else indices)
+    for take in (data.subset, data.normalised_from, lambda i: DeviceData(data, "cpu", indices=i)):
+        with pytest.raises((TypeError, ValueError), match=message):
+            take(indices)
 
 
 def test_split_parts_are_disjoint_and_cover_the_data(data: ImageData) -> None:
@@ -130,13 +131,13 @@ def test_split_is_decided_by_its_seed_alone(data: ImageData) -> None:
     assert not torch.equal(split(data, seed=8)[1], first[1])
 
 
-@pytest.mark.parametrize(("n_train", "n_val"), [(None, None), (9, 6), (20, 7), (1, 59)])
-def test_split_is_stratified_to_one_example(n_train: int | None, n_val: int | None) -> None:
-    labels = torch.tensor([0] * 30 + [1] * 20 + [2] * 10)
-    data = ImageData(torch.zeros(60, 1), labels, ("a", "b", "c"))
+@pytest.mark.parametrize(("n_train", "n_val"), [(None, None), (900, 600), (7, 3), (1, 5999)])
+def test_split_is_stratified(n_train: int | None, n_val: int | None) -> None:
+    labels = torch.tensor([0] * 3000 + [1] * 2000 + [2] * 1000)
+    data = ImageData(torch.zeros(6000, 1), labels, ("a", "b", "c"))
     for part in split(data, seed=3, n_train=n_train, n_val=n_val):
-        expected = np.array([30, 20, 10]) / 60 * len(part)
-        assert np.abs(labels[part].bincount(minlength=3).numpy() - expected).max() <= 1
+        expected = np.array([3000, 2000, 1000]) / 6000 * len(part)
+        assert np.abs(labels[part].bincount(minlength=3).numpy() - expected).max() < 2
 
 
 def test_the_validation_part_does_not_depend_on_how_many_are_trained_on(data: ImageData) -> None:

@@ -1,0 +1,103 @@
+"""The images of a problem: opened when needed, divided once, copied to each device once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from evonas.exceptions import DataError
+from evonas.training import DeviceData, ImageData, split
+
+__all__ = ["SplitData"]
+
+
+class SplitData:
+    """Images, which of them are trained and which validated on, and their copies on devices.
+
+    Pickling: where the images were given as a function that opens them, only that function
+    travels, and what it opens must be what it opened before.
+
+    Args:
+        data: The images, or a function that opens them.
+        val_fraction: Share that is validated on, where `n_val` is None.
+        n_train: Images to train on. None: all that are not validated on.
+        n_val: Images to validate on.
+        split_seed: Decides which images these are.
+
+    Attributes:
+        train: Indices of the training images.
+        val: Indices of the validation images.
+        split_seed: As given.
+
+    Raises:
+        TypeError: `data` is neither images nor a function.
+        ValueError: The data are not images `(N, C, H, W)`, or too few for the split.
+        DataError: The images opened are not those that were opened before.
+    """
+
+    def __init__(
+        self,
+        data: ImageData | Callable[[], ImageData],
+        val_fraction: float,
+        n_train: int | None,
+        n_val: int | None,
+        split_seed: int,
+    ) -> None:
+        if not isinstance(data, ImageData) and not callable(data):
+            raise TypeError(
+                f"data must be an ImageData or a function that opens one, got {type(data).__name__}"
+            )
+        self.split_seed = split_seed
+        self._given = data
+        self._parts = (val_fraction, n_train, n_val)
+        self._identity: str | None = None
+        self._open()
+
+    def _open(self) -> ImageData:
+        found = self._given if isinstance(self._given, ImageData) else self._given()
+        if len(found.shape) != 3:
+            raise ValueError(
+                f"data must be images (N, C, H, W), got examples of shape {found.shape}"
+            )
+        if self._identity is not None and found.identity != self._identity:
+            raise DataError(
+                f"the images are not those that the search began with (identity"
+                f" {found.identity[:8]}…, expected {self._identity[:8]}…): restore the data, or"
+                " start another run"
+            )
+        val_fraction, n_train, n_val = self._parts
+        self.train, self.val = split(
+            found, val_fraction=val_fraction, seed=self.split_seed, n_train=n_train, n_val=n_val
+        )
+        self._identity = found.identity
+        # The validation images must not enter the normalisation of the training.
+        opened = found.normalised_from(self.train)
+        self._opened: ImageData | None = opened
+        self._devices: dict[str, tuple[DeviceData, DeviceData]] = {}
+        return opened
+
+    @property
+    def identity(self) -> str:
+        """What identifies the images as they were given."""
+        return self._identity or ""
+
+    @property
+    def opened(self) -> ImageData:
+        """The images, normalised by the training part."""
+        return self._open() if self._opened is None else self._opened
+
+    def on(self, device: str) -> tuple[DeviceData, DeviceData]:
+        """Returns the training and the validation part on the device, copied there once."""
+        data = self.opened
+        if device not in self._devices:
+            self._devices[device] = (
+                DeviceData(data, device, indices=self.train),
+                DeviceData(data, device, indices=self.val),
+            )
+        return self._devices[device]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**self.__dict__, "_devices": {}}
+        if not isinstance(self._given, ImageData):
+            state["_opened"] = None
+        return state
