@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -26,6 +25,7 @@ from tqdm import tqdm
 import evonas as en
 from evonas.callbacks import ProgressBar, RunInfo, format_duration
 from evonas.execution import SerialExecutor
+from evonas.execution.choice import available_cores
 from evonas.execution.torch_env import resolve_device
 from evonas.nas import FAMILIES, ImageClassificationProblem, NasRunFiles
 from evonas.nas.datasets import DATASETS, dataset_label, dataset_opener
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return search(parser, options)
     except KeyboardInterrupt as stopped:  # SearchInterrupted says what is saved
-        print(f"\n{stopped or 'stopped before the search began'}", file=sys.stderr)
+        print(f"\n{str(stopped) or 'stopped before the search began'}", file=sys.stderr)
         return 130
     except en.EvonasError as error:
         print(f"\nerror: {error}", file=sys.stderr)
@@ -109,6 +109,7 @@ def search(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         max_seconds=options.max_seconds,
         patience=options.patience,
         run_dir=options.run_dir,
+        workers=options.workers,
         devices=device,
         threads_per_trial=options.threads,
         deterministic=options.deterministic,
@@ -146,7 +147,7 @@ def make_problem(options: argparse.Namespace, device: str) -> ImageClassificatio
         split_seed=options.split_seed,
         augment=options.augment,
         device=device,
-        threads=options.threads or len(os.sched_getaffinity(0)),
+        threads=options.threads or max(1, available_cores() // (options.workers or 1)),
         precision=options.precision,
         dataset=dataset_label(options.dataset, options.data_root),
     )
@@ -273,6 +274,8 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.N
     if options.run_dir is None:
         options.run_dir = f"runs/{options.dataset}-{options.space}"
     options.run_dir = Path(options.run_dir)
+    if options.data_root is None and options.dataset == "cifar10":
+        options.data_root = Path("data")
     return options
 
 
@@ -290,7 +293,7 @@ def make_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("data")
     add = group.add_argument
     add("--dataset", choices=DATASETS, **preset, help="default: cifar10, downloaded")
-    add("--data-root", type=Path, help="where the images are, or CIFAR-10 is to be kept")
+    add("--data-root", type=Path, help="of the images; CIFAR-10 is kept there (default: data)")
     add("--image-size", type=count(8), default=32, help="of imagefolder and digits (default 32)")
     add("--train-samples", type=count(1), **preset, help="default: all that are not validated on")
     add("--val-samples", type=count(1), **preset, help="default: a fifth of the images")
@@ -319,7 +322,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--epochs", type=count(1), **preset, help="of each network (default 5)")
     add("--batch-size", type=count(1), **preset, help="default 128")
     add("--device", default="auto", help="cpu, cuda, cuda:1, … (default: a GPU if there is one)")
-    add("--threads", type=count(1), **preset, help="of one training (default: all cores)")
+    add("--workers", type=count(1), help="trainings at once, each in a process (default: one)")
+    add("--threads", type=count(1), **preset, help="of one training (default: cores / workers)")
     add("--precision", choices=["float32", "bfloat16"], help="default: the faster one here")
     add("--deterministic", action="store_true", help="bit-identical runs on a GPU too, slower")
     add("--quiet", action="store_true", help="no bar and no line per generation")

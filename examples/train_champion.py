@@ -16,7 +16,6 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
@@ -25,10 +24,12 @@ import evonas as en
 from evonas.callbacks import format_duration
 from evonas.exceptions import DataError, RunMismatchError
 from evonas.execution import TrialSettings
+from evonas.execution.choice import available_cores
 from evonas.execution.torch_env import resolve_device, torch_environment
 from evonas.nas import FAMILIES, ImageClassificationProblem, NasRunFiles
 from evonas.nas.datasets import dataset_label, dataset_opener, open_dataset
 from evonas.nas.problem import GRAD_CLIP
+from evonas.records import Genes
 from evonas.training import DeviceData, FlipCrop, fit, place
 
 AUGMENTATIONS = {"flip-crop": FlipCrop(), "crop": FlipCrop(flip=False, pad=2), "none": None}
@@ -72,7 +73,7 @@ def train(options: argparse.Namespace) -> float:
     settings = TrialSettings(
         seed=options.seed,
         device=device,
-        threads=options.threads or result.settings["threads"],
+        threads=options.threads or available_cores(),
     )
     with torch_environment(settings):
         model = place(problem.build(genes), device)
@@ -144,7 +145,7 @@ def open_problem(result: en.Result, data_root: Path | None) -> ImageClassificati
     return problem
 
 
-def with_overrides(genes: en.Genes, options: argparse.Namespace) -> dict[str, Any]:
+def with_overrides(genes: Genes, options: argparse.Namespace) -> Genes:
     """Returns the genes with the learning rate and weight decay of the command line."""
     changed = dict(genes)
     if options.lr is not None:
@@ -195,7 +196,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--augment", choices=AUGMENTATIONS, help="default: flip-crop, for digits crop")
     add("--data-root", type=Path, help="where the images are now (default: where they were)")
     add("--device", default="auto", help="cpu, cuda, … (default: a GPU if there is one)")
-    add("--threads", type=int, help="default: those of the run")
+    add("--threads", type=int, help="default: all cores")
     add("--seed", type=int, default=0)
     return parser
 

@@ -33,6 +33,7 @@ class SerialExecutor:
         self._device = device
         self._problem: Problem | None = None
         self._python_state: tuple[Any, ...] | None = None
+        self._numpy_generator: Any = None
         self._numpy_state: Any = None
 
     @property
@@ -49,7 +50,10 @@ class SerialExecutor:
         """Keeps the problem, and the caller's random states until `shutdown`."""
         self._problem = problem
         self._python_state = random.getstate()
-        self._numpy_state = np.random.get_state()  # noqa: NPY002 (the global one is meant)
+        self._numpy_generator = np.random.get_bit_generator()  # type: ignore[attr-defined]
+        self._numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002 (the global one)
+        if not isinstance(self._numpy_generator, np.random.MT19937):  # `seed` would refuse it
+            np.random.set_bit_generator(np.random.MT19937())  # type: ignore[attr-defined]
 
     def submit(self, task: Task) -> Future[Outcome]:
         """Runs the trial and returns its finished future.
@@ -71,5 +75,6 @@ class SerialExecutor:
         """Restores the caller's random states."""
         if self._python_state is not None:
             random.setstate(self._python_state)
+            np.random.set_bit_generator(self._numpy_generator)  # type: ignore[attr-defined]
             np.random.set_state(self._numpy_state)  # noqa: NPY002
-        self._problem = self._python_state = self._numpy_state = None
+        self._problem = self._python_state = self._numpy_generator = self._numpy_state = None

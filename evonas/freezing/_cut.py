@@ -151,10 +151,10 @@ class Trace:
             model.eval()
             runs = [record_calls(model, probe.inputs, _describe) for probe in probes]
         self.calls = runs[0]
-        self.others = runs[1]
-        if [c.path for c in self.calls] != [c.path for c in self.others]:
+        if [c.path for c in self.calls] != [c.path for c in runs[1]]:
             raise NoCut("its modules are not called in the same order on every batch")
         self.modules = dict(model.named_modules())
+        self._other = {a.start: b for a, b in zip(*runs, strict=True)}
 
     def cuts(self, depth: int) -> list[Cut]:
         """Returns the ways to cut behind the first `depth` blocks, in the order to try them.
@@ -259,9 +259,8 @@ class Trace:
         return any(True for _ in self.modules[path].parameters())
 
     def _rule(self, call: Call) -> OutputRule:
-        other = self.others[self.calls.index(call)]
         tree, leaves = call.output
-        other_tree, other_leaves = other.output
+        other_tree, other_leaves = self._other[call.start].output
         if tree != other_tree:
             raise NoCut(f"{call.path} does not return the same kind of thing on every batch")
         first, second = self.probes

@@ -6,7 +6,7 @@ import functools
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 _OUTPUT_TOLERANCE = 1e-3  # relative to the largest value: another batch rounds by 1e-6
 _GRADIENT_TOLERANCE = 2e-3
 _GRADIENT_FLOOR = 1e-5  # of the whole gradient's norm: below it is rounding (key biases)
+_FIRST_DEPTHS = 12
 _STEP = 0.05  # how far the trial step moves each parameter, relative to its norm
 # What a model may raise when it is fed placeholders that it cannot use.
 _FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -167,11 +168,8 @@ def _tried(
         trace = Trace(model, blocks, probes_for(examples))
     except NoCut as error:
         return ReuseDecision({}, {0: str(error)})
-    n_trainable = sum(p.requires_grad for p in model.parameters())
-    for depth in range(1, len(blocks) + 1):
-        prefix = {name for block in blocks[:depth] for name in block.parameters}
-        if n_trainable <= sum(model.get_parameter(name).requires_grad for name in prefix):
-            break  # no head: nothing would be left to train
+    trial = _Trial(model, trace, examples, seed)
+    for depth in _depths(model, blocks):
         mask = [int(position < depth) for position in range(len(blocks))]
         with apply_mask(model, mask, blocks=blocks):
             try:
@@ -180,7 +178,7 @@ def _tried(
                 refused[depth] = str(error)
                 continue
             for variant, cut in enumerate(candidates):
-                reason = _Trial(model, cut, trace, examples, seed).run()
+                reason = trial.run(cut)
                 if reason is None:
                     cuts[depth] = (cut.path, variant)
                     refused.pop(depth, None)
@@ -191,21 +189,35 @@ def _tried(
     return ReuseDecision(cuts, refused)
 
 
-class _Trial:
-    """Tries one cut on a model that is masked for it."""
+def _depths(model: nn.Module, blocks: Sequence[Block]) -> list[int]:
+    """Returns the depths to try: all of the first 12, then so many that it stays affordable.
 
-    def __init__(
-        self, model: nn.Module, cut: Cut, trace: Trace, examples: Examples, seed: int
-    ) -> None:
+    A mask that is deeper than one of them starts behind the next shallower one.
+    """
+    trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+    deepest = 0
+    for depth, block in enumerate(blocks, 1):
+        trainable -= set(block.parameters)
+        deepest = depth if trainable else deepest  # without a head, one block must be left
+    spread = range(_FIRST_DEPTHS + 4, deepest, max(1, -(-deepest // _FIRST_DEPTHS)))
+    return sorted({*range(1, min(deepest, _FIRST_DEPTHS) + 1), *spread, deepest} - {0})
+
+
+class _Trial:
+    """Tries cuts, each on a model that is masked for it."""
+
+    def __init__(self, model: nn.Module, trace: Trace, examples: Examples, seed: int) -> None:
         self.model = model
-        self.cut = cut
+        self.trace = trace
         self.examples = examples
         self.seed = seed
-        self.number = trace.number(cut.start, frozenset())
-        ids = _probe_ids(examples)
-        self.short, self.long, self.all = ids[:2], ids[2:], ids
+        self.all = _probe_ids(examples)
+        self.short, self.long = self.all[:2], self.all[2:]
+        # In eval mode a mask changes nothing, so one pass serves every depth.
+        with modes_kept(model), rng_kept(model, seed):
+            self.expected = self._evaluated(self.long)
 
-    def run(self) -> str | None:
+    def run(self, cut: Cut) -> str | None:
         """Returns why the cut is not exact, or None."""
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         with (
@@ -215,88 +227,81 @@ class _Trial:
             _gradients_kept(trainable),
         ):
             self.model.train()
+            replay = Replay(self.model)
             try:
-                level = self._level(self.all)
-                parts = self._level(self.short, self.long)
-                if isinstance(level, str):
-                    return level
-                if isinstance(parts, str) or not self._repeats(level, parts):
+                level = self._level(cut, self.all)
+                again = self._level(cut, self.long)
+                if isinstance(level, str) or isinstance(again, str):
+                    return "the prefix's output requires a gradient"
+                rows = gather(level, cut, self.examples, self.long)
+                if not all(map(_close, gather(again, cut, self.examples, self.long), rows)):
                     return "the prefix's output for an example is not always the same"
-                replay = Replay(self.model)
-                try:
-                    replay.add(self.cut)
-                    return self._compared(replay, level, trainable)
-                finally:
-                    replay.remove()
+                replay.add(cut)
+                return self._compared(replay, cut, level, trainable)
             except _FAILURES as error:
                 return f"{type(error).__name__}: {error}".splitlines()[0]
+            finally:
+                replay.remove()
 
-    def _level(self, *batches: Tensor) -> StoredLevel | str:
-        level = StoredLevel(level_specs(self.cut, self.examples))
+    def _level(self, cut: Cut, ids: Tensor) -> StoredLevel | str:
+        level = StoredLevel(level_specs(cut, self.examples))
         level.tensors = tuple(
             torch.zeros(shape, dtype=dtype, device=self.examples.device)
             for shape, dtype in level.specs
         )
-        for ids in batches:
-            inputs = self.examples.gather(ids)
-            outputs = prefix_output(self.model, self.cut.path, self.number, inputs)
-            if any(output.requires_grad for output in outputs):
-                return "the prefix's output requires a gradient"
-            fill(level, self.cut, self.examples, ids, outputs)
+        number = self.trace.number(cut.start, frozenset())
+        outputs = prefix_output(self.model, cut.path, number, self.examples.gather(ids))
+        if any(output.requires_grad for output in outputs):
+            return "requires a gradient"
+        fill(level, cut, self.examples, ids, outputs)
         return level
 
-    def _repeats(self, level: StoredLevel, parts: StoredLevel) -> bool:
-        return all(
-            _close(a.float(), b.float()) for a, b in zip(level.tensors, parts.tensors, strict=True)
-        )
-
     def _compared(
-        self, replay: Replay, level: StoredLevel, trainable: Sequence[nn.Parameter]
+        self, replay: Replay, cut: Cut, level: StoredLevel, trainable: Sequence[nn.Parameter]
     ) -> str | None:
-        for when in ("at the start", "after a step"):
-            for ids in (self.short, self.long):
-                plain = self._pass(ids, trainable)
-                with self._behind(replay, level, ids):
-                    reused = self._pass(ids, trainable)
-                if not _close(plain.outputs, reused.outputs):
-                    return f"outputs differ {when}"
-                if not _close(plain.evaluated, reused.evaluated):
-                    return f"outputs in eval mode differ {when}"
-                if not _same_gradients(plain.gradients, reused.gradients):
-                    return f"gradients differ {when}"
+        def behind(ids: Tensor) -> AbstractContextManager[None]:
+            tensors = functools.partial(gather, level, cut, self.examples, ids)
+            return replay.running(cut, len(ids), self.examples.width(ids), tensors)
+
+        with behind(self.long):
+            evaluated = self._evaluated(self.long)
+        if not _close(self.expected, evaluated):
+            return "outputs in eval mode differ"
+        for when, ids in (("at the start", self.long), ("after a step", self.short)):
+            plain = self._pass(ids, trainable)
+            with behind(ids):
+                reused = self._pass(ids, trainable)
+            if not _close(plain.outputs, reused.outputs):
+                return f"outputs differ {when}"
+            if not _same_gradients(plain.gradients, reused.gradients):
+                return f"gradients differ {when}"
             _step(trainable, plain.gradients)
         return None
 
-    @contextmanager
-    def _behind(self, replay: Replay, level: StoredLevel, ids: Tensor) -> Iterator[None]:
-        width = self.examples.width(ids)
-        tensors = functools.partial(gather, level, self.cut, self.examples, ids)
-        with replay.running(self.cut, len(ids), width, tensors):
-            yield
+    def _evaluated(self, ids: Tensor) -> Tensor:
+        self.model.eval()
+        with torch.no_grad():
+            outputs = forward(self.model, self.examples.gather(ids)).float()
+        self.model.train()
+        return outputs
 
     def _pass(self, ids: Tensor, trainable: Sequence[nn.Parameter]) -> _Pass:
         """Returns one forward and backward pass; BatchNorm's statistics are put back."""
         inputs = self.examples.gather(ids)
         for parameter in trainable:
             parameter.grad = None
-        with _kept(self.model.buffers()):
-            with rng_kept(self.model, self.seed):
-                outputs = forward(self.model, inputs).float()
-                # Any loss does, if each output has another weight in it.
-                weights = torch.linspace(-1.0, 1.3, outputs.numel(), device=outputs.device)
-                (outputs.flatten() * weights).sum().backward()  # type: ignore[no-untyped-call]
-            self.model.eval()
-            with torch.no_grad():
-                evaluated = forward(self.model, inputs).float()
-            self.model.train()
+        with _kept(self.model.buffers()), rng_kept(self.model, self.seed):
+            outputs = forward(self.model, inputs).float()
+            # Any loss does, if each output has another weight in it.
+            weights = torch.linspace(-1.0, 1.3, outputs.numel(), device=outputs.device)
+            (outputs.flatten() * weights).sum().backward()  # type: ignore[no-untyped-call]
         gradients = [None if p.grad is None else p.grad.detach().clone() for p in trainable]
-        return _Pass(outputs.detach(), evaluated, gradients)
+        return _Pass(outputs.detach(), gradients)
 
 
 @dataclass
 class _Pass:
     outputs: Tensor
-    evaluated: Tensor
     gradients: list[Tensor | None]
 
 

@@ -280,7 +280,7 @@ class ImageClassificationProblem(Problem):
         trial.record(**cost)
         device = torch.device(trial.device)
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(trial.seed)
+            _seed(trial.seed, device)
             model = place(self.build(genes), device)
             measured = self._train(model, genes, trial, precision)
         values = {**cost, **measured}
@@ -328,6 +328,14 @@ class ImageClassificationProblem(Problem):
     def run_files(self, run_dir: Path) -> RunFiles:
         """Returns the writer of `ga_architecture/`, `stats/` and the champion's files."""
         return NasRunFiles(run_dir, self)
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    # Not torch.manual_seed, which seeds every CUDA device and so disturbs other people's.
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def _on_cpu(model: nn.Module) -> dict[str, Tensor]:

@@ -106,7 +106,7 @@ def test_missing_images_are_an_error_without_a_traceback(
     assert cifar10_alexnet.main([*argv, "--run-dir", str(tmp_path / "run")]) == 1
     text = capsys.readouterr().err
     assert text.startswith("\nerror: ")
-    assert "not a folder" in text
+    assert "none must be a folder" in text
     assert "Traceback" not in text
 
 

@@ -44,8 +44,8 @@ def weights(model: nn.Module) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
-# 0.05 clips in every step here, 1e3 in none.
-@pytest.mark.parametrize("grad_clip", [None, 0.05, 1e3])
+# The gradient's norm is 0.7 to 1.4 here: clipped in every step, in some, in none.
+@pytest.mark.parametrize("grad_clip", [None, 0.05, 0.95, 1e3])
 def test_float32_equals_a_hand_written_loop_to_the_bit(
     data: ImageData, grad_clip: float | None
 ) -> None:
