@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,7 +54,7 @@ def evolve(
     initial: Iterable[Genes] = (),
     run_dir: str | os.PathLike[str] | None = None,
     workers: int | None = None,
-    executor: Executor | None = None,
+    executor: Executor | concurrent.futures.Executor | None = None,
     devices: str | Sequence[str] | None = None,
     workers_per_device: int | None = None,
     trial_timeout: float | None = None,
@@ -88,7 +89,8 @@ def evolve(
         run_dir: Where everything is recorded; None keeps the run in memory.
         workers: How many trials run at once, each in a process of its own. None: one, in this
             process (or what `workers_per_device` makes).
-        executor: Where trials run, instead of this and the next four arguments.
+        executor: Where trials run, instead of this and the next four arguments: one of
+            `evonas.execution`, or any of `concurrent.futures`.
         devices: A name (`"cpu"`, `"cuda:0"`), a list of names that the workers share out, or
             `"auto"`: every GPU, or the CPU without one. None: `"auto"` for a torch problem.
         workers_per_device: How many trials share a device, where they are small.

@@ -11,8 +11,10 @@ import pytest
 
 import evonas as en
 from evonas.testing import (
+    ProcessKilled,
     RoughProblem,
     SlowQuadratic,
+    dies_at_commit,
     onemax,
     onemax_space,
     quadratic,
@@ -168,3 +170,15 @@ def test_a_constrained_space_ends_though_it_looks_larger(monkeypatch: pytest.Mon
 def test_without_a_budget_there_is_one() -> None:
     result = en.evolve(onemax_space(12), onemax, population=4, seed=0)
     assert result.stop_reason == "25 generations are done"
+
+
+def test_the_seconds_of_a_start_that_was_killed_count(tmp_path: Path) -> None:
+    """To about a second: they are noted with the evaluations."""
+    arguments: dict[str, Any] = {"population": 4, "elite": 1, "seed": 0, "run_dir": tmp_path}
+    with pytest.raises(ProcessKilled), dies_at_commit(16):
+        en.evolve(quadratic_space(), SlowQuadratic(0.12), generations=30, **arguments)
+    spent = en.open_run(tmp_path).seconds
+    assert 1.0 <= spent < 10
+    result = en.evolve(quadratic_space(), SlowQuadratic(0.12), max_seconds=1.0, **arguments)
+    assert result.stop_reason == "max_seconds 1.0 are used up"
+    assert result.counts.evaluated == 10

@@ -35,11 +35,11 @@ SMALL: dict[str, Any] = {"population": 4, "generations": 3, "elite": 1, "seed": 
         (lambda: {"x": en.Integer(0, 9, log=True)}, ValueError, "log=True needs low > 0, got|low"),
         (
             lambda: en.SearchSpace({"x": [1]}, conditions={"x": {"depth": [1]}}),
-            ValueError, "unknown gene 'depth'",
+            ValueError, "the parent 'depth' is not a gene of the space; its genes are: x",
         ),
         (
             lambda: en.SearchSpace({"x": [1]}, conditions={"width": {"x": [1]}}),
-            ValueError, "unknown gene 'width'",
+            ValueError, "conditional gene 'width' is not a gene of the space; its genes are: x",
         ),
     ],
 )  # fmt: skip
@@ -110,7 +110,7 @@ def test_trials_that_all_find_their_point_invalid(tmp_path: Path) -> None:
         ({"objectives": []}, ValueError, "objectives is empty: give at least one"),
         ({"callbacks": [1]}, TypeError, "callbacks must be evonas.Observer objects, got int"),
         ({"initial": [{"bit9": True}]}, ValueError, "unknown gene 'bit9'"),
-        ({"initial": [{"bit0": True}]}, ValueError, "missing genes: 'bit1'"),
+        ({"initial": [{"bit0": True}]}, ValueError, r"missing gene: 'bit1' \(expected Boolean"),
         (
             {"initial": [{"bit0": 1, "bit1": True}]},
             TypeError,
@@ -179,11 +179,19 @@ class Tensor:
 
 
 NO_FITNESS = {
-    "None": (None, "failed", r"must return a number for 'fitness', got None: is a `return` miss"),
+    "None": (
+        None,
+        "failed",
+        r"returned None, expected a number \(fitness\): is a `return` missing",
+    ),
     "a string": ("0.9", "failed", r"must return a number for 'fitness', got '0.9' \(str\)"),
     "a bool": (True, "failed", r"must return a number for 'fitness', got True \(bool\)"),
-    "a tensor": (Tensor(), "failed", r"got tensor\(0.5000\) \(Tensor\): return value.item\(\)"),
-    "an array": (np.zeros(1), "failed", r"got array.* \(ndarray\): return value.item\(\)"),
+    "a tensor": (Tensor(), "failed", r"got tensor\(0.5000\) \(Tensor\): of a tensor .* \.item\(\)"),
+    "an array": (
+        np.zeros(1),
+        "failed",
+        r"got array.* \(ndarray\): of a tensor or array return .item\(\)",
+    ),
     "two values": ((1.0, 2.0), "failed", r"returned 2 values .*, expected a number \(fitness\)"),
     "no values": ((), "failed", r"returned 0 values .*, expected a number \(fitness\)"),
     "a dict without it": (
@@ -219,8 +227,8 @@ def test_what_is_no_fitness_is_recorded_and_the_search_goes_on(name: str, tmp_pa
 @pytest.mark.parametrize("name", NO_FITNESS)
 def test_what_is_never_a_fitness_stops_the_search(name: str) -> None:
     returned, status, message = NO_FITNESS[name]
-    with pytest.raises(en.TooManyFailures, match=rf"(?s)10 evaluations in a row failed; the last"
-                       rf" one \({status}, number 9, genes .*{message}.*Mend it and run"):  # fmt: skip
+    stopped = rf"(?s)10 evaluations in a row failed; the last one \({status}, number 9, genes .*"
+    with pytest.raises(en.TooManyFailures, match=f"{stopped}{message}.*Mend it and run the same"):
         en.evolve(onemax_space(), lambda genes, trial: returned, **(SMALL | {"population": 20}))
 
 
@@ -249,7 +257,7 @@ def test_a_search_that_failed_everywhere_goes_on_once_mended(tmp_path: Path) -> 
 
     def search(run_dir: Path) -> en.Result:
         return en.evolve(
-            onemax_space(), fitness, population=8, generations=4, elite=1, seed=0,
+            onemax_space(), fitness, population=10, generations=4, elite=1, seed=0,
             run_dir=run_dir, max_consecutive_failures=4,
         )  # fmt: skip
 
@@ -268,8 +276,7 @@ def test_a_search_that_failed_everywhere_goes_on_once_mended(tmp_path: Path) -> 
     assert len(calls) - n_calls == len(set(calls[n_calls:]))
     assert result.outcome == "finished"
     whole = search(tmp_path / "whole")
-    for name in ("logbook",):
-        assert trace(result)[name] == trace(whole)[name]
+    assert trace(result)["logbook"] == trace(whole)["logbook"]
     assert [entry.key for entry in result.hall_of_fame] == [
         entry.key for entry in whole.hall_of_fame
     ]
@@ -299,11 +306,6 @@ def test_a_pruned_trial_is_no_failure() -> None:
 
 
 # -- another run's directory -------------------------------------------------------------------
-
-
-def other_space() -> en.SearchSpace:
-    genes: dict[str, Any] = {f"bit{index}": en.Boolean() for index in range(8)}
-    return en.SearchSpace(genes | {"bit6": [True, False, True]} if False else genes)
 
 
 class Other(en.FunctionProblem):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from evonas.execution.base import Executor, Outcome, Task, run_trial
+from evonas.execution.futures import FuturesExecutor
 from evonas.execution.processes import ProcessExecutor
 from evonas.execution.serial import SerialExecutor
 from evonas.execution.trial import Trial, TrialSettings
 
 __all__ = [
     "Executor",
+    "FuturesExecutor",
     "Outcome",
     "ProcessExecutor",
     "SerialExecutor",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import warnings
 from collections.abc import Sequence
 
 from evonas.execution.base import Executor
+from evonas.execution.futures import FuturesExecutor
 from evonas.execution.processes import ProcessExecutor
 from evonas.execution.serial import SerialExecutor
 
@@ -30,7 +32,7 @@ def default_threads(executor: Executor) -> int:
 
 
 def choose_executor(
-    executor: Executor | None = None,
+    executor: Executor | concurrent.futures.Executor | None = None,
     *,
     workers: int | None = None,
     devices: str | Sequence[str] | None = None,
@@ -44,7 +46,7 @@ def choose_executor(
     A time limit takes a process of its own too, because only a process can be stopped.
 
     Args:
-        executor: The user's own, instead of all that follows.
+        executor: The user's own, also of `concurrent.futures`, instead of all that follows.
         workers: Trials at once. None: one, or `workers_per_device` on each device.
         devices: Names; `"auto"` (None for torch problems) means every GPU, or the CPU without one.
         workers_per_device: Trials at once on one device, where they are small.
@@ -67,6 +69,13 @@ def choose_executor(
             raise ValueError(
                 "give either executor or workers, devices, workers_per_device, trial_timeout and "
                 "lost_retries, not both: pass them to the executor"
+            )
+        if isinstance(executor, concurrent.futures.Executor):
+            return FuturesExecutor(executor)
+        if not all(hasattr(executor, name) for name in ("start", "submit", "shutdown", "slots")):
+            raise TypeError(
+                "executor must be an evonas executor or a concurrent.futures.Executor, got "
+                f"{type(executor).__name__}"
             )
         return executor
     _check("workers", workers)

@@ -98,8 +98,8 @@ def _pickled(thing: Any, buffers: list[memoryview]) -> bytes:
     file = io.BytesIO()
     try:
         _Pickler(file, protocol=5, buffer_callback=keep_in_band).dump(thing)
-    except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise TypeError(str(error)) from error
+    except Exception as error:  # whatever a class of the user's raises
+        raise TypeError(f"{type(error).__name__}: {error}") from error
     return file.getvalue()
 
 

@@ -181,7 +181,6 @@ class WorkerProcess:
             'belongs under `if __name__ == "__main__":`'
         )
 
-
     def _await_end(self, seconds: float = 10.0) -> bool:
         """Returns whether the process ended in time."""
         # Not `join`: it waits for a pipe to close that children of the process hold open too.

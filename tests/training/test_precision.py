@@ -29,15 +29,12 @@ def test_the_choice_is_what_was_measured(
     now = 0.0
 
     class Step:
-        def __init__(self, device: torch.device) -> None:
-            pass
-
         def __call__(self, precision: str) -> None:
             nonlocal now
             now += {"float32": float32, "bfloat16": bfloat16}[precision]
 
     monkeypatch.setattr(module, "_Step", Step)
-    monkeypatch.setattr(module.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(module.time, "thread_time", lambda: now)
     assert choose_precision("cpu") == chosen
 
 
@@ -47,6 +44,15 @@ def test_autocast_computes_in_the_precision_it_names() -> None:
         assert (x @ x).dtype == torch.bfloat16
     with autocast("float32", "cpu"):
         assert (x @ x).dtype == torch.float32
+
+
+def test_devices_are_asked_or_get_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    for capability, chosen in (((8, 0), "bfloat16"), ((7, 5), "float32")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, have=capability: have)
+        assert choose_precision("cuda:0") == chosen
+    assert choose_precision("mps") == "float32"
+    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
+        choose_precision("cpu", 0)
 
 
 def test_an_unknown_precision_is_refused() -> None:
