@@ -25,7 +25,7 @@ SCRIPTS = ("benchmarks", "examples", "tests")
 MAX_MODULE_LINES = 420
 MAX_FUNCTION_LINES = 60
 
-DATA = "_canonical exceptions objectives records randomness genes space"
+DATA = "canonical exceptions objectives records randomness genes space"
 CONTRACT = f"{DATA} execution.trial problem"
 EVOLUTION = "chromosome operators toolbox strategies"
 RECORDING = "budget interrupts execution storage history artifacts callbacks result"
@@ -34,12 +34,12 @@ RECORDING = "budget interrupts execution storage history artifacts callbacks res
 # hold a module the longer name counts (`execution.trial` before `execution`).
 MAY_IMPORT = {
     "exceptions": "",
-    "_canonical": "",
+    "canonical": "",
     "objectives": "exceptions",
     "records": "exceptions",
-    "randomness": "exceptions _canonical",
-    "genes": "exceptions _canonical",
-    "space": "exceptions records _canonical genes",
+    "randomness": "exceptions canonical",
+    "genes": "exceptions canonical",
+    "space": "exceptions records canonical genes",
     "execution.trial": "exceptions records",
     "problem": f"{DATA} execution.trial",
     "chromosome": DATA,
@@ -68,17 +68,6 @@ MAY_IMPORT = {
     "cli": f"{CONTRACT} {EVOLUTION} {RECORDING} confirm search nas freezing report",
 }
 
-# Private modules that one room was split into.
-PART_OF = {
-    "_choices": "genes",
-    "_gene": "genes",
-    "_gene_map": "space",
-    "_numbers": "genes",
-    "_conditions": "space",
-    "_constraints": "space",
-    "_sampling": "space",
-}
-
 TORCH_ROOMS = {"training", "nas", "freezing", "execution.torch_env"}
 # search takes a Toolbox of the user's, and result.logbook is a tools.Logbook.
 DEAP_ROOMS = {"chromosome", "operators", "toolbox", "strategies", "search", "result", "testing"}
@@ -103,8 +92,6 @@ class Module:
     @property
     def room(self) -> str | None:
         """The longest name in `MAY_IMPORT` that holds this module, or None."""
-        if self.name in PART_OF:
-            return PART_OF[self.name]
         parts = self.name.split(".") if self.name else []
         for length in range(len(parts), 0, -1):
             if (room := ".".join(parts[:length])) in MAY_IMPORT:

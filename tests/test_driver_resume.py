@@ -190,6 +190,12 @@ def test_killed_in_a_space_that_is_searched_to_its_end() -> None:
     problem = Counted(onemax_space(3))
     whole = assert_same_after_any_death(search, problem)
     assert len(whole["evaluations"]) == 8
+    # Every generation is closed: each proposal counts in a row, but those that a trial found
+    # invalid, which were replaced.
+    invalid = {entry["number"] for entry in whole["evaluations"] if entry["status"] == "invalid"}
+    told = [entry for entry in whole["proposals"] if entry.evaluation not in invalid]
+    assert len(told) < len(whole["proposals"])
+    assert sum(row["nevals"] + row["reused"] for row in whole["logbook"]) == len(told)
     assert len(whole["logbook"]) < 30
 
 

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from evonas._canonical import copy_json
+from evonas.canonical import copy_json
 from evonas.exceptions import FitnessError, InvalidPoint
 from evonas.execution.late_torch import late_torch_environment
 from evonas.execution.trial import Trial, TrialSettings

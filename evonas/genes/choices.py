@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from evonas._canonical import canonical_json, copy_json, plain_json
-from evonas._gene import DEFAULT_SIGMA, Gene
+from evonas.canonical import canonical_json, copy_json, plain_json
+from evonas.genes.base import DEFAULT_SIGMA, Gene
 
 __all__ = ["Boolean", "Categorical"]
 

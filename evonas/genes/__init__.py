@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from evonas._choices import Boolean, Categorical
-from evonas._gene import Gene
-from evonas._numbers import Float, Integer
+from evonas.genes.base import Gene
+from evonas.genes.choices import Boolean, Categorical
+from evonas.genes.numbers import Float, Integer
 
 __all__ = ["Boolean", "Categorical", "Float", "Gene", "Integer", "gene_from_json"]
 

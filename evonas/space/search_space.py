@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evonas._canonical import canonical_json, copy_json
-from evonas._conditions import Conditions
-from evonas._constraints import Constraints, Predicate
-from evonas._gene_map import GeneMap
-from evonas._sampling import draw_values, first_satisfying
+from evonas.canonical import canonical_json, copy_json
 from evonas.genes import Categorical, Gene, gene_from_json
 from evonas.records import Genes
+from evonas.space.conditions import Conditions
+from evonas.space.constraints import Constraints, Predicate
+from evonas.space.gene_map import GeneMap
+from evonas.space.sampling import draw_values, first_satisfying
 
 __all__ = ["SearchSpace", "canonical_json"]
 

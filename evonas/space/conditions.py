@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from evonas._canonical import canonical_json
+from evonas.canonical import canonical_json
 from evonas.genes import Boolean, Categorical, Gene, Integer
 
 __all__ = ["Conditions"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from evonas._gene import DEFAULT_SIGMA, Gene
+from evonas.genes.base import DEFAULT_SIGMA, Gene
 
 __all__ = ["Float", "Integer"]
 
