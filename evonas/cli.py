@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -36,10 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (EvonasError, FileNotFoundError) as error:
         print(f"evonas: {error}", file=sys.stderr)
         return 1
-    if arguments.json:
-        print(json.dumps(_summary(result), indent=2))
-    else:
-        print("\n".join(_lines(result)))
+    text = json.dumps(_summary(result), indent=2) if arguments.json else "\n".join(_lines(result))
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # `evonas show RUN | head` has read all it wants
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
