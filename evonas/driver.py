@@ -144,12 +144,14 @@ class Driver:
 
     def _catch_up(self) -> None:
         """Tells what is on record of a generation under way, before anything is judged."""
-        if self._strategy.is_under_way:
-            self._ask()
+        asked = self._strategy.is_under_way and self._ask()
         first_open = self._plan[0].proposal.id if self._plan else self._first_new_id
         n_failed = self._store.failures_in_a_row(first_open, self._history.forgiven)
         self._streak = FailureStreak(self._settings.max_consecutive_failures, n_failed)
         self._tell_ready()
+        while asked and self._strategy.is_under_way and not self._target_met:
+            asked = self._ask()
+            self._tell_ready()
         if self.best is not None and self._meets_target(self.best):
             self._target_met = True
 
@@ -230,11 +232,9 @@ class Driver:
             planned = _Planned(proposal, pending, True)
         else:
             planned = _Planned(proposal, self._take_number(), False)
-        if planned.reused:
-            self.counts.reused += 1
-            self._reused_in_a_row += 1
-        else:
-            self._reused_in_a_row = 0
+        self._reused_in_a_row = self._reused_in_a_row + 1 if planned.reused else 0
+        # What is tried again may have been counted as reused before.
+        self.counts.reused += planned.reused - (committed is not None and committed.reused)
         self._enqueue(planned)
         return PlannedProposal(
             proposal.id, planned.number, planned.reused, proposal.generation, proposal.parents

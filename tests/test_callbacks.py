@@ -91,8 +91,29 @@ def test_the_start_says_what_is_known(tmp_path: Path) -> None:
     assert second.info.resumed
     assert second.info.max_evaluations == 15
     assert second.info.best is not None
-    assert second.info.counts.evaluated == result.counts.evaluated  # kept up to date
+    assert second.info.counts == result.counts  # kept up to date
     assert len(second.all("row")) == len(result.logbook) - 3
+
+
+def test_the_counts_are_kept_while_failures_are_tried_again(tmp_path: Path) -> None:
+    def fitness(genes: Any, trial: en.Trial) -> float:
+        if broken:
+            raise RuntimeError("broken")
+        return onemax(genes, trial)
+
+    def search() -> en.Result:
+        return en.evolve(
+            onemax_space(2), fitness, strategy=en.Generational(8, elite=1, novelty_tries=0),
+            generations=4, seed=0, run_dir=tmp_path, callbacks=[notes], max_consecutive_failures=3,
+        )  # fmt: skip
+
+    notes, broken = Notes(), True
+    with pytest.raises(en.TooManyFailures, match="broken"):
+        search()
+    assert notes.info.counts.reused > 0
+    broken = False
+    result = search()
+    assert notes.info.counts == result.counts
 
 
 @pytest.mark.parametrize("method", ["on_start", "on_evaluation", "on_row", "on_end"])

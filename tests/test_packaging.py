@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import configparser
+import functools
 import sys
+from collections.abc import Mapping
 from importlib.metadata import packages_distributions
 from itertools import pairwise
 from pathlib import Path
@@ -41,6 +43,13 @@ CORE = distributions(CONFIG["options"]["install_requires"])
 EXTRA = set().union(*map(distributions, CONFIG["options.extras_require"].values())) - {"evonas"}
 
 
+@functools.cache
+def installed() -> Mapping[str, list[str]]:
+    """Import name to the distributions that bring it; seconds, where there are many."""
+    return packages_distributions()
+
+
+@functools.cache
 def third_party_imports(folder: str) -> dict[str, str]:
     """Top-level name of everything imported that is neither ours nor Python's, and one place."""
     found = {}
@@ -59,7 +68,7 @@ def third_party_imports(folder: str) -> dict[str, str]:
 
 
 def undeclared(folder: str, declared: set[str]) -> dict[str, str]:
-    known = packages_distributions()
+    known = installed()
     return {
         name: where
         for name, where in third_party_imports(folder).items()
@@ -78,7 +87,7 @@ def test_an_undeclared_import_is_found() -> None:
 
 
 def test_every_core_dependency_is_imported() -> None:
-    known = packages_distributions()
+    known = installed()
     used = {
         entry.lower() for name in third_party_imports("evonas") for entry in known.get(name, [])
     }

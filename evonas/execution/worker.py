@@ -34,7 +34,7 @@ READY, LOAD_ERROR, EPOCH, OUTCOME = b"r", b"x", b"e", b"o"
 _BOUND_SECONDS = 1.0  # between two looks at how much a trial has printed
 
 
-def work(channel: Connection, payload: Payload, directory: str) -> None:
+def work(channel: Connection, payload: Payload) -> None:
     """Runs trials: the body of a worker process.
 
     Reads tasks from `channel` and answers each with its epochs and its outcome, as bytes; ends
@@ -44,7 +44,6 @@ def work(channel: Connection, payload: Payload, directory: str) -> None:
     Args:
         channel: To the driver.
         payload: The problem.
-        directory: Where the driver is, so that relative paths mean the same here.
     """
     companion = _Companion()
     signal.signal(signal.SIGINT, _ignore)  # not SIG_IGN, which subprocesses would inherit
@@ -54,7 +53,6 @@ def work(channel: Connection, payload: Payload, directory: str) -> None:
         faulthandler.enable()  # a segmentation fault leaves its traceback in the trial's output
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
-        os.chdir(directory)
         problem: Problem = unpack(payload)
         payload.close()
     except BaseException:  # noqa: BLE001 (whatever it is, the driver must hear of it)

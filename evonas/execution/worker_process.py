@@ -73,8 +73,7 @@ class WorkerProcess:
     def __init__(self, payload: Payload, name: str = "0") -> None:
         context = multiprocessing.get_context("spawn")  # never fork: threads and CUDA exist by now
         self._channel, theirs = context.Pipe()
-        arguments = (theirs, payload, os.getcwd())
-        self._process = context.Process(target=work, args=arguments, name=f"{_NAME} {name}")
+        self._process = context.Process(target=work, args=(theirs, payload), name=f"{_NAME} {name}")
         with _starting, _blocked_signals():
             self._process.start()
         theirs.close()

@@ -44,7 +44,7 @@ def group_items(
     owning = [item for item in items if item.kind in ("unit", "loose")]
     groups = _Grouping(structure, owning, merge, forced or {}).run()
     of_item = {id(item): group for group in groups for item in group.items}
-    _mark_heads(structure, groups, items)
+    _mark_heads(structure, groups)
     _place_silent(structure, items, of_item)
     order = {id(item): position for position, item in enumerate(items)}
     for group in groups:
@@ -54,7 +54,7 @@ def group_items(
     return groups
 
 
-def _mark_heads(structure: Structure, groups: Sequence[Group], items: Sequence[Item]) -> None:
+def _mark_heads(structure: Structure, groups: Sequence[Group]) -> None:
     """Sets `is_head`.
 
     In a transformers model the head is what lies outside the base model, which is exactly what a
@@ -70,9 +70,11 @@ def _mark_heads(structure: Structure, groups: Sequence[Group], items: Sequence[I
             inside = any(f"{path}.".startswith(f"{prefix}.") for path in units)
             group.is_head = has_base and bool(units) and not inside
         return
-    last = next((item for item in reversed(items) if item.kind != "silent"), None)
-    if len(groups) > 1 and last is not None and last.kind != "tied":
-        groups[-1].is_head = not any(item.body for item in groups[-1].items)
+    if len(groups) < 2 or any(item.body for item in groups[-1].items):
+        return
+    units = groups[-1].paths("unit")
+    own = {*groups[-1].paths("loose"), *(name for path in units for name in structure.owned[path])}
+    groups[-1].is_head = own.issuperset(structure.last)
 
 
 class _Grouping:

@@ -8,7 +8,7 @@ the repeated part is opened until it shows.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -71,6 +71,7 @@ class Structure:
         sizes: Parameter name to how many numbers it holds.
         runs: Path to the position of the first call in its subtree; None where no sample ran.
         called: Paths of the modules that a sample called.
+        last: The parameters of the module that is called last, or registered last.
     """
 
     modules: dict[str, nn.Module]
@@ -81,6 +82,7 @@ class Structure:
     sizes: dict[str, int]
     runs: dict[str, int] | None = None
     called: frozenset[str] = frozenset()
+    last: tuple[str, ...] = ()
     _holds: dict[tuple[str, bool], bool] = field(default_factory=dict)
 
     @classmethod
@@ -113,7 +115,8 @@ class Structure:
         aliases = {name: [alias for _, alias in rest] for name, rest in others.items()}
         sizes = {name: model.get_parameter(name).numel() for name in aliases}
         called = frozenset(call.path for call in calls or ())
-        return cls(modules, children, owned, direct, aliases, sizes, runs, called)
+        last = _last_used(modules, others, modules if calls is None else [c.path for c in calls])
+        return cls(modules, children, owned, direct, aliases, sizes, runs, called, last)
 
     def n_parameters(self, path: str) -> int:
         """Returns how many numbers the parameters in the subtree of `path` hold."""
@@ -299,6 +302,20 @@ def _own_parameters(
         direct[path].append(name)
         others[name] = rest
     return direct, others
+
+
+def _last_used(
+    modules: Mapping[str, nn.Module],
+    others: Mapping[str, list[tuple[str, str]]],
+    order: Iterable[str],
+) -> tuple[str, ...]:
+    """Returns the first names of the parameters of the last module in `order` that has any."""
+    owner = {alias: name for name, uses in others.items() for _, alias in uses}
+    found: tuple[str, ...] = ()
+    for path in order:
+        names = [_join(path, n) for n, p in modules[path]._parameters.items() if p is not None]
+        found = tuple(owner.get(name, name) for name in names) or found
+    return found
 
 
 def _subtree_runs(runs: Mapping[str, int], children: Mapping[str, list[str]]) -> dict[str, int]:

@@ -98,13 +98,14 @@ class Strategy(ABC):
         return type(self).__name__
 
     @property
+    @abstractmethod
     def is_under_way(self) -> bool:
         """Whether a row is open: proposals not told yet, or told `invalid` and to be replaced.
 
-        A search stops between rows where it can, and asks for the open ones first when it goes
-        on. An asynchronous strategy is never under way in this sense.
+        A search stops between rows where it can, and hears what is on record of an open one first
+        when it goes on. For an asynchronous strategy: whether an earlier start asked for proposals
+        that `ask` has not returned again.
         """
-        return False
 
     def most_evaluations(self, generations: int) -> int | None:
         """Returns how many trials so many logbook rows can take at most; None: not known."""

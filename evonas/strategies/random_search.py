@@ -75,6 +75,11 @@ class RandomSearch(Strategy):
             "hall_of_fame": self.hall_of_fame.maxsize,
         }
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether points are left that an earlier start asked for."""
+        return bool(self._again)
+
     def most_evaluations(self, generations: int) -> int:
         """Returns the evaluations of so many rows."""
         return self.row_every * generations

@@ -98,6 +98,18 @@ class StrategyConformance(ABC):
         parents = {number for proposal in proposals for number in proposal.parents}
         check(parents <= numbers, f"parents {parents - numbers} were never evaluated")
 
+    def test_it_says_whether_a_row_is_under_way(self) -> None:
+        """Not at first; with proposals out, unless it never waits for them."""
+        strategy = self._bound()
+        check(not strategy.is_under_way, "under way before the first ask")
+        proposals = strategy.ask(1)
+        check(proposals, "nothing is proposed")
+        check(strategy.is_under_way is not strategy.asynchronous, "under way after the first ask")
+        again = self._bound()
+        again.load_state_dict(through_json(strategy.state_dict()), [])
+        check(again.is_under_way, "not under way when loaded with proposals out")
+        check_equal(again.ask(1), proposals, "what was proposed before and not told")
+
     def test_same_seed_same_run(self) -> None:
         """Nothing but the seed decides; a new strategy knows nothing of the last run."""
         check_equal(trace(self._search()), trace(self._search()), "a second run")
@@ -134,6 +146,19 @@ class StrategyConformance(ABC):
             for n_rows in range(1, self.n_rows + 1):
                 result = self._search(run_dir=folder, generations=n_rows)
             check_equal(trace(result), whole, "a run that was extended row by row")
+
+    def test_killed_in_a_space_searched_to_its_end_it_ends_the_same(self) -> None:
+        """What is on record is told before the search sees that nothing is left."""
+
+        def search(run_dir: Path) -> Result:
+            problem = self._problem(onemax_space(3))
+            return self._search(problem=problem, generations=1000, run_dir=run_dir)
+
+        with _folder() as folder:
+            copies = killed_copies(search, Path(folder))
+            whole = trace(search(Path(folder, "whole")))
+            for copy in copies:
+                check_equal(trace(search(copy)), whole, f"{copy.name} of {len(copies)}")
 
     def test_the_state_is_json_and_stays_bounded(self) -> None:
         """The size of the state follows the population, not the length of the run."""

@@ -64,7 +64,8 @@ def test_a_trial_draws_by_its_seed_and_disturbs_nobody() -> None:
         assert draws() != first
 
 
-def test_threads_and_determinism_are_set_and_put_back() -> None:
+def test_threads_and_determinism_are_set_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     torch.set_num_threads(2)
     torch.use_deterministic_algorithms(True, warn_only=True)
     before = state()
@@ -72,6 +73,7 @@ def test_threads_and_determinism_are_set_and_put_back() -> None:
         assert torch.get_num_threads() == 1
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        assert not torch.backends.cudnn.benchmark
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     assert state() == before
     with torch_environment(TrialSettings(threads=1)):
