@@ -44,6 +44,7 @@ class Replay:
 
     def __init__(self, model: nn.Module) -> None:
         self.state: _State | None = None
+        self.replayed = False  # whether the last forward pass ran behind a cut
         self._modules = dict(model.named_modules())
         self._device = next(model.parameters()).device
         self._patches: dict[str, _Patch] = {}
@@ -98,13 +99,16 @@ class _Patch:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         state = self.replay.state
         if state is None:
-            if torch._C._current_graph_task_id() != -1:
-                # Gradient checkpointing computes again here, on placeholders.
+            in_backward = torch._C._current_graph_task_id() != -1
+            if in_backward and self.replay.replayed:
+                # Gradient checkpointing computes again here, perhaps on placeholders.
                 raise RuntimeError(
                     "a backward pass needs a frozen prefix that is not computed: "
                     "call backward() inside the batch's context, before the next batch"
                 )
+            self.replay.replayed = False
             return self.original(*args, **kwargs)
+        self.replay.replayed = True
         cut, path = state.cut, self.path
         # Modulo: gradient checkpointing calls a module once more in the backward pass.
         number = state.counts[path] % max(cut.n_calls.get(path, 1), 1)

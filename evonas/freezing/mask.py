@@ -211,7 +211,8 @@ class AppliedMask:
         for name in frozen:
             self._undo.append(_freeze(parameters[name]))
         for path in frozen_subtrees(model, blocks, mask):
-            self._undo.append(_hold_in_eval(model.get_submodule(path)))
+            parent = model.get_submodule(path.rpartition(".")[0])
+            self._undo.append(_hold_in_eval(model.get_submodule(path), parent))
         if any(mask):
             self._undo += _mend_checkpointing(model)
         model.__dict__[_HANDLE] = self
@@ -244,8 +245,8 @@ class AppliedMask:
     def undo(self) -> None:
         """Puts everything back as it was before the mask; weights stay as trained.
 
-        Modules that `model.train()` or `model.eval()` asked for another mode meanwhile get that
-        mode. Calling it again does nothing.
+        Where the model was put in another mode meanwhile, its frozen modules get that mode.
+        Calling it again does nothing.
         """
         if self.active:
             del self.model.__dict__[_HANDLE]
@@ -282,10 +283,8 @@ class _StaysInEval:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.asked: bool | None = None
 
     def __call__(self, mode: bool = True) -> nn.Module:
-        self.asked = mode
         return type(self.module).train(self.module, False)
 
 
@@ -303,20 +302,29 @@ def _thaw(parameter: nn.Parameter, required: bool, gradient: Tensor | None) -> N
         parameter.grad = gradient
 
 
-def _hold_in_eval(module: nn.Module) -> Callable[[], None]:
+def _hold_in_eval(module: nn.Module, parent: nn.Module) -> Callable[[], None]:
     modes = [(sub, sub.training) for sub in module.modules()]
     earlier = module.__dict__.get("train")
+    around = parent.training
     module.eval()
     module.__dict__["train"] = _StaysInEval(module)
-    return functools.partial(_release, module, modes, earlier)
+    return functools.partial(_release, module, modes, earlier, parent, around)
 
 
-def _release(module: nn.Module, modes: list[tuple[nn.Module, bool]], earlier: Any) -> None:
-    hold = module.__dict__.pop("train")
+def _release(
+    module: nn.Module,
+    modes: list[tuple[nn.Module, bool]],
+    earlier: Any,
+    parent: nn.Module,
+    around: bool,
+) -> None:
+    del module.__dict__["train"]
     if earlier is not None:
         module.__dict__["train"] = earlier
-    if hold.asked is not None:
-        module.train(hold.asked)
+    # What was asked of the module itself does not count: `evaluate` calls model.eval() and then
+    # sets each flag back, which the module around it shows.
+    if parent.training != around:
+        module.train(parent.training)
         return
     for sub, training in modes:
         sub.training = training

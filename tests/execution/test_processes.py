@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +25,9 @@ from evonas.execution import Outcome, ProcessExecutor, Task, Trial, TrialSetting
 from evonas.execution.output import MAX_BYTES
 from evonas.testing import ExecutorConformance, RoughProblem, trace
 
-# Fitness functions are defined inside the tests: cloudpickle sends such by value, while a worker
-# could not import this module.
+# A worker could not import this module.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
 Fitness = Callable[[dict[str, Any], Trial], Any]
 Submit = Callable[..., "Future[Outcome]"]
 
@@ -59,6 +63,12 @@ def running(workers: int = 1, **options: Any) -> Iterator[Submit]:
             yield submit
         finally:
             executor.shutdown()
+
+
+def channel() -> Connection:
+    """A worker's connection to the driver, which is none of a trial's business."""
+    (found,) = (thing for thing in gc.get_objects() if isinstance(thing, Connection))
+    return found
 
 
 @contextmanager
@@ -128,7 +138,7 @@ def test_a_worker_that_leaves_is_lost(submit: Submit, way: str) -> None:
         if genes["x"] and way == "exit":
             os._exit(0)
         if genes["x"]:
-            os.closerange(3, 256)  # our channel among them
+            channel().close()
             time.sleep(60)
         return 1.0
 
@@ -258,12 +268,8 @@ def test_a_problem_that_does_not_load_in_a_worker_stops_the_search() -> None:
 
 def test_an_answer_that_is_no_outcome_is_a_failure(submit: Submit) -> None:
     def fitness(genes: dict[str, Any], trial: Trial) -> float:
-        import gc
-        from multiprocessing.connection import Connection
-
         if genes["x"]:
-            (channel,) = (thing for thing in gc.get_objects() if isinstance(thing, Connection))
-            channel.send_bytes(b"onot what was agreed")
+            channel().send_bytes(b"onot what was agreed")
         return 1.0
 
     outcome = submit(fitness, 1).result(30)
@@ -401,6 +407,23 @@ def test_a_run_is_the_same_with_one_two_and_three_workers(tmp_path: Path) -> Non
     alone = search(1)
     assert search(2) == alone
     assert search(3) == alone
+
+
+def test_the_record_names_the_file_of_what_was_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fitness(genes: dict[str, Any], trial: Trial) -> float:
+        if trial.number:
+            print("trial", trial.number)
+        return 1.0
+
+    monkeypatch.chdir(tmp_path)
+    result = en.evolve(
+        SPACE, fitness, population=3, generations=1, run_dir="run", trial_timeout=60.0
+    )
+    assert [entry.output for entry in result.evaluations] == [None, "output/1.txt", "output/2.txt"]
+    assert Path("run/output/2.txt").read_text() == "trial 2\n"
+    assert sorted(path.name for path in Path("run/output").iterdir()) == ["1.txt", "2.txt"]
 
 
 @pytest.mark.parametrize(

@@ -178,13 +178,14 @@ def resident():
 outside = faults()
 with kept_memory():
     inside, held = faults(), resident()
-print(outside, inside, faults(), held - resident())
+given_back = held - resident()
+print(outside, inside, given_back, faults())
 """
     ended = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stderr
-    outside, inside, after, given_back = map(int, ended.stdout.split())
+    outside, inside, given_back, after = map(int, ended.stdout.split())
     assert inside < outside / 10
     assert after > outside / 2
     assert given_back > 80 << 20
