@@ -24,6 +24,8 @@ PACKAGE = ROOT / "evonas"
 SCRIPTS = ("benchmarks", "examples", "tests")
 
 MAX_MODULE_LINES = 420
+# A test file mirrors one module, and cannot import its helpers from another (importmode=importlib).
+MAX_TEST_LINES = 520
 MAX_FUNCTION_LINES = 60
 
 DATA = "canonical exceptions objectives records randomness genes space"
@@ -264,7 +266,8 @@ def test_modules_and_functions_stay_short() -> None:
     long_modules = [
         f"{path.relative_to(ROOT)}: {length} lines"
         for path in python_files()
-        if (length := len(path.read_text().splitlines())) > MAX_MODULE_LINES
+        if (length := len(path.read_text().splitlines()))
+        > (MAX_TEST_LINES if "tests" in path.relative_to(ROOT).parts else MAX_MODULE_LINES)
     ]
     assert long_modules == []
     assert [found for path in python_files() for found in long_functions(path)] == []

@@ -73,7 +73,11 @@ def undeclared(folder: str, declared: set[str]) -> dict[str, str]:
         name: where
         for name, where in third_party_imports(folder).items()
         if not declared
-        & {entry.lower() for entry in [*known.get(name, [name]), BROUGHT_BY.get(name, "")]}
+        & {
+            entry.lower()
+            # Of an extra that is not installed here, the name that PyPI makes of it.
+            for entry in [*known.get(name, [name.replace("_", "-")]), BROUGHT_BY.get(name, "")]
+        }
     }
 
 

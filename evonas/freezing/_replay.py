@@ -183,7 +183,8 @@ def fill(
             index = examples.layout.rows(ids)  # (B, L)
             padding = len(tensor) - 1
             inside = index != padding
-            tensor[index[inside].to(tensor.device)] = rows[inside].to(tensor.device)
+            kept = rows[inside.to(rows.device)]
+            tensor[index[inside].to(tensor.device)] = kept.to(tensor.device)
             tensor[padding] = 0
         else:
             tensor[ids.to(tensor.device)] = rows.to(tensor.device)

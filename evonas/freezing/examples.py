@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,24 +25,29 @@ class Layout:
     """Where sequences of different lengths lie in one tensor, end to end.
 
     Attributes:
-        lengths: int64 `(N,)`.
+        lengths: int64 `(N,)`, on the CPU: so that no batch waits for an accelerator.
         side: Where a padded batch has its padding.
     """
 
     lengths: Tensor
     side: Literal["right", "left"] = "right"
 
-    @property
+    @functools.cached_property
     def n_rows(self) -> int:
         """Rows of all sequences together; the row behind them stands for padding."""
         return int(self.lengths.sum())
 
+    @functools.cached_property
+    def _starts(self) -> Tensor:
+        return self.lengths.cumsum(0) - self.lengths
+
     def rows(self, ids: Tensor) -> Tensor:
         """Returns the row of each position of a padded batch `(B, L)`; padding is row `n_rows`."""
+        ids = ids.cpu()
         counts = self.lengths[ids].unsqueeze(1)  # (B, 1)
-        starts = (self.lengths.cumsum(0) - self.lengths)[ids].unsqueeze(1)
+        starts = self._starts[ids].unsqueeze(1)
         width = int(counts.max())
-        position = torch.arange(width, device=ids.device).unsqueeze(0)  # (1, L)
+        position = torch.arange(width).unsqueeze(0)  # (1, L)
         if self.side == "left":
             position = position - (width - counts)
         inside = (position >= 0) & (position < counts)
@@ -162,11 +168,15 @@ class Examples:
 
     def width(self, ids: Tensor) -> int:
         """Returns the padded length of a batch of the examples `ids`; 1 where all have one size."""
-        return 1 if self.layout is None else int(self.layout.lengths[ids].max())
+        return 1 if self.layout is None else int(self.layout.lengths[ids.cpu()].max())
 
     def gather(self, ids: Tensor) -> Any:
         """Returns the inputs of the examples `ids` `(B,)`, padded to the longest of them."""
         return self._transformed(self._rows(ids))
+
+    def targets_of(self, ids: Tensor) -> Tensor:
+        """Returns the targets of the examples `ids`."""
+        return self.targets.index_select(0, ids.to(self.device, non_blocking=True))
 
     def batches(
         self,
@@ -196,7 +206,7 @@ class Examples:
         for ids in order:
             rows = self._rows(ids)
             rows = rows if augment is None else augment(rows, generator)
-            yield self._transformed(rows), self.targets[ids]
+            yield self._transformed(rows), self.targets_of(ids)
 
     def batches_of_ids(
         self,
@@ -206,7 +216,7 @@ class Examples:
         shuffle: bool = False,
         drop_last: bool = False,
     ) -> list[Tensor]:
-        """Returns the example numbers of each batch of one pass, on the device.
+        """Returns the example numbers of each batch of one pass, on the CPU.
 
         Sequences come sorted by length: shuffled, within random pools of 16 batches, whose
         batches then come in random order. Nothing global is drawn from.
@@ -224,16 +234,14 @@ class Examples:
         if self.layout is None:
             batches = list(torch.split(order, batch_size))
         else:
-            lengths = self.layout.lengths.cpu()
+            lengths = self.layout.lengths
             batches = []
             for pool in torch.split(order, _POOL * batch_size if shuffle else n):
                 pool = pool[lengths[pool].sort(stable=True).indices]
                 batches += torch.split(pool, batch_size)
             if shuffle:
                 batches = [batches[i] for i in torch.randperm(len(batches), generator=generator)]
-        if drop_last:
-            batches = [ids for ids in batches if len(ids) == batch_size]
-        return [ids.to(self.device) for ids in batches]
+        return [ids for ids in batches if len(ids) == batch_size or not drop_last]
 
     def fill_order(self) -> list[Tensor]:
         """Returns the batches in which a prefix is computed: always the same, by length."""
@@ -249,22 +257,21 @@ class Examples:
         if len(rows) and int(lengths.min()) == 0:
             raise ValueError(f"every sequence of {name!r} must hold something, got an empty one")
         if self.layout is None:
-            self.layout = Layout(lengths.to(self.device), side)
-        elif not torch.equal(self.layout.lengths.cpu(), lengths):
+            self.layout = Layout(lengths, side)
+        elif not torch.equal(self.layout.lengths, lengths):
             raise ValueError(f"sequences of {name!r} must be as long as those of other inputs")
         values = torch.cat(rows) if rows else torch.empty(0)
         pad = torch.full_like(values[:1], padding)
         self._ragged[name] = torch.cat([values, pad]).to(self.device)
 
     def _rows(self, ids: Tensor) -> Any:
-        ids = ids.to(self.device)
-        gathered = {name: column.index_select(0, ids) for name, column in self._fixed.items()}
+        index = ids.to(self.device, non_blocking=True)
+        gathered = {name: column.index_select(0, index) for name, column in self._fixed.items()}
         if self.layout is not None:
-            rows = self.layout.rows(ids)
+            rows = self.layout.rows(ids)  # (B, L)
+            flat = rows.flatten().to(self.device, non_blocking=True)
             for name, column in self._ragged.items():
-                gathered[name] = column.index_select(0, rows.flatten()).view(
-                    *rows.shape, *column.shape[1:]
-                )
+                gathered[name] = column.index_select(0, flat).view(*rows.shape, *column.shape[1:])
         return gathered[""] if self._single else gathered
 
     def _transformed(self, inputs: Any) -> Any:

@@ -291,6 +291,6 @@ class PrefixSource:
 
     def _behind(self, order: Sequence[Tensor]) -> Iterator[Batch]:
         for ids in order:
-            inputs, targets = self.examples.gather(ids), self.examples.targets[ids]
+            inputs, targets = self.examples.gather(ids), self.examples.targets_of(ids)
             with self.session.batch(self.name, ids):
                 yield inputs, targets

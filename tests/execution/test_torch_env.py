@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import subprocess
@@ -156,13 +157,31 @@ def test_a_real_allocation_that_fails_is_recognised() -> None:
     free_memory("cpu")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only glibc gives freed memory back at once")
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallinfo2"),
+    reason="needs glibc 2.33 or newer, whose memory this is about",
+)
 def test_freed_memory_is_kept_in_a_trial_and_given_back_after_it() -> None:
     # In a process of its own: glibc moves a thread away from its heap once an allocation failed,
     # and another test may have made one fail.
     program = """
-import os, resource, torch
+import ctypes, os, resource, torch
 from evonas.execution.torch_env import kept_memory
+
+class Info(ctypes.Structure):  # mallinfo2
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks",
+                     "uordblks", "fordblks", "keepcost")
+    ]
+
+mallinfo2 = ctypes.CDLL(None).mallinfo2
+mallinfo2.restype = Info
+
+def mapped():  # bytes that an allocation takes by a mapping of its own
+    before = mallinfo2().hblkhd
+    tensor = torch.ones(24 << 20)
+    return mallinfo2().hblkhd - before
 
 def faults():
     for _ in range(4):  # until the heap has found its size
@@ -178,17 +197,20 @@ def resident():
 outside = faults()
 with kept_memory():
     inside, held = faults(), resident()
+    mapped_inside = mapped()
 given_back = held - resident()
-print(outside, inside, given_back, faults())
+print(outside, inside, given_back, faults(), mapped_inside, mapped())
 """
     ended = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stderr
-    outside, inside, given_back, after = map(int, ended.stdout.split())
+    outside, inside, given_back, after, *mapped = map(int, ended.stdout.split())
     assert inside < outside / 10
     assert after > outside / 2
     assert given_back > 80 << 20
+    assert mapped[0] == 0
+    assert mapped[1] >= 96 << 20
 
 
 def test_without_glibc_memory_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
