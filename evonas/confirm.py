@@ -61,7 +61,7 @@ def confirm(
     with Store.create(path) as store, Interrupts() as interrupts:
         settings = store.settings()
         problem.configure(settings["problem_settings"])
-        check_problem(problem, settings)
+        check_problem(problem, settings, str(path))
         artifacts = Artifacts(problem, path)
         maximise = problem.objectives[0].direction == "max"
         done = store.confirmations()

@@ -30,8 +30,11 @@ def identify(
     deterministic: bool,
     *,
     default_threads: int,
+    name: str,
 ) -> tuple[dict[str, Any], int, int]:
     """Returns what the run is (to be stored), its seed and its threads.
+
+    `name` is what an error calls the run.
 
     Raises:
         RunMismatchError: The run was started as something else.
@@ -53,31 +56,32 @@ def identify(
         seed = random.SystemRandom().randrange(2**32) if seed is None else seed
         threads = threads or default_threads
     else:
-        _compare(stored, identity)
-        for name, given, words in (
+        _compare(stored, identity, name)
+        for entry, given, words in (
             ("seed", seed, "seed"),
             ("threads", threads, "threads_per_trial"),
         ):
-            if given is not None and given != stored[name]:
+            if given is not None and given != stored[entry]:
                 raise RunMismatchError(
-                    f"the run was started with {words} {stored[name]}, here {given}: leave it out, "
+                    f"{name} was started with {words} {stored[entry]}, here {given}: leave it out, "
                     "or pass a new run_dir"
                 )
         seed, threads = int(stored["seed"]), int(stored["threads"])
     return {**identity, "seed": seed, "threads": threads}, seed, threads
 
 
-def check_problem(problem: Problem, stored: Mapping[str, Any]) -> None:
+def check_problem(problem: Problem, stored: Mapping[str, Any], name: str) -> None:
     """Refuses a problem that is not the one of a run.
 
     Args:
         problem: Configured with the run's settings.
         stored: The run's settings.
+        name: What an error calls the run.
 
     Raises:
         RunMismatchError: Its space, fingerprint or objectives are others.
     """
-    _compare(stored, from_json(to_json(_problem_identity(problem))))
+    _compare(stored, from_json(to_json(_problem_identity(problem))), name)
 
 
 def _problem_identity(problem: Problem) -> dict[str, Any]:
@@ -110,13 +114,14 @@ _NAMES = {
 }
 
 
-def _compare(stored: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    for name, words in _NAMES.items():
-        if name not in here or stored[name] == here[name]:
+def _compare(stored: Mapping[str, Any], here: Mapping[str, Any], name: str) -> None:
+    for entry, words in _NAMES.items():
+        if entry not in here or stored[entry] == here[entry]:
             continue
+        difference = _difference(stored[entry], here[entry])
         raise RunMismatchError(
-            f"the run was started with another {words} ({_difference(stored[name], here[name])}): "
-            "pass a new run_dir, or restore what it was"
+            f"{name} was started with another {words} ({difference}): pass a new run_dir, or "
+            "restore what it was"
         )
 
 

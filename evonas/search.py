@@ -157,6 +157,7 @@ def evolve(
             threads_per_trial,
             deterministic,
             default_threads=default_threads(executor),
+            name="the run" if path is None else str(path),
         )
         history = _history(problem, store, stored)
         settings = RunSettings(

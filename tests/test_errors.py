@@ -369,10 +369,10 @@ MISMATCHES = {
         r"another initial points \(0: nothing in the run, {'bit0': True, .* here\)",
     ),
     "deterministic": ({"deterministic": True}, r"another deterministic \(False in the run, True h"),
-    "seed": ({"seed": 1}, "the run was started with seed 0, here 1: leave it out, or pass a new"),
+    "seed": ({"seed": 1}, "was started with seed 0, here 1: leave it out, or pass a new"),
     "threads": (
         {"threads_per_trial": 64},
-        r"the run was started with threads_per_trial \d+, here 64: leave it out, or pass a new",
+        r"was started with threads_per_trial \d+, here 64: leave it out, or pass a new",
     ),
 }  # fmt: skip
 

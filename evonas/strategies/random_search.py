@@ -62,6 +62,7 @@ class RandomSearch(Strategy):
         self._open: dict[int, Proposal] = {}  # by id: not told
         self._again: deque[Proposal] = deque()  # open ones that an earlier start asked for
         self._failed: list[Proposal] = []  # since the last that did not
+        self._draws: dict[int, int] = {}  # of these three, by id, where a draw gave the point
         self._row: dict[str, int] = dict.fromkeys(("nevals", "reused", "failed"), 0)
         self._row_values: list[float] = []
         self._lists = False  # draws no more, but goes through the space
@@ -106,14 +107,16 @@ class RandomSearch(Strategy):
         found = self._next_point()
         if found is None:
             return None
-        genes, key = found
+        genes, key, draw = found
+        if draw is not None:
+            self._draws[self._next_id] = draw
         n_in_row = self._row["nevals"] + self._row["reused"] + len(self._open)
         row = len(self.logbook) + n_in_row // self.row_every
         self._next_id += 1
         return Proposal(self._next_id - 1, genes, key, row)
 
-    def _next_point(self) -> tuple[Genes, str] | None:
-        """Returns a point that was neither evaluated nor proposed, or None where there is none."""
+    def _next_point(self) -> tuple[Genes, str, int | None] | None:
+        """Returns a point neither evaluated nor proposed, its key and its draw; None: no more."""
         context, history = self._context, self._context.history
         open_keys = {proposal.key for proposal in self._open.values()}
         n_invalid = 0
@@ -124,7 +127,7 @@ class RandomSearch(Strategy):
             if key in open_keys or history.seen(key):
                 continue
             if not history.is_invalid(key, genes):
-                return genes, key
+                return genes, key, self._draw - 1
             n_invalid += 1
         if context.space.cardinality <= _MAX_LISTED:
             self._lists = True
@@ -144,7 +147,7 @@ class RandomSearch(Strategy):
             return context.initial[number]
         return context.space.sample(random.Random(derive_seed(context.seed, "draw", number)))
 
-    def _point_of_the_rest(self, open_keys: set[str]) -> tuple[Genes, str] | None:
+    def _point_of_the_rest(self, open_keys: set[str]) -> tuple[Genes, str, None] | None:
         history = self._context.history
         if self._rest is None:
             points = list(self._context.space.enumerate())
@@ -154,7 +157,7 @@ class RandomSearch(Strategy):
             key = history.key(genes)
             if key in open_keys or history.seen(key) or history.is_invalid(key, genes):
                 continue
-            return genes, key
+            return genes, key, None
         return None
 
     def tell(self, proposal: Proposal, evaluation: Evaluation, *, reused: bool) -> None:
@@ -162,6 +165,7 @@ class RandomSearch(Strategy):
         del self._open[proposal.id]
         status = evaluation.status
         if status is Status.INVALID:
+            self._draws.pop(proposal.id, None)
             return  # builds nothing, as its trial found out: the next point takes its place
         self._row["reused" if reused else "nevals"] += 1
         if status is Status.OK:
@@ -171,6 +175,8 @@ class RandomSearch(Strategy):
             self._row["failed"] += not reused
             self._failed.append(proposal)
         else:
+            for entry in (proposal, *self._failed):
+                self._draws.pop(entry.id, None)
             self._failed.clear()
         if self._row["nevals"] + self._row["reused"] >= self.row_every:
             self._close_row()
@@ -201,8 +207,8 @@ class RandomSearch(Strategy):
             "draw": self._draw,
             "lists": self._lists,
             "next_id": self._next_id,
-            "open": [_proposal_to_json(entry) for entry in (*self._open.values(), *self._again)],
-            "failed": [_proposal_to_json(entry) for entry in self._failed],
+            "open": [self._to_json(entry) for entry in (*self._open.values(), *self._again)],
+            "failed": [self._to_json(entry) for entry in self._failed],
             "row": dict(self._row),
             "row_values": list(self._row_values),
             "hall_of_fame": [
@@ -232,30 +238,35 @@ class RandomSearch(Strategy):
             best.key, best.number = entry["key"], entry["number"]
             self.hall_of_fame.update([best])
         self._open = {}
-        self._again = deque(_proposal_from_json(entry) for entry in state["open"])
+        self._draws = {}
+        self._again = deque(self._from_json(entry) for entry in state["open"])
         self._failed = []
         for entry in state["failed"]:
-            proposal = _proposal_from_json(entry)
+            proposal = self._from_json(entry)
             if self._context.history.seen(proposal.key):
                 self._failed.append(proposal)
             else:  # the user mended what made it fail: a new proposal of the same point
+                self._draws.pop(proposal.id, None)
                 self._again.append(
                     Proposal(self._next_id, proposal.genes, proposal.key, len(self.logbook))
                 )
                 self._next_id += 1
 
+    def _to_json(self, proposal: Proposal) -> dict[str, Any]:
+        """Returns a proposal without the genes where its draw tells them.
 
-def _proposal_to_json(proposal: Proposal) -> dict[str, Any]:
-    return {
-        "id": proposal.id,
-        "genes": proposal.genes,
-        "key": proposal.key,
-        "generation": proposal.generation,
-    }
+        The state is written with every evaluation, and 64 slots have 64 points open.
+        """
+        draw = self._draws.get(proposal.id)
+        point = {"genes": proposal.genes} if draw is None else {"draw": draw}
+        return {"id": proposal.id, "generation": proposal.generation, **point}
 
-
-def _proposal_from_json(entry: Mapping[str, Any]) -> Proposal:
-    return Proposal(entry["id"], entry["genes"], entry["key"], entry["generation"])
+    def _from_json(self, entry: Mapping[str, Any]) -> Proposal:
+        genes = entry.get("genes")
+        if genes is None:
+            self._draws[entry["id"]] = entry["draw"]
+            genes = self._drawn(entry["draw"])
+        return Proposal(entry["id"], genes, self._context.history.key(genes), entry["generation"])
 
 
 def _same_key(first: Any, second: Any) -> bool:
