@@ -74,8 +74,7 @@ def finish(folder: Path, *, n_kills: int, longest: float, rng: random.Random) ->
     status = start(folder).wait()
     if status:
         said = (folder / "output.txt").read_text()
-        raise RuntimeError(f"the search ended with {status}:
-{said}")
+        raise RuntimeError(f"the search ended with {status}:\n{said}")
     return n_kills
 
 
