@@ -180,7 +180,9 @@ def train_ours(
             precision=setting.precision,
         ) as session,
     ):  # fmt: skip
-        optimizer = torch.optim.AdamW(trainable_parameter_groups(model), lr=LEARNING_RATE)
+        groups = trainable_parameter_groups(model)
+        # One pass over the 11.7 M embedding weights instead of seven, and no temporaries.
+        optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, fused=True)
         for epoch in range(setting.n_epochs):
             batches = session.source("train").batches(
                 BATCH_SIZE, seed=derive_seed(seed, "epoch", epoch), shuffle=True

@@ -143,7 +143,8 @@ def test_the_log_of_a_removed_database_is_not_taken_for_the_new_ones(
     assert (killed / "run.db-wal").stat().st_size > 0
     (killed / "run.db").unlink()
     assert trace(search(killed)) == trace(en.open_run(sound))
-    assert len(en.open_run(killed).evaluations) == len(en.open_run(sound).evaluations)
+    with RunReader.open(killed) as reader:
+        assert len(reader.sessions()) == 1
 
 
 def test_a_start_that_died_while_it_made_the_database(

@@ -141,6 +141,22 @@ def test_novelty_tries_bound_how_often_duplicates_are_varied_again() -> None:
     assert reused[50] < reused[0]
 
 
+def test_a_generation_has_no_duplicates_within_while_there_are_other_points(tmp_path: Any) -> None:
+    strategy = en.Generational(12, elite=1, novelty_tries=500)
+    result = search(
+        strategy, en.FunctionProblem(onemax_space(4), onemax), generations=1, run_dir=tmp_path
+    )
+    assert (result.logbook[0]["nevals"], result.logbook[0]["reused"]) == (12, 0)
+
+
+@pytest.mark.parametrize(("probability", "n_parents"), [(1.0, 2), (0.0, 1)])
+def test_the_lineage_is_on_record(probability: float, n_parents: int, tmp_path: Any) -> None:
+    strategy = en.Generational(6, elite=1, crossover_prob=probability)
+    found = trace(search(strategy, run_dir=tmp_path))["proposals"]
+    assert {len(entry.parents) for entry in found if entry.generation == 0} == {0}
+    assert {len(entry.parents) for entry in found if entry.generation > 0} == {n_parents}
+
+
 def test_the_logbook_is_deaps_and_counts_every_place() -> None:
     strategy = en.Generational(8, elite=2)
     result = search(strategy, RoughProblem(onemax_space(9), smooth=True))
