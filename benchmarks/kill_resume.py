@@ -110,16 +110,17 @@ def main() -> None:
         longest = 4.0 + 2.0 * seconds / (arguments.kills + 1)
         kills = finish(killed, n_kills=arguments.kills, longest=longest, rng=rng)
         first, second = en.open_run(quiet / "run"), en.open_run(killed / "run")
+        equal = {
+            "champion": recorded(first.champion) == recorded(second.champion),
+            "hall of fame": [*map(recorded, first.hall_of_fame)]
+            == [*map(recorded, second.hall_of_fame)],
+            "logbook": list(first.logbook) == list(second.logbook),
+            "evaluations": [*map(recorded, first.evaluations)]
+            == [*map(recorded, second.evaluations)],
+        }
         lines = Counter(tuple(line.split()) for line in (killed / "log.txt").open())
     print(describe("torch"))
     print(f"undisturbed: {seconds:.0f} s, {first.counts.evaluated} trainings; kills: {kills}")
-    equal = {
-        "champion": recorded(first.champion) == recorded(second.champion),
-        "hall of fame": [*map(recorded, first.hall_of_fame)]
-        == [*map(recorded, second.hall_of_fame)],
-        "logbook": list(first.logbook) == list(second.logbook),
-        "evaluations": [*map(recorded, first.evaluations)] == [*map(recorded, second.evaluations)],
-    }
     for name, is_equal in equal.items():
         print(f"{name:<13} {'equal' if is_equal else 'DIFFERENT'}")
     begun = sum(n for (word, _), n in lines.items() if word == "begun")
