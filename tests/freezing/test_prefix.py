@@ -320,33 +320,15 @@ def test_the_session_leaves_nothing_behind(build: Any) -> None:
     store = PrefixStore()
     with apply_mask(model, [1, 1, 0, 0, 0], blocks=blocks) as applied:
         modes = [module.training for module in model.modules()]
+        state = torch.get_rng_state()
         session = PrefixSession(applied, {"train": data}, decision, store)
+        assert torch.equal(state, torch.get_rng_state()), "a filled and an empty store draw alike"
         assert [module.training for module in model.modules()] == modes
         session.close()
     assert not any(module.training for module in model.modules())
     assert [set(module.__dict__) for module in model.modules()] == attributes
     store.clear()
     assert len(store) == 0, "no level is pinned any more"
-
-
-def test_what_a_training_draws_does_not_depend_on_the_store() -> None:
-    class Drawing(Own):
-        """Draws a number that it does not use, as models with LayerDrop do."""
-
-        def forward(self, x: Tensor) -> Tensor:
-            torch.rand(())
-            return super().forward(x)
-
-    model, data = Drawing(), pictures()
-    blocks = find_blocks(model, data.gather(torch.arange(2)))
-    state = torch.get_rng_state()
-    decision = decide_reuse(model, blocks, data)
-    with (
-        apply_mask(model, [1, 0, 0], blocks=blocks) as applied,
-        PrefixSession(applied, {"train": data}, decision, PrefixStore()) as session,
-    ):
-        assert session.depths == {"train": 1}
-    assert torch.equal(state, torch.get_rng_state())
 
 
 def test_outside_a_batch_the_model_is_plain() -> None:
