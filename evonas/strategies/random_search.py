@@ -182,10 +182,12 @@ class RandomSearch(Strategy):
             self._close_row()
 
     def _enter_hall(self, proposal: Proposal, evaluation: Evaluation) -> None:
-        fitness = Fitness(self._weights[:1], evaluation.values[:1])
+        fitness, hall = Fitness(self._weights[:1], evaluation.values[:1]), self.hall_of_fame
+        if len(hall) == hall.maxsize and not fitness > hall[-1].fitness:
+            return  # most do: to make an individual of it costs as much as all else here
         individual = Individual(self._context.space.values(proposal.genes), fitness)
         individual.key, individual.number = proposal.key, evaluation.number
-        self.hall_of_fame.update([individual])
+        hall.update([individual])
 
     def _close_row(self) -> None:
         values = self._row_values

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import copy
-import json
-import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -141,6 +139,28 @@ def test_an_own_model_trains_the_same_behind_a_prefix() -> None:
     model, data = Own(), pictures(size=32)
     model.fc1 = nn.Linear(8 * 4, 16)
     assert_same_training(model, data, find_blocks(model, data.gather(torch.arange(2))), range(1, 4))
+
+
+class Shifted(nn.Module):
+    """`shift` is 0, so the output of `drop` is that of `one`, until `shift` is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.shift = nn.Parameter(torch.zeros(4))
+        self.one, self.two, self.out = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+        self.drop = nn.Dropout(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.two(self.drop(self.one(x) + self.shift)).tanh())
+
+
+def test_a_trained_parameter_between_modules_is_not_cut_away() -> None:
+    model, data = Shifted(), vectors()
+    blocks = find_blocks(model, data.gather(torch.arange(2)), blocks=["one", "two"])
+    assert blocks[0].modules == ("one", "drop")
+    assert decide_reuse(model, blocks, data).cuts == {1: ("one", 1)}, "not behind drop"
+    assert_same_training(model, data, blocks, range(1, 2))
 
 
 def test_left_padding() -> None:
@@ -403,102 +423,20 @@ def test_augmented_batches_are_plain() -> None:
         assert all(torch.equal(row, outputs[0][0]) for batch in outputs for row in batch)
 
 
-def test_the_decision_is_json() -> None:
-    model, data = Own(), pictures()
-    decision = decide_reuse(model, find_blocks(model, data.gather(torch.arange(2))), data)
-    assert sorted(decision.cuts) == [1, 2, 3]
-    assert ReuseDecision.from_json(json.loads(json.dumps(decision.to_json()))) == decision
-    assert decision.message == "frozen prefixes are computed once: exact at every depth"
-
-
-class Loose(nn.Module):
-    """A parameter of the root is used before the blocks."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.shift = nn.Parameter(torch.zeros(4))
-        self.one, self.two, self.out = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.out(self.two(self.one(x + self.shift).tanh()).tanh())
-
-
-class Noisy(Loose):
-    """Drops outside of any module, as BART's encoder does."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.dropout(self.one(x), 0.3, self.training)
-        return self.out(self.two(x).tanh()) + 0 * self.shift.sum()
-
-
-class Skip(Loose):
-    """The output of the first block is used again behind the second."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        early = self.one(x).tanh()
-        return self.out(self.two(early).tanh() + early) + 0 * self.shift.sum()
-
-
-class BatchNormed(Loose):
-    """What the first block returns depends on the other examples of the batch."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.one(x)
-        return self.out(self.two(x - x.mean(0)).tanh()) + 0 * self.shift.sum()
-
-
-@pytest.mark.parametrize(
-    ("model_class", "exact", "refused"),
-    [
-        (Loose, [], {1: "requires a gradient", 2: "requires a gradient"}),
-        (Noisy, [1], {2: "not always the same"}),
-        (Skip, [1], {2: "outputs in eval mode differ"}),
-        (BatchNormed, [1], {2: "not always the same"}),
-    ],
-)
-def test_what_is_not_exact_is_refused(
-    model_class: type[Loose], exact: list[int], refused: dict[int, str]
-) -> None:
-    model, data = model_class(), vectors()
-    blocks = find_blocks(model, blocks=["one", "two"])  # `shift` is in none
-    decision = decide_reuse(model, blocks, data)
-    assert sorted(decision.cuts) == exact
-    for depth, reason in refused.items():
-        assert reason in decision.refused[depth]
-
-
-class Shifted(Loose):
-    """`shift` is 0, so the output of `drop` is that of `one`, until `shift` is trained."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.drop = nn.Dropout(0.1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.out(self.two(self.drop(self.one(x) + self.shift)).tanh())
-
-
-def test_a_trained_parameter_between_modules_is_not_cut_away() -> None:
-    model, data = Shifted(), vectors()
-    blocks = find_blocks(model, data.gather(torch.arange(2)), blocks=["one", "two"])
-    assert blocks[0].modules == ("one", "drop")
-    assert decide_reuse(model, blocks, data).cuts == {1: ("one", 1)}, "not behind drop"
-    assert_same_training(model, data, blocks, range(1, 2))
-
-
-def test_random_data_are_refused(caplog: pytest.LogCaptureFixture) -> None:
-    model, data = Own(), pictures()
+def test_channels_last_outputs_come_back_channels_last() -> None:
+    model, data = Own().to(memory_format=torch.channels_last), pictures()
     blocks = find_blocks(model, data.gather(torch.arange(2)))
-    with caplog.at_level(logging.WARNING, logger="evonas.freezing"):
-        decision = decide_reuse(model, blocks, data, augmented=True)
-    assert (decision.cuts, decision.deepest(3)) == ({}, 0)
-    assert len(caplog.records) == 1
-    assert "Own: frozen prefixes are computed in every epoch: the training data are" in caplog.text
-    noisy = pictures()
-    noisy.transform = lambda images: images + torch.randn(images.shape)
-    assert "transform of the training data is random" in decide_reuse(model, blocks, noisy).message
-    assert "4 examples are too few" in decide_reuse(model, blocks, pictures(4)).message
+    decision = decide_reuse(model, blocks, data)
+    seen = []
+    model.conv2.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    with (
+        apply_mask(model, [1, 0, 0], blocks=blocks) as applied,
+        PrefixSession(applied, {"train": data}, decision, PrefixStore()) as session,
+        session.batch("train", torch.arange(5)),
+    ):
+        model(data.gather(torch.arange(5)))
+    assert seen[-1].shape == (5, 4, 8, 8)
+    assert seen[-1].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_bad_sessions() -> None:
