@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 
 from evonas.artifacts import Artifacts
 from evonas.exceptions import SearchInterrupted
-from evonas.execution.base import Executor, Task
+from evonas.execution.base import Executor, Outcome, Task
 from evonas.execution.serial import SerialExecutor
 from evonas.execution.trial import TrialSettings
 from evonas.identity import check_int, check_problem
 from evonas.interrupts import Interrupts
 from evonas.problem import Problem
 from evonas.randomness import derive_seed
-from evonas.records import Evaluation
-from evonas.result import Confirmed, Result, open_run
+from evonas.records import Evaluation, Genes, Status
+from evonas.result import BESIDE, Confirmed, Result, open_run
 from evonas.storage import Store
 
 __all__ = ["confirm"]
@@ -27,9 +29,11 @@ def confirm(
     run_dir: str | os.PathLike[str],
     *,
     top: int = 5,
+    also: Iterable[Genes] = (),
     repeats: int = 3,
     executor: Executor | None = None,
     on_repeat: Callable[[Evaluation, Evaluation], None] | None = None,
+    counts: Callable[[Evaluation], bool] | None = None,
 ) -> list[Confirmed]:
     """Evaluates the `top` best of a run again on `repeats` fresh seeds; the best mean is champion.
 
@@ -40,15 +44,19 @@ def confirm(
         problem: The run's problem.
         run_dir: The run's directory.
         top: How many evaluations to repeat.
+        also: More points to evaluate on fresh seeds (baselines), whether the search tried them or
+            not. They may become champion too.
         repeats: Fresh seeds for each.
-        executor: Where to run. None: in this process, on the CPU.
+        executor: Where to run, as many at once as it has slots. None: in this process, on the CPU.
         on_repeat: Called with the evaluation and the record of each repeat.
+        counts: Which of the repeats on record count; others are made again. None: all.
 
     Returns:
         The repeated evaluations, best mean first.
 
     Raises:
-        TypeError, ValueError: `top` or `repeats` is no int of at least 1.
+        TypeError, ValueError: `top` or `repeats` is no int of at least 1, or a point of `also` is
+            none of the space.
         FileNotFoundError: There is no run in `run_dir`.
         RunMismatchError: The run is of another problem.
         SearchInterrupted: Ctrl-C or SIGTERM.
@@ -64,30 +72,36 @@ def confirm(
         check_problem(problem, settings, str(path))
         artifacts = Artifacts(problem, path)
         maximise = problem.objectives[0].direction == "max"
-        done = store.confirmations()
+        points = {entry.key: entry for entry in store.best(top, maximise=maximise)}
+        points |= {entry.key: entry for entry in _others(problem, store, also)}
+        done = {
+            name for name, record in store.confirmations().items() if not counts or counts(record)
+        }
+        due = deque(
+            (point, repeat)
+            for point in points.values()
+            for repeat in range(repeats)
+            if (point.key, repeat) not in done
+        )
         executor.start(problem)
         try:
-            for evaluation in store.best(top, maximise=maximise):
-                for repeat in range(repeats):
-                    if (evaluation.key, repeat) in done:
-                        continue
-                    task = _task(settings, evaluation, repeat, executor, artifacts)
-                    with interrupts.raising():
-                        outcome = executor.submit(task).result()
-                    record = Evaluation(
-                        number=repeat,
-                        key=evaluation.key,
-                        genes=evaluation.genes,
-                        status=outcome.status,
-                        values=outcome.values,
-                        metrics=outcome.metrics,
-                        seconds=outcome.seconds,
-                        seed=task.settings.seed,
-                        error=outcome.error,
-                    )
-                    store.add_confirmation(repeat, record)
-                    if on_repeat is not None:
-                        on_repeat(evaluation, record)
+            for point, repeat, task, outcome in _run(
+                due, settings, executor, artifacts, interrupts
+            ):
+                record = Evaluation(
+                    number=repeat,
+                    key=point.key,
+                    genes=point.genes,
+                    status=outcome.status,
+                    values=outcome.values,
+                    metrics=outcome.metrics,
+                    seconds=outcome.seconds,
+                    seed=task.settings.seed,
+                    error=outcome.error,
+                )
+                store.add_confirmation(repeat, record)
+                if on_repeat is not None:
+                    on_repeat(point, record)
         except KeyboardInterrupt:
             raise SearchInterrupted(
                 f"stopped by {interrupts.received or 'Ctrl-C'} while confirming: run the same "
@@ -101,6 +115,49 @@ def confirm(
             store.write_settings({"confirmed_champion": champion.evaluation.key})
             artifacts.crown(champion.evaluation)
     return confirmed
+
+
+def _others(problem: Problem, store: Store, also: Iterable[Genes]) -> list[Evaluation]:
+    """Returns what is on record of the points `also`; those that the search never tried are noted.
+
+    Such a point has no evaluation: it gets a negative number, and no values.
+    """
+    known = store.known()
+    beside = dict(store.settings().get(BESIDE) or {})
+    found = []
+    for genes in also:
+        genes = problem.space.validate(genes)
+        key = problem.key(genes)
+        if key not in known and key not in beside:
+            beside[key] = {"number": -1 - len(beside), "genes": genes}
+            store.write_settings({BESIDE: beside})
+        evaluation = store.evaluation(known[key].number) if key in known else None
+        found.append(evaluation or Evaluation(beside[key]["number"], key, genes, Status.OK))
+    return found
+
+
+def _run(
+    due: deque[tuple[Evaluation, int]],
+    settings: dict[str, object],
+    executor: Executor,
+    artifacts: Artifacts,
+    interrupts: Interrupts,
+) -> Iterator[tuple[Evaluation, int, Task, Outcome]]:
+    """Yields each repeat as it ends."""
+    flying: dict[Future[Outcome], tuple[Evaluation, int, Task]] = {}
+    while due or flying:
+        while due and len(flying) < executor.slots:
+            point, repeat = due.popleft()
+            task = _task(settings, point, repeat, executor, artifacts)
+            with interrupts.raising():
+                future = executor.submit(task)
+            flying[future] = (point, repeat, task)
+            if future.done():
+                break  # serial: record it before the next begins
+        with interrupts.raising():
+            done = wait(flying, return_when=FIRST_COMPLETED).done
+        for future in done:
+            yield *flying.pop(future), future.result()
 
 
 def _task(

@@ -16,9 +16,11 @@ from evonas.execution.base import Executor, Outcome, Task
 from evonas.execution.trial import TrialSettings
 from evonas.history import FailureStreak, History
 from evonas.interrupts import Interrupts
+from evonas.objectives import Objective
 from evonas.problem import Problem
 from evonas.randomness import derive_seed
 from evonas.records import Evaluation, Status
+from evonas.result import read_confirmed
 from evonas.storage import KnownPoint, PlannedProposal, Store
 from evonas.strategies.base import Proposal, Strategy
 
@@ -93,7 +95,7 @@ class Driver:
         best = store.best(1, maximise=self._objective.direction == "max")
         self.best: Evaluation | None = best[0] if best else None
         self._artifacts = Artifacts(problem, store.run_dir)
-        self._crowned = _crowned(store, history)
+        self._crowned = _crowned(store, self._objective)
         self._next_number = store.next_number()
         self._reused_in_a_row = store.reused_in_a_row()
         self._n_rows = len(strategy.logbook)
@@ -408,7 +410,8 @@ class Driver:
         )
 
 
-def _crowned(store: Store, history: History) -> Evaluation | None:
+def _crowned(store: Store, objective: Objective) -> Evaluation | None:
     """Returns the champion that `confirm` chose, if it did."""
-    point = history.known.get(store.settings().get("confirmed_champion") or "")
-    return None if point is None else store.evaluation(point.number)
+    chosen = store.settings().get("confirmed_champion")
+    confirmed = read_confirmed(store, objective) if chosen else []
+    return next((entry.evaluation for entry in confirmed if entry.evaluation.key == chosen), None)

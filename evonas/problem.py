@@ -84,6 +84,13 @@ class Problem:
         """Returns why these genes build nothing (found without training), or None."""
         return None
 
+    def initial_points(self, n: int) -> Sequence[Genes]:
+        """Returns points worth trying first, for a first population of `n`; none by default.
+
+        Asked for where the caller of `evolve` gives no `initial`. Must be deterministic.
+        """
+        return ()
+
     def source(self, genes: Genes) -> str | None:
         """Returns the source code that these genes stand for, or None where there is none.
 

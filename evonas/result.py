@@ -6,7 +6,7 @@ import os
 import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,10 @@ from evonas.storage import RunReader
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Confirmed", "Result", "open_run"]
+__all__ = ["BESIDE", "Confirmed", "Result", "open_run", "read_confirmed"]
+
+BESIDE = "beside_the_search"
+"""The setting that names the points that only `confirm` evaluated: key to number and genes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,8 @@ class Confirmed:
     """An evaluation that was repeated on fresh seeds, because a best single score is partly luck.
 
     Attributes:
-        evaluation: What the search recorded.
+        evaluation: What the search recorded; where it has no fitness for the point, the first
+            repeat that has one (with a negative number if the search never tried the point).
         repeats: The records of the repeats; `number` is the repeat.
         values: The first objective of those repeats that ended `ok`.
     """
@@ -84,7 +88,7 @@ class Result:
         self.logbook = _logbook(reader.logbook())
         size = self.settings["strategy"].get("hall_of_fame", 10)
         self._hall = reader.best(size, maximise=self.objectives[0].direction == "max")
-        self._confirmed = self._read_confirmed(reader)
+        self._confirmed = read_confirmed(reader, self.objectives[0])
 
     @property
     def champion(self) -> Evaluation:
@@ -156,21 +160,6 @@ class Result:
         row |= {f"metric.{name}": value for name, value in entry.metrics.items()}
         return row | {"seconds": entry.seconds, "key": entry.key, "error": entry.error}
 
-    def _read_confirmed(self, reader: RunReader) -> list[Confirmed]:
-        repeats: dict[str, list[Evaluation]] = {}
-        for (key, _), record in reader.confirmations().items():
-            repeats.setdefault(key, []).append(record)
-        known = reader.known() if repeats else {}
-        found = []
-        for key, records in repeats.items():
-            evaluation = reader.evaluation(known[key].number)
-            if evaluation is not None:
-                found.append(Confirmed(evaluation, tuple(records)))
-        weight = self.objectives[0].weight
-        return sorted(
-            found, key=lambda entry: -weight * entry.mean if entry.values else float("inf")
-        )
-
     @contextmanager
     def _open(self) -> Iterator[RunReader]:
         if self._reader is not None:
@@ -201,6 +190,31 @@ def open_run(run_dir: str | os.PathLike[str]) -> Result:
         if not reader.settings():
             raise FileNotFoundError(f"{path} holds a run that has not begun yet")
         return Result(reader)
+
+
+def read_confirmed(reader: RunReader, objective: Objective) -> list[Confirmed]:
+    """Returns what `confirm` repeated on fresh seeds, best mean first, those without a value last.
+
+    Args:
+        reader: Of the run.
+        objective: The run's first.
+    """
+    repeats: dict[str, list[Evaluation]] = {}
+    for (key, _), record in reader.confirmations().items():
+        repeats.setdefault(key, []).append(record)
+    known = reader.known() if repeats else {}
+    beside = reader.settings().get(BESIDE) or {}
+    found = []
+    for key, records in repeats.items():
+        evaluation = reader.evaluation(known[key].number) if key in known else None
+        if evaluation is None or evaluation.status is not Status.OK:
+            number = beside[key]["number"] if evaluation is None else evaluation.number
+            genes = beside[key]["genes"] if evaluation is None else evaluation.genes
+            best = next((entry for entry in records if entry.status is Status.OK), records[0])
+            evaluation = replace(best, number=number, genes=genes)
+        found.append(Confirmed(evaluation, tuple(records)))
+    weight = objective.weight
+    return sorted(found, key=lambda entry: -weight * entry.mean if entry.values else float("inf"))
 
 
 def _logbook(rows: list[dict[str, Any]]) -> tools.Logbook:

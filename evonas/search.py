@@ -85,7 +85,8 @@ def evolve(
         max_seconds: Seconds to search at most, over all starts.
         patience: Stop after so many generations without a better best.
         target_fitness: Stop when the fitness is at least this good.
-        initial: Known good points for the first population.
+        initial: Known good points for the first population. Without any, the problem may name some
+            (`Problem.initial_points`).
         run_dir: Where everything is recorded; None keeps the run in memory.
         workers: How many trials run at once, each in a process of its own. None: one, in this
             process (or what `workers_per_device` makes).
@@ -152,7 +153,7 @@ def evolve(
             problem,
             strategy,
             stored,
-            initial,
+            tuple(initial) or problem.initial_points(strategy.initial_size),
             seed,
             threads_per_trial,
             deterministic,
@@ -250,7 +251,7 @@ def _history(problem: Problem, store: Store, stored: Mapping[str, Any]) -> Histo
         # By number, and kept: a start that is killed while it tries them again must not forgive
         # what failed in it.
         forgiven |= {entry.number for entry in known.values() if not entry.status.is_final}
-    return History(problem, known, forgiven)
+    return History(problem, known, forgiven, store.evaluations)
 
 
 def _as_problem(

@@ -65,7 +65,7 @@ MAY_IMPORT = {
     "": f"{CONTRACT} {EVOLUTION} {RECORDING} confirm search",  # __init__.py: what `en.` offers
     "training": f"{CONTRACT} execution.torch_env",
     "nas": f"{CONTRACT} execution.torch_env training storage result",
-    "freezing": f"{CONTRACT} execution.torch_env training storage result",
+    "freezing": f"{CONTRACT} {RECORDING} execution.torch_env training confirm identity",
     "report": f"{DATA} storage result",
     "testing": f"{CONTRACT} {EVOLUTION} {RECORDING} confirm search",
     "cli": f"{CONTRACT} {EVOLUTION} {RECORDING} confirm search nas freezing report",

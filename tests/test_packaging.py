@@ -43,6 +43,12 @@ CORE = distributions(CONFIG["options"]["install_requires"])
 EXTRA = set().union(*map(distributions, CONFIG["options.extras_require"].values())) - {"evonas"}
 
 
+# The example scripts share a module, which lies beside them.
+OURS = {"evonas", "benchmarks", "examples"} | {
+    path.stem for path in (ROOT / "examples").glob("*.py")
+}
+
+
 @functools.cache
 def installed() -> Mapping[str, list[str]]:
     """Import name to the distributions that bring it; seconds, where there are many."""
@@ -62,7 +68,7 @@ def third_party_imports(folder: str) -> dict[str, str]:
                 names = [str(node.module)]
             for name in names:
                 root = name.split(".")[0]
-                if root not in sys.stdlib_module_names | {"evonas", "benchmarks", "examples"}:
+                if root not in sys.stdlib_module_names | OURS:
                     found[root] = f"{path.relative_to(ROOT)}:{node.lineno}"
     return found
 

@@ -1,9 +1,26 @@
-"""Which layers of a model to freeze."""
+"""Which layers of a pretrained model to freeze when it is fine-tuned.
+
+```python
+problem = FreezingProblem(make_model, train, val, n_epochs=3)
+evonas.evolve(problem, population=16, generations=8, run_dir="runs/mine",
+              callbacks=[GenerationLog(problem)])
+print(compare_masks(problem, "runs/mine", test))
+apply_mask(model, load_mask("runs/mine/mask.json"))
+```
+
+- `find_blocks`, `Block`: the parts of any model that can be frozen.
+- `apply_mask` and its relatives: freezing by a mask, and undoing it.
+- `FreezingProblem`, `GenerationLog`, `compare_masks`: the search, and its honest end.
+- `Examples`: data in memory, sequences without padding.
+- `decide_reuse`, `PrefixSession`, `PrefixStore`: frozen prefixes computed once.
+"""
 
 from __future__ import annotations
 
 from evonas.freezing.blocks import Block, find_blocks
+from evonas.freezing.comparison import MaskRow, MaskTable, compare_masks
 from evonas.freezing.examples import Examples
+from evonas.freezing.files import load_mask
 from evonas.freezing.mask import (
     AppliedMask,
     applied_mask,
@@ -16,11 +33,17 @@ from evonas.freezing.mask import (
 from evonas.freezing.prefix import PrefixSession, PrefixSource
 from evonas.freezing.prefix_decision import ReuseDecision, decide_reuse
 from evonas.freezing.prefix_store import PrefixStore
+from evonas.freezing.problem import FreezingProblem
+from evonas.freezing.progress import GenerationLog
 
 __all__ = [
     "AppliedMask",
     "Block",
     "Examples",
+    "FreezingProblem",
+    "GenerationLog",
+    "MaskRow",
+    "MaskTable",
     "PrefixSession",
     "PrefixSource",
     "PrefixStore",
@@ -28,9 +51,11 @@ __all__ = [
     "applied_mask",
     "apply_mask",
     "as_mask",
+    "compare_masks",
     "decide_reuse",
     "find_blocks",
     "frozen_prefix",
+    "load_mask",
     "trainable_parameter_groups",
     "trainable_share",
 ]

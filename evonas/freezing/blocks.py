@@ -13,7 +13,7 @@ from evonas.freezing._calls import modes_kept, record_calls, rng_kept
 from evonas.freezing._grouping import Group, group_items
 from evonas.freezing._structure import Granularity, Structure, is_dropout, is_norm, parents, walk
 
-__all__ = ["Block", "Granularity", "find_blocks"]
+__all__ = ["Block", "Granularity", "Patterns", "find_blocks"]
 
 Patterns = Sequence[str] | Mapping[str, str | Sequence[str]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from evonas.training import Augment, Batch, ImageData
 
-__all__ = ["Examples", "Layout", "as_bytes"]
+__all__ = ["Examples", "Layout", "as_bytes", "as_examples"]
 
 _POOL = 16  # batches that are sorted by length together: some order is left to chance
 _FILL_BATCH = 64
@@ -144,6 +145,20 @@ class Examples:
         std = torch.tensor(data.std or (1.0,)).view(shape).to(device)
         transform = _Normalise(unit * mean, unit * std, channels_last and images.ndim == 4)
         return cls(images, data.labels[index], device=device, transform=transform)
+
+    def to(self, device: str | torch.device) -> Examples:
+        """Returns these examples on a device: themselves where they are there already."""
+        device = torch.device(device)
+        if device == self.device:
+            return self
+        other = copy.copy(self)
+        other.device = device
+        other.targets = self.targets.to(device)
+        other._fixed = {name: column.to(device) for name, column in self._fixed.items()}
+        other._ragged = {name: column.to(device) for name, column in self._ragged.items()}
+        if isinstance(self.transform, _Normalise):
+            other.transform = self.transform.to(device)
+        return other
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -278,6 +293,28 @@ class Examples:
         return inputs if self.transform is None else self.transform(inputs)
 
 
+def as_examples(data: Any, name: str) -> Examples:
+    """Returns `Examples`, `ImageData` or `(inputs, targets)` as `Examples`.
+
+    Raises:
+        TypeError: It is something else; the error calls it `name`.
+        ValueError: It is empty.
+    """
+    if isinstance(data, Examples):
+        return data
+    n = len(data) if isinstance(data, ImageData) else None
+    if isinstance(data, tuple) and len(data) == 2:
+        n = len(data[1])
+    if n is None:
+        raise TypeError(
+            f"{name} must be Examples, ImageData or a tuple (inputs, targets), "
+            f"got {type(data).__name__}"
+        )
+    if n == 0:
+        raise ValueError(f"{name} must hold at least one example, got none")
+    return Examples.from_images(data) if isinstance(data, ImageData) else Examples(*data)
+
+
 def as_bytes(tensor: Tensor) -> memoryview:
     """Returns the values of a tensor of any dtype and device as bytes."""
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
@@ -288,6 +325,9 @@ class _Normalise:
     shift: Tensor
     scale: Tensor
     channels_last: bool
+
+    def to(self, device: torch.device) -> _Normalise:
+        return _Normalise(self.shift.to(device), self.scale.to(device), self.channels_last)
 
     def __call__(self, images: Tensor) -> Tensor:
         normalised = (images.float() - self.shift) / self.scale

@@ -28,7 +28,9 @@ from evonas.training import (
     as_precision,
     choose_precision,
     fit,
+    name_of,
     place,
+    seeded,
 )
 
 if TYPE_CHECKING:
@@ -123,7 +125,7 @@ class ImageClassificationProblem(Problem):
         dataset: str = "images",
     ) -> None:
         self.metric = metric
-        self.metric_name = "accuracy" if metric is None else _name_of(metric)
+        self.metric_name = "accuracy" if metric is None else name_of(metric)
         if objectives is None:
             objectives = Objective(self.metric_name)
         super().__init__(space, objectives=objectives)
@@ -180,7 +182,7 @@ class ImageClassificationProblem(Problem):
         """What happens to an image before the network sees it, in words."""
         data, steps = self.data, []
         if self.augment is not None:
-            steps.append(_name_of(self.augment))
+            steps.append(name_of(self.augment))
         if data.mean and data.std:
             mean, std = (
                 "(" + ", ".join(f"{value:.4f}" for value in values) + ")"
@@ -210,7 +212,7 @@ class ImageClassificationProblem(Problem):
             "n_epochs": self.n_epochs,
             "batch_size": self.batch_size,
             "precision": self.precision,
-            "augment": "none" if self.augment is None else _name_of(self.augment),
+            "augment": "none" if self.augment is None else name_of(self.augment),
             "metric": self.metric_name,
             "generator": GENERATOR_VERSION,
         }
@@ -279,8 +281,7 @@ class ImageClassificationProblem(Problem):
         cost = {"params": network.n_params(self.in_shape), "macs": network.macs(self.in_shape)}
         trial.record(**cost)
         device = torch.device(trial.device)
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            _seed(trial.seed, device)
+        with seeded(trial.seed, device):
             model = place(self.build(genes), device)
             measured = self._train(model, genes, trial, precision)
         values = {**cost, **measured}
@@ -330,23 +331,5 @@ class ImageClassificationProblem(Problem):
         return NasRunFiles(run_dir, self)
 
 
-def _seed(seed: int, device: torch.device) -> None:
-    # Not torch.manual_seed, which seeds every CUDA device and so disturbs other people's.
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
-
-
 def _on_cpu(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-
-
-def _name_of(thing: Any) -> str:
-    # A dataclass (FlipCrop) says its settings in its repr; other reprs may hold an address, which
-    # would make every start of a run another problem.
-    name = getattr(thing, "__name__", None)
-    if isinstance(name, str):
-        return name
-    shown = repr(thing)
-    return type(thing).__qualname__ if " at 0x" in shown else shown

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -46,6 +46,14 @@ class History(Protocol):
 
     def is_invalid(self, key: str, genes: Genes) -> bool:
         """Whether the genes build nothing; the finding goes on record with its reason."""
+
+    def evaluations(self) -> Iterable[Evaluation]:
+        """Returns what is on record, by number, with which a strategy begins or goes on.
+
+        For a strategy that learns from all evaluations: they are no part of its state. Those of
+        proposals that its state holds as not told are told (again) after `load_state_dict`, and
+        must be left out until then. What failed before the user mended something is not among them.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +114,11 @@ class Strategy(ABC):
         when it goes on. For an asynchronous strategy: whether an earlier start asked for proposals
         that `ask` has not returned again.
         """
+
+    @property
+    def initial_size(self) -> int:
+        """How many points it tries before it learns from results: a first population."""
+        return 20
 
     def most_evaluations(self, generations: int) -> int | None:
         """Returns how many trials so many logbook rows can take at most; None: not known."""

@@ -140,6 +140,11 @@ class Generational(Strategy):
         }
 
     @property
+    def initial_size(self) -> int:
+        """The population."""
+        return self.population_size
+
+    @property
     def is_under_way(self) -> bool:
         """Whether the present generation is not closed yet."""
         return self._n_open > 0

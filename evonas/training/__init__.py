@@ -12,6 +12,7 @@ fit(model, DeviceData(data, "cpu", indices=train), DeviceData(data, "cpu", indic
 - `load_cifar10`, `load_image_folder`, `load_digits`, `from_dataset`, `from_tensors`: its sources.
 - `DeviceData`, `FlipCrop`: batches on the training device.
 - `fit`, `train_epoch`, `evaluate`, `accuracy`, `place`: the loop and its parts.
+- `seeded`, `PeakMemory`, `name_of`: around and about a training.
 - `choose_precision`, `autocast`: float32 or bfloat16.
 """
 
@@ -25,8 +26,10 @@ from evonas.training.batches import (
     FlipCrop,
 )
 from evonas.training.data import ImageData, split
-from evonas.training.loop import accuracy, evaluate, fit, forward, place, train_epoch
+from evonas.training.loop import accuracy, evaluate, fit, forward, name_of, place, train_epoch
+from evonas.training.memory import PeakMemory
 from evonas.training.precision import Precision, as_precision, autocast, choose_precision
+from evonas.training.seeding import seeded
 from evonas.training.sources import (
     from_dataset,
     from_tensors,
@@ -42,6 +45,7 @@ __all__ = [
     "DeviceData",
     "FlipCrop",
     "ImageData",
+    "PeakMemory",
     "Precision",
     "accuracy",
     "as_precision",
@@ -55,7 +59,9 @@ __all__ = [
     "load_cifar10",
     "load_digits",
     "load_image_folder",
+    "name_of",
     "place",
+    "seeded",
     "split",
     "train_epoch",
 ]

@@ -1,0 +1,156 @@
+"""One fine-tuning under a mask, behind its frozen prefix."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from evonas.freezing._recipe import Recipe
+from evonas.freezing.examples import Examples
+from evonas.freezing.mask import AppliedMask
+from evonas.freezing.prefix import PrefixSession
+from evonas.freezing.prefix_decision import ReuseDecision
+from evonas.freezing.prefix_store import PrefixStore
+from evonas.training import Augment, Batch, BatchSource, evaluate, fit, forward
+
+if TYPE_CHECKING:
+    from evonas.execution.trial import Trial
+
+__all__ = ["LossFunction", "Metric", "Place", "check_labels", "fine_tune"]
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+Metric = Callable[[Tensor, Tensor], float]
+
+_EVAL_BATCH_SIZE = 128
+
+
+@dataclass(frozen=True)
+class Place:
+    """What trainings on one device share."""
+
+    examples: dict[str, Examples]
+    store: PrefixStore
+
+    @classmethod
+    def on(
+        cls, device: str, examples: Mapping[str, Examples], memory_bytes: int, file_bytes: int
+    ) -> Self:
+        """Returns the examples, moved there, and an empty store."""
+        return cls(
+            {name: part.to(device) for name, part in examples.items()},
+            PrefixStore(memory_bytes=memory_bytes, file_bytes=file_bytes, device=device),
+        )
+
+
+def fine_tune(
+    applied: AppliedMask,
+    place: Place,
+    trial: Trial,
+    recipe: Recipe,
+    *,
+    decision: ReuseDecision,
+    precision: str,
+    loss_function: LossFunction,
+    metric: Metric,
+    metric_name: str,
+    augment: Augment | None,
+) -> float:
+    """Trains the masked model; returns its validation metric and records what it took.
+
+    Where `place` has examples `test`, the trained model is scored once on them, too.
+
+    Raises:
+        RuntimeError: No gradient reached a block that the mask leaves trainable.
+    """
+    model, began = applied.model, time.perf_counter()
+    with PrefixSession(
+        applied, place.examples, decision, place.store, precision=precision
+    ) as session:
+        train, val = session.source("train"), Timed(session.source("val"))
+        optimizer = recipe.make_optimizer(model)
+        value = fit(
+            model,
+            train,
+            val,
+            n_epochs=recipe.n_epochs,
+            batch_size=recipe.batch_size,
+            eval_batch_size=_EVAL_BATCH_SIZE,
+            optimizer=optimizer,
+            scheduler=recipe.make_scheduler(optimizer, len(train)),
+            step_scheduler=True,
+            seed=trial.seed,
+            loss_function=loss_function,
+            metric=val.timed(metric),
+            metric_name=metric_name,
+            precision=precision,
+            augment=augment,
+            grad_clip=recipe.grad_clip,
+            report=lambda _, metrics: trial.report(**metrics),
+        )
+        seconds = time.perf_counter() - began - val.seconds
+        if math.isfinite(value):
+            applied.check_gradients()
+        if "test" in place.examples and math.isfinite(value):
+            batches = session.source("test").batches(_EVAL_BATCH_SIZE)
+            score = evaluate(model, batches, metric=metric, precision=precision)
+            trial.record(**{f"test_{metric_name}": score})
+        trial.record(prefix_depth=session.depths["train"])
+    trial.record(train_seconds=seconds, examples_per_second=recipe.n_epochs * len(train) / seconds)
+    return value
+
+
+class Timed:
+    """A source that adds up the seconds from each pass's first batch to its end."""
+
+    def __init__(self, source: BatchSource) -> None:
+        self._source = source
+        self.seconds = 0.0
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def batches(self, batch_size: int, **options: Any) -> Iterator[Batch]:
+        """Iterates as the source does."""
+        began = time.perf_counter()
+        yield from self._source.batches(batch_size, **options)
+        self.seconds += time.perf_counter() - began
+
+    def timed(self, metric: Metric) -> Metric:
+        """Returns the metric, whose seconds are added, too."""
+
+        def measured(outputs: Tensor, targets: Tensor) -> float:
+            began = time.perf_counter()
+            value = metric(outputs, targets)
+            self.seconds += time.perf_counter() - began
+            return value
+
+        return measured
+
+
+def check_labels(model: nn.Module, sample: Any, targets: Mapping[str, Tensor]) -> None:
+    """Refuses class numbers that the model has no output for.
+
+    Raises:
+        ValueError: A label is negative, or not below the number of classes.
+    """
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        outputs = forward(model, sample)
+    model.train(was_training)
+    for name, labels in targets.items():
+        if outputs.ndim != 2 or labels.ndim != 1 or labels.is_floating_point():
+            continue  # soft labels, or labels for each token
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= outputs.shape[1]:
+            raise ValueError(
+                f"labels of {name} must be from 0 to {outputs.shape[1] - 1}, since the model has "
+                f"{outputs.shape[1]} outputs; got {low if low < 0 else high}: number the classes "
+                f"from 0, or give the model more outputs (num_labels)"
+            )

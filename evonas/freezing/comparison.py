@@ -1,0 +1,299 @@
+"""The honest end of a mask search: fresh seeds, the masks people try by hand, a held-out test."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evonas.confirm import confirm
+from evonas.exceptions import EvonasError
+from evonas.execution.base import Executor
+from evonas.freezing.advice import FULL, HEAD_ONLY, usual_masks
+from evonas.freezing.examples import Examples
+from evonas.freezing.problem import FreezingProblem
+from evonas.identity import check_int, check_problem
+from evonas.randomness import derive_seed
+from evonas.records import Evaluation, Genes, Status
+from evonas.result import Confirmed, Result, open_run
+from evonas.training import ImageData
+
+__all__ = ["MaskRow", "MaskTable", "compare_masks"]
+
+_MAX_DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class MaskRow:
+    """One mask, trained on several fresh seeds.
+
+    Attributes:
+        label: What it is: `full fine-tuning`, `head only`, `first 4 frozen`, `search 1` (the
+            search's best), `random 1`; several where it is several.
+        mask: 1 (frozen) or 0 for each block.
+        searched: The search's own score of it, None where it did not try it.
+        val: Validation scores, one for each seed that ended well.
+        test: Test scores of the same trainings.
+        trainable_share: In [0, 1].
+        seconds: Of each training, validation aside.
+        n_failed: Trainings that ended without a score.
+    """
+
+    label: str
+    mask: tuple[int, ...]
+    searched: float | None
+    val: tuple[float, ...]
+    test: tuple[float, ...]
+    trainable_share: float
+    seconds: tuple[float, ...]
+    n_failed: int = 0
+
+
+@dataclass(frozen=True)
+class MaskTable:
+    """What `compare_masks` found; printed, it is a table for people.
+
+    Attributes:
+        rows: Best mean validation score first.
+        blocks: Names of the blocks.
+        metric: Name of the score.
+        repeats: How many seeds.
+    """
+
+    rows: tuple[MaskRow, ...]
+    blocks: tuple[str, ...]
+    metric: str
+    repeats: int
+
+    @property
+    def champion(self) -> MaskRow:
+        """The row with the best mean validation score; the test scores have no say."""
+        return self.rows[0]
+
+    def row(self, label: str) -> MaskRow | None:
+        """Returns the row that has `label` (among others), if there is one."""
+        return next((row for row in self.rows if label in row.label.split(", ")), None)
+
+    def __str__(self) -> str:
+        width = max(len(row.label) for row in self.rows)
+        lines = [
+            f"{'':2}{'mask':<{width}}  {'validation':>15}  {'test':>15}  {'trainable':>9}"
+            f"  {'seconds':>11}  {'in the search':>13}",
+        ]
+        for row in self.rows:
+            searched = "" if row.searched is None else f"{row.searched:.4f}"
+            failed = f"  {row.n_failed} failed" if row.n_failed else ""
+            lines.append(
+                f"{'* ' if row is self.champion else '  '}{row.label:<{width}}"
+                f"  {_spread(row.val):>15}  {_spread(row.test):>15}  {row.trainable_share:>9.1%}"
+                f"  {_spread(row.seconds, 1):>11}  {searched:>13}  {list(row.mask)}{failed}"
+            )
+        return "\n".join([*lines, "", *self.verdicts()])
+
+    def verdicts(self) -> Iterator[str]:
+        """Yields a sentence for the champion against each baseline."""
+        yield (
+            f"{self.metric}, mean ± standard deviation over {self.repeats} fresh seeds each; "
+            f"* is the best mean on validation"
+        )
+        usual = [self.row(FULL), self.row(HEAD_ONLY), self._best_first_k()]
+        for row in usual:
+            if row is not None and row is not self.champion:
+                yield f"against {row.label.split(', ')[0]}: {_difference(self.champion, row)}"
+        randoms = [row for row in self.rows if row.label.startswith("random")]
+        scores = tuple(score for row in randoms for score in row.test or row.val)
+        if scores and self.champion not in randoms:
+            mean = statistics.fmean(self.champion.test or self.champion.val)
+            gain = mean - statistics.fmean(scores)
+            yield f"against {len(randoms)} random masks: {_part(self.champion)} {gain:+.4f}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain data."""
+        return {
+            "metric": self.metric,
+            "blocks": list(self.blocks),
+            "repeats": self.repeats,
+            "rows": [
+                {
+                    "label": row.label,
+                    "mask": list(row.mask),
+                    "searched": row.searched,
+                    "val": list(row.val),
+                    "test": list(row.test),
+                    "trainable_share": row.trainable_share,
+                    "seconds": list(row.seconds),
+                    "failed": row.n_failed,
+                }
+                for row in self.rows
+            ],
+        }
+
+    def _best_first_k(self) -> MaskRow | None:
+        return next((row for row in self.rows if row.label.startswith("first ")), None)
+
+
+def compare_masks(
+    problem: FreezingProblem,
+    run_dir: str | os.PathLike[str],
+    test: Examples | ImageData | tuple[Any, Any] | None = None,
+    *,
+    top: int = 3,
+    n_random: int = 3,
+    repeats: int = 3,
+    executor: Executor | None = None,
+    on_repeat: Callable[[Evaluation, Evaluation], None] | None = None,
+) -> MaskTable:
+    """Trains the best masks and the usual ones on fresh seeds; the best mean is the champion.
+
+    A search reports its best single score, which is partly luck: what it gained shows only on
+    fresh seeds and beside what anyone would have tried. Compared are the search's `top` masks, full
+    fine-tuning, head only, the best of the first-k masks that the search tried, and `n_random`
+    masks drawn by the run's seed. The champion is the one with the best mean *validation* score;
+    each training is scored once on `test`, which decides nothing.
+
+    The repeats are kept in the run (see `evonas.confirm`): called again, none is made again.
+
+    Args:
+        problem: The run's problem.
+        run_dir: The run's directory.
+        test: Examples that neither training nor search has seen. None: no test scores.
+        top: How many of the search's masks.
+        n_random: How many random masks.
+        repeats: Fresh seeds for each mask.
+        executor: Where to train. None: in this process, on the CPU.
+        on_repeat: Called with the evaluation and the record of each training.
+
+    Raises:
+        TypeError, ValueError: A number is out of range, or the test examples are wrong.
+        FileNotFoundError: There is no run in `run_dir`.
+        RunMismatchError: The run is of another problem.
+        EvonasError: No evaluation of the search, or no training of the comparison, has a score.
+        SearchInterrupted: Ctrl-C or SIGTERM; what is finished is kept.
+    """
+    check_int("top", top, minimum=1)
+    check_int("n_random", n_random, minimum=0)
+    result = open_run(run_dir)
+    problem.configure(result.settings["problem_settings"])
+    check_problem(problem, result.settings, str(run_dir))
+    if not result.hall_of_fame:
+        raise EvonasError(f"no mask of {run_dir} has a fitness: there is nothing to compare")
+    labels = _candidates(problem, result, top, n_random)
+    tested = problem if test is None else problem.with_test(test)
+    confirmed = confirm(
+        tested,
+        run_dir,
+        top=top,
+        also=[problem.genes_of(mask) for mask in labels],
+        repeats=repeats,
+        executor=executor,
+        on_repeat=on_repeat,
+        counts=tested.has_tested,
+    )
+    rows = [
+        _row(problem, entry, ", ".join(labels[mask]), repeats)
+        for entry in confirmed
+        if (mask := problem.mask_of(entry.evaluation.genes)) in labels
+    ]
+    if not any(row.val for row in rows):
+        error = confirmed[0].repeats[0].error
+        raise EvonasError(f"no training of the comparison has a score; the first: {error}")
+    names = tuple(block.name for block in problem.blocks)
+    return MaskTable(tuple(rows), names, problem.metric_name, repeats)
+
+
+def candidate_count(problem: FreezingProblem, result: Result, top: int, n_random: int) -> int:
+    """Returns how many masks `compare_masks` will train."""
+    return len(_candidates(problem, result, top, n_random))
+
+
+def _candidates(
+    problem: FreezingProblem, result: Result, top: int, n_random: int
+) -> dict[tuple[int, ...], list[str]]:
+    """Returns each mask to compare with what it is called."""
+    ok = [entry for entry in result.evaluations if entry.status is Status.OK]
+    weight = result.objectives[0].weight
+    ok.sort(key=lambda entry: (-weight * entry.values[0], entry.number))
+    ranked = [problem.mask_of(entry.genes) for entry in ok]
+    labels: dict[tuple[int, ...], list[str]] = {}
+    for mask in usual_masks(len(problem.blocks), 2, head_is_a_gene=problem.head_is_a_gene):
+        if problem.invalid_reason(problem.genes_of(mask)) is None:
+            labels[mask] = [problem.label(mask)]
+    first_k = next((m for m in ranked if problem.label(m).startswith("first ")), None)
+    if first_k is not None:
+        labels[first_k] = [problem.label(first_k)]
+    for place, mask in enumerate(ranked[:top], 1):
+        labels.setdefault(mask, []).append(f"search {place}")
+        if problem.label(mask) not in ("mask", *labels[mask]):
+            labels[mask].insert(0, problem.label(mask))
+    draws = _random_masks(problem, int(result.settings["seed"]), {*labels, *ranked}, labels)
+    for number in range(1, n_random + 1):
+        drawn = next(draws, None)
+        if drawn is None:
+            break
+        labels[drawn] = [f"random {number}"]
+    return labels
+
+
+def _random_masks(
+    problem: FreezingProblem,
+    seed: int,
+    known: set[tuple[int, ...]],
+    taken: dict[tuple[int, ...], list[str]],
+) -> Iterator[tuple[int, ...]]:
+    """Yields masks that the search has not tried, then any that are not compared yet."""
+    for avoided in (known, taken):
+        rng = random.Random(derive_seed(seed, "random masks"))
+        for _ in range(_MAX_DRAWS):
+            mask = tuple(int(rng.random() < 0.5) for _ in problem.blocks)
+            genes: Genes = problem.genes_of(mask)
+            if mask not in avoided and mask not in taken and not problem.invalid_reason(genes):
+                yield mask
+
+
+def _row(problem: FreezingProblem, entry: Confirmed, label: str, repeats: int) -> MaskRow:
+    records = entry.repeats[:repeats]
+    ok = [record for record in records if record.status is Status.OK]
+    name = f"test_{problem.metric_name}"
+    shares = [record.metrics["trainable_share"] for record in ok]
+    searched = entry.evaluation.number >= 0 and entry.evaluation.status is Status.OK
+    return MaskRow(
+        label=label,
+        mask=problem.mask_of(entry.evaluation.genes),
+        searched=entry.evaluation.values[0] if searched else None,
+        val=tuple(record.values[0] for record in ok),
+        test=tuple(record.metrics[name] for record in ok if name in record.metrics),
+        trainable_share=shares[0] if shares else math.nan,
+        seconds=tuple(record.metrics["train_seconds"] for record in ok),
+        n_failed=len(records) - len(ok),
+    )
+
+
+def _difference(champion: MaskRow, other: MaskRow) -> str:
+    ours, theirs = (champion.test or champion.val), (other.test or other.val)
+    if not theirs or not ours:
+        return "no score to compare with"
+    gain = statistics.fmean(ours) - statistics.fmean(theirs)
+    text = f"{_part(champion)} {gain:+.4f}"
+    if len(ours) < 2 or len(theirs) < 2:
+        return f"{text} (one seed: no spread to judge it by)"
+    error = math.sqrt(
+        statistics.variance(ours) / len(ours) + statistics.variance(theirs) / len(theirs)
+    )
+    # Two standard errors are no proof with few seeds, but less than two is no gain at all.
+    verdict = "" if abs(gain) > 2 * error else ": within the noise of so few seeds"
+    return f"{text} ± {error:.4f} (standard error of the difference){verdict}"
+
+
+def _part(row: MaskRow) -> str:
+    return "test" if row.test else "validation"
+
+
+def _spread(values: Sequence[float], digits: int = 4) -> str:
+    if not values:
+        return "-"
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"

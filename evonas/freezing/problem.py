@@ -1,0 +1,358 @@
+"""Which blocks of a pretrained model to freeze, as a problem: a point is a mask."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from evonas.freezing._fine_tuning import LossFunction, Metric, Place, check_labels, fine_tune
+from evonas.freezing._recipe import OptimizerFactory, Pretrained, Recipe, Schedule
+from evonas.freezing.advice import mask_label, usual_masks
+from evonas.freezing.blocks import Granularity, Patterns, find_blocks
+from evonas.freezing.examples import Examples, as_examples
+from evonas.freezing.files import MaskFiles
+from evonas.freezing.mask import Mask, apply_mask, as_mask, trainable_share
+from evonas.freezing.prefix_decision import ReuseDecision, decide_reuse
+from evonas.freezing.prefix_store import PrefixStore
+from evonas.genes import Boolean
+from evonas.objectives import Objective
+from evonas.problem import Problem, RunFiles
+from evonas.records import Evaluation, Genes
+from evonas.space import SearchSpace
+from evonas.training import (
+    Augment,
+    ImageData,
+    PeakMemory,
+    accuracy,
+    as_precision,
+    choose_precision,
+    name_of,
+    place,
+    seeded,
+)
+
+if TYPE_CHECKING:
+    from evonas.execution.trial import Trial
+
+__all__ = ["FreezingProblem"]
+
+_log = logging.getLogger(__name__)
+
+ModelFactory = Callable[[], nn.Module]
+
+COSTS = ("trainable_share", "trainable_params", "train_seconds")
+"""What may be an objective beside the metric (to be minimised)."""
+
+
+class FreezingProblem(Problem):
+    """Fine-tunes a pretrained model under a freeze mask and returns its validation accuracy.
+
+    One Boolean gene for each block, in forward order: True frozen, False trainable. Each training
+    starts from the same pretrained weights, with a head that is initialised by the trial's seed
+    (which comes from the mask's key, so two runs agree), trains what the mask leaves trainable
+    with AdamW, and starts behind the frozen prefix where that is exact (see `PrefixSession`).
+
+    The first population contains the usual advice: full fine-tuning, head only, and the first k
+    blocks frozen for each k (`initial_points`).
+
+    On record for each mask: `trainable_params`, `trainable_share` in [0, 1], `train_seconds`
+    (computing prefixes included, validation not), `examples_per_second`, `peak_memory_bytes` and
+    `prefix_depth`, how many blocks were not computed in each epoch.
+
+    Args:
+        model_factory: Returns a new pretrained model at each call: it may initialise a head from
+            torch's global generator. For a shared model: `lambda: copy.deepcopy(model)`.
+        train: The training examples: `Examples`, `ImageData`, or `(inputs, targets)`.
+        val: The validation examples.
+        blocks: Patterns in place of the rules of `find_blocks`.
+        granularity: What counts as a block, see `find_blocks`.
+        include_head: Whether the head is a gene too.
+        n_epochs: Epochs of each training.
+        batch_size: Examples a step.
+        lr: Learning rate of AdamW.
+        weight_decay: Of weights of two dimensions or more; biases and norms are not decayed.
+        optimizer: Parameter groups to an optimizer, instead of AdamW with this `lr`.
+        schedule: `linear`: the rate rises for the first tenth of the steps and falls to 0;
+            `constant`.
+        grad_clip: Greatest gradient norm. None: not clipped.
+        loss_function: `(outputs as float32, targets)` to a scalar tensor. None: cross entropy.
+        metric: `(outputs (N, ...), targets (N, ...))` to a float that is maximised. None:
+            accuracy.
+        augment: Changes images at random, which forbids the reuse of prefixes.
+        reuse_prefix: Whether frozen prefixes may be computed once.
+        prefix_memory_bytes: Memory for their outputs, in each worker.
+        prefix_file_bytes: Disk space for what does not fit, in each worker.
+        device: For which the precision is chosen. Where trials run is the executor's business.
+        threads: With how many threads a trial computes, for the same choice.
+        precision: `"float32"` or `"bfloat16"`. None: the faster one here, kept in the run.
+        objectives: None: the metric, maximised. Others may be `trainable_share`,
+            `trainable_params` and `train_seconds`.
+
+    Raises:
+        TypeError: An argument has another type.
+        ValueError: A number is out of range; the model has no parameters, one block, or a block
+            that never runs; the factory returns the same model twice; a label is none of the
+            model's classes.
+
+    Example:
+        >>> def pretrained():
+        ...     return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 2))
+        >>> data = torch.randn(64, 4), torch.arange(64) % 2
+        >>> problem = FreezingProblem(pretrained, data, data, n_epochs=1, precision="float32")
+        >>> [block.name for block in problem.blocks]
+        ['0', '2']
+        >>> problem.genes_of([1, 0])
+        {'0': True, '2': False}
+        >>> from evonas.search import evolve
+        >>> result = evolve(problem, population=4, generations=1, seed=0)
+        >>> sorted(problem.mask_of(entry.genes) for entry in result.evaluations)
+        [(0, 0), (0, 1), (1, 0), (1, 1)]
+    """
+
+    def __init__(
+        self,
+        model_factory: ModelFactory,
+        train: Examples | ImageData | tuple[Any, Any],
+        val: Examples | ImageData | tuple[Any, Any],
+        *,
+        blocks: Patterns | None = None,
+        granularity: Granularity = "block",
+        include_head: bool = False,
+        n_epochs: int = 3,
+        batch_size: int = 32,
+        lr: float = 5e-5,
+        weight_decay: float = 0.01,
+        optimizer: OptimizerFactory | None = None,
+        schedule: Schedule = "linear",
+        grad_clip: float | None = 1.0,
+        loss_function: LossFunction | None = None,
+        metric: Metric | None = None,
+        augment: Augment | None = None,
+        reuse_prefix: bool = True,
+        prefix_memory_bytes: int = 1 << 30,
+        prefix_file_bytes: int = 4 << 30,
+        device: str = "cpu",
+        threads: int = 1,
+        precision: str | None = None,
+        objectives: Objective | Sequence[Objective] | None = None,
+    ) -> None:
+        if isinstance(model_factory, nn.Module) or not callable(model_factory):
+            raise TypeError(
+                "model_factory must be a function that returns a new pretrained model, got "
+                f"{type(model_factory).__name__}: for a model, pass lambda: copy.deepcopy(model)"
+            )
+        self.recipe = Recipe(n_epochs, batch_size, lr, weight_decay, schedule, grad_clip, optimizer)
+        self.train, self.val = as_examples(train, "train"), as_examples(val, "val")
+        self.model_factory = model_factory
+        self.loss_function, self.metric, self.augment = loss_function, metric, augment
+        self.metric_name = "accuracy" if metric is None else name_of(metric)
+        self.device, self.threads = device, threads
+        self.precision = None if precision is None else as_precision(precision)
+        self.reuse_prefix = reuse_prefix
+        self.prefix_bytes = (prefix_memory_bytes, prefix_file_bytes)
+        PrefixStore(memory_bytes=prefix_memory_bytes, file_bytes=prefix_file_bytes)  # checks them
+        self._test: Examples | None = None
+        self._test_identity: str | None = None
+        self._reuse: ReuseDecision | None = None
+        self._places: dict[str, Place] = {}
+
+        self.pretrained, model = Pretrained.of(model_factory)
+        self.model_name = type(model).__name__
+        sample = self.train.gather(torch.arange(min(2, len(self.train))))
+        self.blocks = find_blocks(
+            model, sample, granularity=granularity, blocks=blocks, include_head=include_head
+        )
+        if loss_function is None:
+            check_labels(model, sample, {"train": self.train.targets, "val": self.val.targets})
+        owned = {name for block in self.blocks for name in block.parameters}
+        self._trains_beside = any(
+            p.requires_grad for name, p in model.named_parameters() if name not in owned
+        )
+        self._warn_of_fresh_blocks()
+        space = SearchSpace({block.name: Boolean() for block in self.blocks})
+        super().__init__(space, objectives=objectives or Objective(self.metric_name))
+        known = {self.metric_name, *COSTS}
+        for objective in self.objectives:
+            if objective.name not in known:
+                raise ValueError(
+                    f"objectives must be among {', '.join(sorted(known))}, got {objective.name!r}"
+                )
+
+    @property
+    def uses_torch(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def head_is_a_gene(self) -> bool:
+        """Whether the last block is the head, which the mask may freeze."""
+        return bool(self.blocks) and self.blocks[-1].is_head
+
+    def mask_of(self, genes: Genes) -> tuple[int, ...]:
+        """Returns the mask of a point: 1 (frozen) or 0 for each block, in forward order."""
+        return tuple(int(genes[block.name]) for block in self.blocks)
+
+    def genes_of(self, mask: Mask) -> Genes:
+        """Returns the point of a mask.
+
+        Raises:
+            TypeError, ValueError: It is no mask of these blocks, see `as_mask`.
+        """
+        values = as_mask(mask, self.blocks)
+        return {block.name: bool(bit) for block, bit in zip(self.blocks, values, strict=True)}
+
+    def label(self, mask: Sequence[int]) -> str:
+        """Returns what people call a mask, see `mask_label`."""
+        return mask_label(mask, head_is_a_gene=self.head_is_a_gene)
+
+    def initial_points(self, n: int) -> list[Genes]:
+        """Returns the usual advice for a first population of `n`, which it fills at most 3/4."""
+        masks = usual_masks(
+            len(self.blocks), max(1, 3 * n // 4), head_is_a_gene=self.head_is_a_gene
+        )
+        points = [self.genes_of(mask) for mask in masks]
+        return [point for point in points if self.invalid_reason(point) is None]
+
+    def configure(self, stored: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Returns the precision and at which depths prefixes may be reused, both found out once."""
+        if stored and "precision" in stored:
+            if self.precision is None:
+                self.precision = as_precision(stored["precision"])
+            self._reuse = ReuseDecision.from_json(stored["reuse"])
+        if self.precision is None:
+            self.precision = choose_precision(self.device, self.threads)
+        if self._reuse is None:
+            self._reuse = self._decide_reuse()
+        return {"precision": self.precision, "reuse": self._reuse.to_json()}
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Returns what makes two trainings comparable: weights, data, training, precision."""
+        loss = self.loss_function
+        return {
+            "problem": "freezing",
+            "model": self.model_name,
+            "weights": self.pretrained.identity,
+            "blocks": self._blocks_identity(),
+            "train": self.train.identity,
+            "val": self.val.identity,
+            **self.recipe.fingerprint(),
+            "loss": "cross_entropy" if loss is None else name_of(loss),
+            "metric": self.metric_name,
+            "augment": "none" if self.augment is None else name_of(self.augment),
+            "precision": self.precision,
+        }
+
+    def invalid_reason(self, genes: Genes) -> str | None:
+        """Returns why nothing would be left to train, or None."""
+        if self._trains_beside or not all(self.mask_of(genes)):
+            return None
+        return "every block is frozen and no head is trainable: nothing is left to train"
+
+    def with_test(self, test: Examples | ImageData | tuple[Any, Any]) -> FreezingProblem:
+        """Returns the same problem, whose trainings also record `test_<metric>` at their end.
+
+        For trainings after the search: the search itself must not see the test examples.
+        """
+        other = copy.copy(self)
+        other._test, other._places = as_examples(test, "test"), {}
+        other._test_identity = other._test.identity
+        if self.loss_function is None:
+            with seeded(0):
+                model = self.model_factory()
+            sample = self.train.gather(torch.arange(min(2, len(self.train))))
+            check_labels(model, sample, {"test": other._test.targets})
+        return other
+
+    def has_tested(self, record: Evaluation) -> bool:
+        """Whether a record's training was scored on the test examples of `with_test`."""
+        return self._test is None or record.metrics.get("test_set") == self._test_identity
+
+    def evaluate(self, genes: Genes, trial: Trial) -> float | dict[str, float]:
+        """Trains the model under the mask and returns its validation metric after the last epoch.
+
+        Reports the metric, `train_loss` and `lr` each epoch. Everything random comes from
+        `trial.seed`; torch's global generator is left as it was.
+
+        Raises:
+            RuntimeError: No gradient reached a block that the mask leaves trainable.
+        """
+        settings = trial.settings.problem or self.configure(None)
+        mask = self.mask_of(genes)
+        with (
+            seeded(trial.seed, trial.device),
+            PeakMemory(trial.device) as peak,
+            apply_mask(
+                place(self.model_factory(), trial.device), mask, blocks=self.blocks
+            ) as applied,
+        ):
+            trained = [p for p in applied.model.parameters() if p.requires_grad]
+            trial.record(
+                trainable_params=sum(p.numel() for p in trained),
+                trainable_share=trainable_share(applied.model),
+                test_set=self._test_identity,  # also where the training fails: see `has_tested`
+            )
+            value = fine_tune(
+                applied,
+                self._place(trial.device),
+                trial,
+                self.recipe,
+                decision=ReuseDecision.from_json(settings["reuse"]),
+                precision=settings["precision"],
+                loss_function=self.loss_function or functional.cross_entropy,
+                metric=self.metric or accuracy,
+                metric_name=self.metric_name,
+                augment=self.augment,
+            )
+        trial.record(peak_memory_bytes=peak.memory_bytes)
+        if len(self.objectives) == 1 and self.objectives[0].name == self.metric_name:
+            return value
+        values = {**trial.metrics, self.metric_name: value}
+        return {objective.name: values[objective.name] for objective in self.objectives}
+
+    def run_files(self, run_dir: Path) -> RunFiles:
+        """Returns the writer of `mask.json`, the champion's mask."""
+        return MaskFiles(run_dir, self)
+
+    def _blocks_identity(self) -> str:
+        """Returns a digest of what each block holds: patterns may call other parts the same."""
+        held = [(block.name, block.modules, block.parameters) for block in self.blocks]
+        return hashlib.sha256(repr(held).encode()).hexdigest()
+
+    def _decide_reuse(self) -> ReuseDecision:
+        if not self.reuse_prefix:
+            return ReuseDecision({}, {0: "reuse_prefix is False"})
+        with seeded(0):
+            model = self.model_factory()
+        return decide_reuse(model, self.blocks, self.train, augmented=self.augment is not None)
+
+    def _place(self, device: str) -> Place:
+        if device not in self._places:
+            examples = {"train": self.train, "val": self.val}
+            if self._test is not None:
+                examples["test"] = self._test
+            self._places[device] = Place.on(device, examples, *self.prefix_bytes)
+        return self._places[device]
+
+    def _warn_of_fresh_blocks(self) -> None:
+        fresh = [
+            block.name
+            for block in self.blocks
+            if not block.is_head and set(block.parameters) & self.pretrained.fresh
+        ]
+        if fresh and len(fresh) < len(self.blocks):
+            _log.warning(
+                "%s: %s freshly initialised, so to freeze them keeps random weights; "
+                "blocks=[...] leaves them out of the mask",
+                self.model_name, ", ".join(fresh) + (" is" if len(fresh) == 1 else " are"),
+            )  # fmt: skip
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_places": {}}

@@ -1,0 +1,192 @@
+"""What the freezing examples share: the options of a search, one run, and its table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+import evonas as en
+from evonas.callbacks import format_duration
+from evonas.execution.choice import available_cores, choose_executor
+from evonas.execution.torch_env import resolve_device
+from evonas.freezing import FreezingProblem, GenerationLog, compare_masks
+from evonas.freezing.comparison import candidate_count
+
+__all__ = ["add_search_options", "compute_options", "count", "parse", "run_script", "search"]
+
+N_TOP = 3
+
+
+def add_search_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that every freezing search has; presets set those without a default."""
+    preset: dict[str, Any] = {"default": argparse.SUPPRESS}
+    group = parser.add_argument_group("search")
+    add = group.add_argument
+    add("--run-dir", **preset, help="where everything is kept; the same command goes on there")
+    add("--seed", type=count(0), **preset, help="of everything random (default: drawn, and kept)")
+    add("--population", type=count(2), **preset, help="masks in a generation")
+    add("--generations", type=count(1), **preset, help="a finished run goes on to it")
+    add("--elite", type=count(0), **preset, help="masks carried over unchanged")
+    add("--mutation-prob", type=float, **preset, help="of each block")
+    add("--max-seconds", type=float, help="stop after so many seconds, over all starts")
+    add("--granularity", choices=["block", "stage", "layer"], **preset, help="what a gene freezes")
+    add("--include-head", action="store_true", help="let the mask freeze the new head too")
+
+    group = parser.add_argument_group("the honest table")
+    add = group.add_argument
+    add("--confirm-seeds", type=count(1), **preset, metavar="N", help="fresh seeds for each mask")
+    add("--random-masks", type=count(0), **preset, metavar="N", help="to compare with")
+
+    group = parser.add_argument_group("training")
+    add = group.add_argument
+    add("--epochs", type=count(1), **preset, help="of each fine-tuning")
+    add("--batch-size", type=count(1), **preset)
+    add("--lr", type=float, **preset, help="highest learning rate of AdamW")
+    add("--train-samples", type=count(1), **preset, help="default: all")
+    add("--val-samples", type=count(1), **preset, help="examples that the search scores masks on")
+    add("--test-samples", type=count(1), **preset, help="default: all")
+    add("--no-reuse", action="store_true", help="compute frozen prefixes in every epoch")
+    add("--device", default="auto", help="cpu, cuda, cuda:1, … (default: a GPU if there is one)")
+    add(
+        "--workers",
+        type=count(1),
+        **preset,
+        help="trainings at once, each in a process (default: one)",
+    )
+    add("--threads", type=count(1), **preset, help="of one training (default: cores / workers)")
+    add("--precision", choices=["float32", "bfloat16"], help="default: the faster one here")
+    add("--quiet", action="store_true", help="no bar, no line per generation")
+
+
+def parse(
+    parser: argparse.ArgumentParser,
+    presets: dict[str, dict[str, Any]],
+    argv: list[str] | None,
+) -> argparse.Namespace:
+    """Returns the options: those given, else the preset's."""
+    options = parser.parse_args(argv)
+    for name, value in presets[options.preset].items():
+        if not hasattr(options, name):
+            setattr(options, name, value)
+    return options
+
+
+def compute_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns the arguments of `FreezingProblem` that the shared options name."""
+    return {
+        "n_epochs": options.epochs,
+        "batch_size": options.batch_size,
+        "lr": options.lr,
+        "granularity": options.granularity,
+        "include_head": options.include_head,
+        "reuse_prefix": not options.no_reuse,
+        "device": resolve_device(options.device),
+        "threads": options.threads or max(1, available_cores() // (options.workers or 1)),
+        "precision": options.precision,
+    }
+
+
+def search(
+    problem: FreezingProblem, test: Any, options: argparse.Namespace, *, metadata: dict[str, Any]
+) -> None:
+    """Searches, compares on fresh seeds, and prints which blocks to freeze."""
+    describe(problem, test, options)
+    result = en.evolve(
+        problem,
+        strategy=en.Generational(
+            options.population, elite=options.elite, gene_mutation_prob=options.mutation_prob
+        ),
+        generations=options.generations,
+        max_seconds=options.max_seconds,
+        run_dir=options.run_dir,
+        workers=options.workers,
+        devices=resolve_device(options.device),
+        threads_per_trial=options.threads,
+        seed=options.seed,
+        progress=False,
+        callbacks=[] if options.quiet else [GenerationLog(problem)],
+        metadata=metadata,
+    )
+    counts = result.counts
+    print(
+        f"\n{result.stop_reason}: {counts.evaluated} masks trained, {counts.reused} duplicates"
+        f" reused, {counts.failed} failed, in {format_duration(result.seconds)}",
+        flush=True,
+    )
+    n_masks = candidate_count(problem, result, N_TOP, options.random_masks)
+    n_trainings = n_masks * options.confirm_seeds
+    print(f"{n_masks} masks again, each on {options.confirm_seeds} fresh seeds:", flush=True)
+    with tqdm(total=n_trainings, unit="", disable=options.quiet or None, leave=False) as bar:
+        table = compare_masks(
+            problem,
+            options.run_dir,
+            test,
+            top=N_TOP,
+            n_random=options.random_masks,
+            repeats=options.confirm_seeds,
+            executor=choose_executor(
+                workers=options.workers, devices=resolve_device(options.device), uses_torch=True
+            ),
+            on_repeat=lambda evaluation, record: bar.update(),
+        )
+    print(f"\n{table}\n")
+    folder = Path(options.run_dir)
+    (folder / "comparison.json").write_text(json.dumps(table.to_json(), indent=2) + "\n")
+    champion = table.champion
+    frozen = [name for name, bit in zip(table.blocks, champion.mask, strict=True) if bit]
+    print(
+        f"freeze: {', '.join(frozen) or 'nothing'}   {list(champion.mask)}\n"
+        f"the mask is in {folder / 'mask.json'}; in your own training script:\n\n"
+        f"    from evonas.freezing import apply_mask, load_mask, trainable_parameter_groups\n"
+        f"    apply_mask(model, load_mask({str(folder / 'mask.json')!r}))\n"
+        f"    optimizer = torch.optim.AdamW(trainable_parameter_groups(model), lr={options.lr})"
+    )
+
+
+def describe(problem: FreezingProblem, test: Any, options: argparse.Namespace) -> None:
+    """Prints what is about to be searched."""
+    n_test = "none" if test is None else f"{len(test):,}"
+    print(
+        f"{problem.model_name}: {len(problem.blocks)} blocks, {2 ** len(problem.blocks):,} masks\n"
+        f"  {', '.join(block.name for block in problem.blocks)}\n"
+        f"{len(problem.train):,} training, {len(problem.val):,} validation, {n_test} test examples,"
+        f" {problem.recipe.n_epochs} epochs a mask, on {problem.device}\n"
+        f"run {options.run_dir}",
+        flush=True,
+    )
+
+
+def run_script(main: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
+    """Runs a script's `main`; returns its exit status."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
+    try:
+        main(options)
+    except KeyboardInterrupt as stopped:  # SearchInterrupted says what is saved
+        print(f"\n{str(stopped) or 'stopped before the search began'}", file=sys.stderr)
+        return 130
+    except en.EvonasError as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        return 1
+    except (TypeError, ValueError) as wrong:  # of options and data: each says what it expected
+        print(f"\nerror: {wrong}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def count(minimum: int) -> Callable[[str], int]:
+    """Returns an argument type: a whole number of at least `minimum`."""
+
+    def whole_number(text: str) -> int:
+        value = int(text)
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"must be at least {minimum}, got {value}")
+        return value
+
+    return whole_number
