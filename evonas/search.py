@@ -15,7 +15,7 @@ from evonas.budget import Budget
 from evonas.callbacks.base import Observer, Observers, RunInfo
 from evonas.callbacks.progress import ProgressBar
 from evonas.driver import Driver, RunSettings
-from evonas.exceptions import SearchInterrupted, TooManyFailures
+from evonas.exceptions import RunMismatchError, SearchInterrupted, TooManyFailures
 from evonas.execution.base import Executor
 from evonas.execution.choice import choose_executor, default_threads
 from evonas.execution.worker_process import refuse_unguarded_main
@@ -24,12 +24,13 @@ from evonas.identity import check_int, environment, identify
 from evonas.interrupts import Interrupts
 from evonas.objectives import Objective
 from evonas.problem import FitnessFunction, FunctionProblem, Problem
-from evonas.records import Genes
+from evonas.records import Evaluation, Genes
 from evonas.result import Result
 from evonas.space import SearchSpace
 from evonas.storage import Store
 from evonas.strategies.base import SearchContext, Strategy
 from evonas.strategies.generational import Generational
+from evonas.warm_start import best_points, recorded_elsewhere
 
 __all__ = ["evolve"]
 
@@ -52,6 +53,7 @@ def evolve(
     patience: int | None = None,
     target_fitness: float | None = None,
     initial: Iterable[Genes] = (),
+    warm_start: Iterable[str | os.PathLike[str]] = (),
     run_dir: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     executor: Executor | concurrent.futures.Executor | None = None,
@@ -87,6 +89,10 @@ def evolve(
         target_fitness: Stop when the fitness is at least this good.
         initial: Known good points for the first population. Without any, the problem may name some
             (`Problem.initial_points`).
+        warm_start: Directories of earlier runs of this very problem, whose `ok` evaluations are
+            copied in at the first start: none of them is trained again, the first population has
+            the best of them, and a strategy that learns, learns from all. They do not count
+            towards budgets.
         run_dir: Where everything is recorded; None keeps the run in memory.
         workers: How many trials run at once, each in a process of its own. None: one, in this
             process (or what `workers_per_device` makes).
@@ -131,9 +137,7 @@ def evolve(
     refuse_unguarded_main()
     problem = _as_problem(problem, fitness, objectives, problem_id)
     strategy = _as_strategy(strategy, population, elite, toolbox)
-    budget = Budget(generations, max_evaluations, max_seconds, patience, target_fitness)
-    if not budget.is_bounded:
-        budget = Budget(_DEFAULT_GENERATIONS, target_fitness=target_fitness)
+    budget = _bounded(Budget(generations, max_evaluations, max_seconds, patience, target_fitness))
     check_int("max_consecutive_failures", max_consecutive_failures, minimum=1)
     executor = choose_executor(
         executor,
@@ -149,11 +153,12 @@ def evolve(
     store = Store.create(path, durability=durability)
     try:
         stored = store.settings()
+        copies = _copies(problem, store, warm_start)
         identity, seed, threads = identify(
             problem,
             strategy,
             stored,
-            tuple(initial) or problem.initial_points(strategy.initial_size),
+            tuple(initial) or _first_points(problem, copies, strategy.initial_size),
             seed,
             threads_per_trial,
             deterministic,
@@ -174,7 +179,7 @@ def evolve(
         )
         strategy.bind(context)
         notes = {"metadata": dict(metadata or {}), "forgiven": sorted(history.forgiven)}
-        store.write_settings({**identity, **notes})
+        store.write_settings({**identity, **notes, "n_copied": len(copies)})
         state = store.state()
         if state is not None:
             strategy.load_state_dict(state, store.logbook())
@@ -228,6 +233,37 @@ def _drive(
                 store.close_session(driver.seconds, outcome, reason)
             finally:
                 observers.notify(lambda observer: observer.on_end(reason))
+
+
+def _bounded(budget: Budget) -> Budget:
+    if budget.is_bounded:
+        return budget
+    return Budget(_DEFAULT_GENERATIONS, target_fitness=budget.target_fitness)
+
+
+def _copies(
+    problem: Problem, store: Store, warm_start: Iterable[str | os.PathLike[str]]
+) -> list[Evaluation]:
+    """Returns what other runs gave this one; copied in at its first start."""
+    stored = store.settings()
+    runs = [warm_start] if isinstance(warm_start, (str, os.PathLike)) else list(warm_start)
+    if stored:
+        n_copied = stored.get("n_copied", 0)
+        if runs and not n_copied:
+            raise RunMismatchError(
+                "warm_start copies evaluations into a run when it begins, and this one has begun "
+                "without: leave it out, or pass a new run_dir"
+            )
+        return [entry for entry in store.evaluations() if entry.number < n_copied]
+    copies = recorded_elsewhere(problem, runs)
+    return store.replace_evaluations(copies)
+
+
+def _first_points(problem: Problem, copies: Sequence[Evaluation], size: int) -> list[Genes]:
+    """Returns what the first population shall contain: a quarter of it the best copies."""
+    points = best_points(copies, problem.objectives[0], max(1, size // 4))
+    keys = set(map(problem.key, points))
+    return points + [g for g in problem.initial_points(size) if problem.key(g) not in keys]
 
 
 def _as_strategy(

@@ -60,8 +60,9 @@ MAY_IMPORT = {
     "result": f"{CONTRACT} storage callbacks",
     "confirm": f"{CONTRACT} {RECORDING} identity",
     "identity": f"{CONTRACT} strategies execution storage",
+    "warm_start": f"{CONTRACT} storage identity",
     "driver": f"{CONTRACT} {EVOLUTION} {RECORDING}",
-    "search": f"{CONTRACT} {EVOLUTION} {RECORDING} execution.torch_env identity driver",
+    "search": f"{CONTRACT} {EVOLUTION} {RECORDING} execution.torch_env identity driver warm_start",
     "": f"{CONTRACT} {EVOLUTION} {RECORDING} confirm search",  # __init__.py: what `en.` offers
     "training": f"{CONTRACT} execution.torch_env",
     "nas": f"{CONTRACT} execution.torch_env training storage result",

@@ -114,8 +114,15 @@ class RunReader:
         return {key: KnownPoint(number, Status(status)) for key, number, status in rows}
 
     def counts(self) -> dict[str, int]:
-        """Returns how many evaluations have each status, and `reused` proposals."""
-        rows = self._all("SELECT status, count(*) FROM evaluations GROUP BY status")
+        """Returns how many evaluations have each status, and `reused` proposals.
+
+        Those copied from other runs at the start are not counted: this run did not make them.
+        """
+        rows = self._all(
+            "SELECT status, count(*) FROM evaluations WHERE number >= "
+            "ifnull((SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'n_copied'), 0) "
+            "GROUP BY status"
+        )
         counts = {status.value: 0 for status in Status} | dict(rows)
         counts["reused"] = self._all("SELECT count(*) FROM proposals WHERE reused")[0][0]
         return counts

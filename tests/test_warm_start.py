@@ -1,0 +1,112 @@
+"""Evaluations of earlier runs as the beginning of a new one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import evonas as en
+from evonas.exceptions import RunMismatchError
+from evonas.strategies import RandomSearch
+from evonas.testing import trace
+
+SPACE = {"x": en.Integer(0, 40), "y": en.Integer(0, 40)}
+
+
+class Bowl(en.FunctionProblem):
+    """Notes the points that were really evaluated."""
+
+    def __init__(self, problem_id: str = "bowl", **settings: Any) -> None:
+        super().__init__(en.SearchSpace(SPACE), self.height, problem_id=problem_id, **settings)
+        self.evaluated: list[tuple[int, int]] = []
+
+    def height(self, genes: Any, trial: en.Trial) -> float:
+        self.evaluated.append((genes["x"], genes["y"]))
+        if genes["x"] == 13:
+            raise RuntimeError("unlucky")
+        return -abs(genes["x"] - 20.0) - abs(genes["y"] - 30.0)
+
+
+def search(run_dir: Any, problem: Any = None, **arguments: Any) -> en.Result:
+    settings: dict[str, Any] = {"population": 12, "generations": 3, "seed": 1} | arguments
+    return en.evolve(problem or Bowl(), run_dir=run_dir, max_consecutive_failures=99, **settings)
+
+
+def test_nothing_that_earlier_runs_evaluated_is_evaluated_again(tmp_path: Path) -> None:
+    first = search(tmp_path / "one")
+    second = search(tmp_path / "two", seed=2)
+    before = {e.key for r in (first, second) for e in r.evaluations if e.status is en.Status.OK}
+    problem = Bowl()
+    warm = search(
+        tmp_path / "three", problem, seed=3, warm_start=[tmp_path / "one", tmp_path / "two"]
+    )
+    copied = warm.evaluations[: len(before)]
+    assert {entry.key for entry in copied} == before
+    assert [entry.number for entry in warm.evaluations] == list(range(len(warm.evaluations)))
+    new = [(e.genes["x"], e.genes["y"]) for e in warm.evaluations[len(before) :]]
+    assert sorted(problem.evaluated) == sorted(new)
+    assert warm.counts.evaluated == len(new), "copies are not counted"
+    assert warm.champion.fitness >= max(first.champion.fitness, second.champion.fitness)
+    assert warm.logbook[0]["best"] == max(first.champion.fitness, second.champion.fitness), (
+        "the first population has the best"
+    )
+    assert warm.logbook[0]["reused"] >= 3
+
+
+def test_copies_do_not_count_towards_the_budget(tmp_path: Path) -> None:
+    search(tmp_path / "one")
+    problem = Bowl()
+    search(
+        tmp_path / "two", problem, strategy=RandomSearch(), population=None, generations=None,
+        max_evaluations=5, warm_start=tmp_path / "one",
+    )  # fmt: skip
+    assert len(problem.evaluated) == 5
+
+
+def test_a_warm_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    search(tmp_path / "one")
+    arguments: dict[str, Any] = {"seed": 5, "warm_start": [tmp_path / "one"]}
+    whole = search(tmp_path / "whole", **arguments)
+
+    class Stops(en.Observer):
+        def on_evaluation(self, evaluation: en.Evaluation, best: en.Evaluation | None) -> None:
+            if evaluation.number % 7 == 0:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "cut", callbacks=[Stops()], **arguments)
+    resumed = search(tmp_path / "cut", **arguments)
+    assert trace(resumed) == trace(whole)
+    # The other run is no longer needed.
+    assert trace(search(tmp_path / "cut", seed=5)) == trace(whole)
+
+
+def test_another_problem_is_refused_and_the_difference_named(tmp_path: Path) -> None:
+    search(tmp_path / "one")
+    with pytest.raises(
+        RunMismatchError, match="the run .*one of warm_start was .*problem_id: bowl in the run, x"
+    ):
+        search(tmp_path / "two", Bowl("x here"), warm_start=[tmp_path / "one"])
+    other = Bowl(objectives=en.Objective("fitness", "min"))
+    with pytest.raises(RunMismatchError, match="another objectives"):
+        search(tmp_path / "two", other, warm_start=[tmp_path / "one"])
+    assert search(tmp_path / "two").counts.evaluated, "nothing is left of what was refused"
+
+
+def test_what_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="holds no run"):
+        search(tmp_path / "two", warm_start=[tmp_path / "typo"])
+
+
+def test_a_run_that_has_begun_takes_no_more(tmp_path: Path) -> None:
+    search(tmp_path / "one")
+    search(tmp_path / "two", seed=2)
+    with pytest.raises(RunMismatchError, match="this one has begun without"):
+        search(tmp_path / "two", seed=2, generations=4, warm_start=[tmp_path / "one"])
+
+
+def test_in_memory(tmp_path: Path) -> None:
+    search(tmp_path / "one")
+    assert search(None, warm_start=[tmp_path / "one"], seed=4).counts.reused
