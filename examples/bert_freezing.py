@@ -4,10 +4,10 @@
     python examples/bert_freezing.py                     # bert-base-uncased on SST-2, from the hub
     python examples/bert_freezing.py --model FOLDER --data FOLDER --train-samples 2048
 
-`--data` is a data set of the hub, or a folder with `train.tsv` and `test.tsv` (tab-separated, with
-the columns `sentence` and `label`). Masks are scored on sentences held out of the training file;
-the test file is used once, for the table at the end. Stop it as you like: the same command goes on
-where it stopped.
+`--data` is a data set of the hub, a table (tab-separated, with the columns `sentence` and `label`),
+or a folder with the tables `train.tsv` and `test.tsv`. Masks are scored on sentences held out of
+the training file; the test file is used once, for the table at the end. Stop it as you like: the
+same command goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -106,11 +106,12 @@ def read(options: argparse.Namespace) -> tuple[Sentences, Sentences, Sentences |
     test: Sentences | None
     if options.data == DOCSTRINGS:
         train, test = installed_docstrings()
-    elif folder.is_dir():
-        train = read_tsv(folder / "train.tsv", **columns)
-        test = None
-        if (folder / "test.tsv").exists():
-            test = read_tsv(folder / "test.tsv", **columns, classes=train.classes)
+    elif folder.exists():
+        file = folder / "train.tsv" if folder.is_dir() else folder
+        train, test = read_tsv(file, **columns), None
+        test_file = options.test_data or file.with_name("test.tsv")
+        if options.test_data is not None or test_file.exists():
+            test = read_tsv(test_file, **columns, classes=train.classes)
     else:
         train = hub_sentences(options.data, "train", **columns)
         test = hub_sentences(options.data, options.test_split, **columns, classes=train.classes)
@@ -132,6 +133,7 @@ def make_parser(
     add("--preset", choices=presets, default="full", help="defaults of all other options")
     add("--model", **preset, help=f"hub name, folder, or {MINILM} (default {model})")
     add("--data", **preset, help=f"hub name, folder, or {DOCSTRINGS} (default stanfordnlp/sst2)")
+    add("--test-data", type=Path, help="the test's table (default: test.tsv beside the other)")
     add("--text-column", default="sentence")
     add("--label-column", default="label")
     add("--test-split", default="validation", help="of a hub data set (default validation)")

@@ -45,8 +45,8 @@ class TextClassifier:
         """Returns the model; its classifier is initialised from torch's global generator."""
         transformers = _transformers()
         with _model_errors(self.name), _quiet(transformers):
-            model: nn.Module = transformers.AutoModelForSequenceClassification.from_pretrained(
-                _source(self.name), num_labels=self.n_classes
+            model: nn.Module = self._load(
+                transformers.AutoModelForSequenceClassification, num_labels=self.n_classes
             )
         config: Any = model.config
         if config.pad_token_id is None:  # GPT-2: which token is the last one that counts
@@ -57,14 +57,22 @@ class TextClassifier:
         """Returns the model's tokenizer; where it has no padding token, the end token pads."""
         transformers = _transformers()
         with _model_errors(self.name), _quiet(transformers):
-            tokenizer = transformers.AutoTokenizer.from_pretrained(_source(self.name))
-            config = transformers.AutoConfig.from_pretrained(_source(self.name))
+            tokenizer = self._load(transformers.AutoTokenizer)
+            config = self._load(transformers.AutoConfig)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         # Not every saved tokenizer knows how many positions its model has.
         positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
         tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
         return tokenizer
+
+    def _load(self, auto_class: Any, **options: Any) -> Any:
+        source = _source(self.name)
+        try:
+            # Each training loads the model: none shall wait for the hub, or need it.
+            return auto_class.from_pretrained(source, local_files_only=True, **options)
+        except OSError:
+            return auto_class.from_pretrained(source, **options)
 
 
 def tokenise(
