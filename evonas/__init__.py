@@ -14,6 +14,7 @@ from evonas.execution.trial import Trial
 from evonas.genes import Boolean, Categorical, Float, Integer
 from evonas.objectives import Objective
 from evonas.problem import FunctionProblem, Problem
+from evonas.pruning import MedianPruner, SuccessiveHalving
 from evonas.records import EpochMetrics, Evaluation, Status
 from evonas.result import Result, open_run
 from evonas.search import evolve
@@ -36,6 +37,7 @@ __all__ = [
     "Individual",
     "Integer",
     "InvalidPoint",
+    "MedianPruner",
     "Objective",
     "Observer",
     "Problem",
@@ -44,6 +46,7 @@ __all__ = [
     "SearchSpace",
     "Status",
     "Strategy",
+    "SuccessiveHalving",
     "TooManyFailures",
     "Trial",
     "confirm",

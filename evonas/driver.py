@@ -4,50 +4,27 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
-from typing import Any
 
 from evonas.artifacts import Artifacts
-from evonas.budget import Budget
 from evonas.callbacks.base import Counts, Observers
 from evonas.execution.base import Executor, Outcome, Task
 from evonas.execution.trial import TrialSettings
 from evonas.history import FailureStreak, History
 from evonas.interrupts import Interrupts
-from evonas.objectives import Objective
 from evonas.problem import Problem
+from evonas.pruning import Curves
 from evonas.randomness import derive_seed
 from evonas.records import Evaluation, Status
-from evonas.result import read_confirmed
+from evonas.result import crowned
+from evonas.run_settings import RunSettings
 from evonas.storage import KnownPoint, PlannedProposal, Store
 from evonas.strategies.base import Proposal, Strategy
 
-__all__ = ["Driver", "RunSettings"]
+__all__ = ["Driver"]
 
 _MAX_REUSED_IN_A_ROW = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class RunSettings:
-    """What was decided at the run's first start, and what this start adds.
-
-    Attributes:
-        seed: The run's seed.
-        threads: Threads per trial.
-        deterministic: Whether torch must use deterministic algorithms only.
-        problem: What `Problem.configure` chose.
-        budget: When to stop.
-        max_consecutive_failures: Failures in a row that stop the search.
-    """
-
-    seed: int
-    threads: int
-    deterministic: bool
-    problem: Mapping[str, Any]
-    budget: Budget
-    max_consecutive_failures: int
 
 
 @dataclass(slots=True, eq=False)
@@ -95,7 +72,7 @@ class Driver:
         best = store.best(1, maximise=self._objective.direction == "max")
         self.best: Evaluation | None = best[0] if best else None
         self._artifacts = Artifacts(problem, store.run_dir)
-        self._crowned = _crowned(store, self._objective)
+        self._crowned = crowned(store, self._objective)
         self._next_number = store.next_number()
         self._reused_in_a_row = store.reused_in_a_row()
         self._n_rows = len(strategy.logbook)
@@ -109,6 +86,8 @@ class Driver:
         self._queue: deque[_Planned] = deque()  # to submit
         self._flying: dict[Future[Outcome], _Planned] = {}
         self._waiting: dict[int, list[_Planned]] = {}  # by evaluation number, not yet recorded
+        self._curves = Curves(settings.pruner, self._objective, store.evaluations())
+        self._thresholds: dict[int, float] = {}
         self._pending: dict[str, int] = {}  # key to the number of an evaluation not yet recorded
 
     def run(self, interrupts: Interrupts) -> str:
@@ -214,6 +193,10 @@ class Driver:
         fresh = [plan for plan in (self._place(p, committed.get(p.id)) for p in proposals) if plan]
         if proposals or invalid or len(strategy.logbook) > self._n_rows:
             self._checkpoint(fresh, invalid)
+        # Fixed for a whole batch, from what was on record before it was first asked for.
+        asked = {proposal.id for proposal in proposals}
+        numbers = [p.number for p in self._plan if p.proposal.id in asked and not p.reused]
+        self._thresholds = self._curves.thresholds(min(numbers, default=None))
         return bool(proposals)
 
     def _place(
@@ -299,6 +282,8 @@ class Driver:
             attachments=self._artifacts.folder(planned.number),
             deterministic=settings.deterministic,
             output=self._artifacts.output_file(planned.number),
+            metric=self._objective.name,
+            thresholds=tuple(self._thresholds.items()),
         )
 
     # -- recording and telling ---------------------------------------------------------------
@@ -331,6 +316,7 @@ class Driver:
         )
         self._store.add_evaluation(evaluation, session_seconds=self._seconds_to_note())
         self._note(evaluation)
+        self._curves.add(evaluation)
         if self._crowned is not None:
             # New results: the repeats of `confirm` no longer tell which point is the best.
             self._store.write_settings({"confirmed_champion": None})
@@ -408,10 +394,3 @@ class Driver:
         return self._objective.better(value, best) or (
             value == best and evaluation.number < self.best.number
         )
-
-
-def _crowned(store: Store, objective: Objective) -> Evaluation | None:
-    """Returns the champion that `confirm` chose, if it did."""
-    chosen = store.settings().get("confirmed_champion")
-    confirmed = read_confirmed(store, objective) if chosen else []
-    return next((entry.evaluation for entry in confirmed if entry.evaluation.key == chosen), None)

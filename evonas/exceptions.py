@@ -20,6 +20,7 @@ __all__ = [
     "SchemaVersionError",
     "SearchInterrupted",
     "TooManyFailures",
+    "TrialPruned",
     "UnsatisfiableSpaceError",
     "WorkerError",
 ]
@@ -38,6 +39,20 @@ class InvalidPoint(EvonasError):
 
     The search records the point as `invalid` with this message and proposes another in its place.
     """
+
+
+class TrialPruned(EvonasError):
+    """`Trial.report` ends a trial that a pruner gives up; let it pass.
+
+    Attributes:
+        value: What the trial reported last.
+    """
+
+    def __init__(self, epoch: int, value: float, threshold: float) -> None:
+        super().__init__(
+            f"pruned at epoch {epoch}: reported {value:.6g}, the threshold is {threshold:.6g}"
+        )
+        self.value = value
 
 
 class FitnessError(EvonasError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from evonas.exceptions import TooManyFailures, UnsatisfiableSpaceError
 from evonas.problem import Problem
@@ -22,6 +22,7 @@ class History:
         known: Key to the evaluation on record.
         forgiven: Numbers of evaluations that failed before the user mended something: their points
             are as good as new.
+        recorded: Returns the evaluations on record, by number.
 
     Attributes:
         known: Key to the evaluation on record, those forgiven aside.
@@ -29,9 +30,14 @@ class History:
     """
 
     def __init__(
-        self, problem: Problem, known: dict[str, KnownPoint], forgiven: Iterable[int] = ()
+        self,
+        problem: Problem,
+        known: dict[str, KnownPoint],
+        forgiven: Iterable[int] = (),
+        recorded: Callable[[], Iterable[Evaluation]] = tuple,
     ) -> None:
         self._problem = problem
+        self._recorded = recorded
         self.forgiven = frozenset(forgiven)
         self.known = {
             key: point for key, point in known.items() if point.number not in self.forgiven
@@ -42,6 +48,10 @@ class History:
     def seen(self, key: str) -> bool:
         """Whether the record has an evaluation of this key."""
         return key in self.known
+
+    def evaluations(self) -> Iterator[Evaluation]:
+        """Yields the evaluations on record by number, those forgiven aside."""
+        return (entry for entry in self._recorded() if entry.number not in self.forgiven)
 
     def is_invalid(self, key: str, genes: Genes) -> bool:
         """Whether the genes build nothing; a new finding goes on record at the next checkpoint."""

@@ -13,6 +13,7 @@ from typing import Any
 from evonas.exceptions import RunMismatchError
 from evonas.execution.choice import available_cores
 from evonas.problem import Problem
+from evonas.pruning import Pruner
 from evonas.records import Genes
 from evonas.storage.encoding import from_json, to_json
 from evonas.strategies.base import Strategy
@@ -30,6 +31,7 @@ def identify(
     deterministic: bool,
     *,
     default_threads: int,
+    pruner: Pruner | None = None,
     name: str,
 ) -> tuple[dict[str, Any], int, int]:
     """Returns what the run is (to be stored), its seed and its threads.
@@ -49,6 +51,7 @@ def identify(
         "strategy": strategy.settings(),
         "initial": [_initial(problem, genes) for genes in initial],
         "deterministic": deterministic,
+        "pruner": _pruner_settings(pruner, problem),
         "problem_settings": problem_settings,
     }
     identity = from_json(to_json(identity))  # as a later start will find it: tuples are lists
@@ -92,6 +95,17 @@ def _problem_identity(problem: Problem) -> dict[str, Any]:
     }
 
 
+def _pruner_settings(pruner: Pruner | None, problem: Problem) -> dict[str, Any] | None:
+    if pruner is None:
+        return None
+    if not isinstance(pruner, Pruner):
+        raise TypeError(f"pruner must be a Pruner object, got {pruner!r}")
+    if len(problem.objectives) > 1:
+        names = ", ".join(objective.name for objective in problem.objectives)
+        raise ValueError(f"a pruner judges by one objective, but the problem has {names}")
+    return pruner.settings()
+
+
 def _initial(problem: Problem, genes: Genes) -> Genes:
     # Before anything is written: the points belong to what a run is, and a wrong one would stay.
     genes = problem.space.validate(genes)
@@ -111,14 +125,15 @@ _NAMES = {
     "strategy": "strategy",
     "initial": "initial points",
     "deterministic": "deterministic",
+    "pruner": "pruner",
 }
 
 
 def _compare(stored: Mapping[str, Any], here: Mapping[str, Any], name: str) -> None:
     for entry, words in _NAMES.items():
-        if entry not in here or stored[entry] == here[entry]:
+        if entry not in here or stored.get(entry) == here[entry]:
             continue
-        difference = _difference(stored[entry], here[entry])
+        difference = _difference(stored.get(entry), here[entry])
         raise RunMismatchError(
             f"{name} was started with another {words} ({difference}): pass a new run_dir, or "
             "restore what it was"

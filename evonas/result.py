@@ -22,7 +22,7 @@ from evonas.storage import RunReader
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["BESIDE", "Confirmed", "Result", "open_run", "read_confirmed"]
+__all__ = ["BESIDE", "Confirmed", "Result", "crowned", "open_run", "read_confirmed"]
 
 BESIDE = "beside_the_search"
 """The setting that names the points that only `confirm` evaluated: key to number and genes."""
@@ -215,6 +215,13 @@ def read_confirmed(reader: RunReader, objective: Objective) -> list[Confirmed]:
         found.append(Confirmed(evaluation, tuple(records)))
     weight = objective.weight
     return sorted(found, key=lambda entry: -weight * entry.mean if entry.values else float("inf"))
+
+
+def crowned(reader: RunReader, objective: Objective) -> Evaluation | None:
+    """Returns the champion that `confirm` chose, if it did."""
+    chosen = reader.settings().get("confirmed_champion")
+    confirmed = read_confirmed(reader, objective) if chosen else []
+    return next((entry.evaluation for entry in confirmed if entry.evaluation.key == chosen), None)
 
 
 def _logbook(rows: list[dict[str, Any]]) -> tools.Logbook:

@@ -14,7 +14,7 @@ from deap.base import Toolbox
 from evonas.budget import Budget
 from evonas.callbacks.base import Observer, Observers, RunInfo
 from evonas.callbacks.progress import ProgressBar
-from evonas.driver import Driver, RunSettings
+from evonas.driver import Driver
 from evonas.exceptions import RunMismatchError, SearchInterrupted, TooManyFailures
 from evonas.execution.base import Executor
 from evonas.execution.choice import choose_executor, default_threads
@@ -24,8 +24,10 @@ from evonas.identity import check_int, environment, identify
 from evonas.interrupts import Interrupts
 from evonas.objectives import Objective
 from evonas.problem import FitnessFunction, FunctionProblem, Problem
+from evonas.pruning import Pruner
 from evonas.records import Evaluation, Genes
 from evonas.result import Result
+from evonas.run_settings import RunSettings
 from evonas.space import SearchSpace
 from evonas.storage import Store
 from evonas.strategies.base import SearchContext, Strategy
@@ -52,6 +54,7 @@ def evolve(
     max_seconds: float | None = None,
     patience: int | None = None,
     target_fitness: float | None = None,
+    pruner: Pruner | None = None,
     initial: Iterable[Genes] = (),
     warm_start: Iterable[str | os.PathLike[str]] = (),
     run_dir: str | os.PathLike[str] | None = None,
@@ -87,6 +90,8 @@ def evolve(
         max_seconds: Seconds to search at most, over all starts.
         patience: Stop after so many generations without a better best.
         target_fitness: Stop when the fitness is at least this good.
+        pruner: Ends trainings early whose reports are poor (see `Pruner`): `MedianPruner()`,
+            `SuccessiveHalving()`, or your own. None: none.
         initial: Known good points for the first population. Without any, the problem may name some
             (`Problem.initial_points`).
         warm_start: Directories of earlier runs of this very problem, whose `ok` evaluations are
@@ -163,6 +168,7 @@ def evolve(
             threads_per_trial,
             deterministic,
             default_threads=default_threads(executor),
+            pruner=pruner,
             name="the run" if path is None else str(path),
         )
         history = _history(problem, store, stored)
@@ -173,6 +179,7 @@ def evolve(
             problem=identity["problem_settings"],
             budget=budget,
             max_consecutive_failures=max_consecutive_failures,
+            pruner=pruner,
         )
         context = SearchContext(
             problem.space, problem.objectives, seed, history, identity["initial"]

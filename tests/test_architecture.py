@@ -59,11 +59,13 @@ MAY_IMPORT = {
     "callbacks": CONTRACT,
     "result": f"{CONTRACT} storage callbacks",
     "confirm": f"{CONTRACT} {RECORDING} identity",
-    "identity": f"{CONTRACT} strategies execution storage",
+    "pruning": "objectives records",
+    "run_settings": "budget pruning",
+    "identity": f"{CONTRACT} pruning strategies execution storage",
     "warm_start": f"{CONTRACT} storage identity",
-    "driver": f"{CONTRACT} {EVOLUTION} {RECORDING}",
-    "search": f"{CONTRACT} {EVOLUTION} {RECORDING} execution.torch_env identity driver warm_start",
-    "": f"{CONTRACT} {EVOLUTION} {RECORDING} confirm search",  # __init__.py: what `en.` offers
+    "driver": f"{CONTRACT} {EVOLUTION} {RECORDING} pruning run_settings",
+    "search": f"{CONTRACT} {EVOLUTION} {RECORDING} execution.torch_env identity driver pruning run_settings warm_start",
+    "": f"{CONTRACT} {EVOLUTION} {RECORDING} confirm pruning search",  # __init__.py: what `en.` offers
     "training": f"{CONTRACT} execution.torch_env",
     "nas": f"{CONTRACT} execution.torch_env training storage result",
     "freezing": f"{CONTRACT} {RECORDING} execution.torch_env training confirm identity",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from evonas.canonical import copy_json
-from evonas.exceptions import FitnessError, InvalidPoint
+from evonas.exceptions import FitnessError, InvalidPoint, TrialPruned
 from evonas.execution.late_torch import late_torch_environment
 from evonas.execution.trial import Trial, TrialSettings
 from evonas.objectives import fitness_values
@@ -97,6 +97,8 @@ def run_trial(
             status, error = Status.DIVERGED, f"the fitness is {_shown(values)}"
     except InvalidPoint as found:
         status, error = Status.INVALID, str(found)
+    except TrialPruned as found:
+        status, values, error = Status.PRUNED, (found.value,), str(found)
     except FitnessError as found:
         error = str(found)
     except MemoryError:
@@ -107,7 +109,7 @@ def run_trial(
             status = Status.OUT_OF_MEMORY
     return Outcome(
         status=status,
-        values=values if status is Status.OK else (),
+        values=values if status in (Status.OK, Status.PRUNED) else (),
         metrics=dict(trial.metrics),
         epochs=trial.history,
         seconds=trial.seconds,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evonas.exceptions import TrialPruned
 from evonas.records import EpochMetrics
 
 __all__ = ["Trial", "TrialSettings"]
@@ -29,6 +30,9 @@ class TrialSettings:
         maximise: Whether the first objective is maximised.
         attachments: Folder for what the trial attaches, or None where nothing is kept.
         deterministic: Whether torch must use deterministic algorithms only.
+        metric: Name of the first objective, as the trial may report it.
+        thresholds: `(epoch, value)` pairs: a trial that reports a worse value of the objective at
+            such an epoch ends there, `pruned`.
         output: File for what the trial prints, or None where that is not kept. An executor in
             this process leaves it to the terminal.
     """
@@ -44,6 +48,8 @@ class TrialSettings:
     attachments: str | None = None
     deterministic: bool = False
     output: str | None = None
+    metric: str = "fitness"
+    thresholds: Sequence[Sequence[float]] = ()
 
 
 class Trial:
@@ -119,12 +125,22 @@ class Trial:
 
         Raises:
             TypeError: A metric is not a number.
+            TrialPruned: The run has a pruner, and the objective is too poor to go on. Let it pass:
+                the trial then ends as `pruned`.
         """
         row = {name: _number(name, value) for name, value in metrics.items()}
         entry = EpochMetrics(len(self._history), self.seconds, row)
         self._history.append(entry)
         if self._on_report is not None:
             self._on_report(entry)
+        if self.settings.thresholds and self.settings.metric in row:
+            self._prune(entry.epoch, row[self.settings.metric])
+
+    def _prune(self, epoch: int, value: float) -> None:
+        for at, threshold in self.settings.thresholds:
+            poorer = value < threshold if self.settings.maximise else value > threshold
+            if at == epoch and poorer:
+                raise TrialPruned(epoch, value, threshold)
 
     def record(self, **metrics: Any) -> None:
         """Puts values beside the fitness on record (parameters, memory): JSON values, last wins.

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from evonas.exceptions import RunInUseError, RunStorageError
 
-__all__ = ["RunLock"]
+__all__ = ["LOCK", "RunLock", "is_held"]
+
+LOCK = "run.lock"
+"""The file's name in a run's directory."""
 
 # POSIX record locks belong to the process: a second evolve in this one would be let in.
 _held: set[str] = set()
@@ -56,6 +59,27 @@ class RunLock:
             self._descriptor = None
 
 
+def is_held(path: Path) -> bool | None:
+    """Returns whether a driver holds the lock at `path`; None where the system does not tell.
+
+    It asks and takes nothing, so that a driver that starts just then is not turned away.
+    """
+    if str(path.resolve()) in _held:
+        return True  # and left closed: closing a file lets go of the process's own lock on it
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    try:
+        return _is_locked(descriptor)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
 def _message(path: Path, owner: str) -> str:
     return f"run {path.parent} is in use by {owner}: wait for it, stop it, or pass another run_dir"
 
@@ -68,8 +92,21 @@ if sys.platform == "win32":
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         os.lseek(descriptor, 0, os.SEEK_SET)
 
+    def _is_locked(descriptor: int) -> bool | None:
+        return None
+
 else:
     import fcntl
+    import struct
+
+    _FLOCK = "hhqqi"  # type, whence, start, length, process: of Linux
 
     def _lock(descriptor: int) -> None:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _is_locked(descriptor: int) -> bool | None:
+        if sys.platform != "linux":
+            return None
+        question = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, question)
+        return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from evonas.exceptions import RunStorageError
 from evonas.records import Evaluation, Status
 from evonas.storage.encoding import to_json
-from evonas.storage.lock import RunLock
+from evonas.storage.lock import LOCK, RunLock
 from evonas.storage.reader import PlannedProposal, RunReader
 from evonas.storage.schema import DATABASE, connect, create_schema, make_directory, prepare
 
@@ -88,7 +89,7 @@ class Store(RunReader):
             create_schema(connection)
             return cls(connection, None)
         make_directory(run_dir)
-        lock = RunLock(run_dir / "run.lock")
+        lock = RunLock(run_dir / LOCK)
         try:
             connection = prepare(run_dir / DATABASE, durability)
         except BaseException:
@@ -138,6 +139,23 @@ class Store(RunReader):
                 self._connection.execute(
                     "UPDATE sessions SET seconds = ? WHERE id = ?", (session_seconds, self._session)
                 )
+
+    def replace_evaluations(self, copies: Sequence[Evaluation]) -> list[Evaluation]:
+        """Commits evaluations of other runs as all that a run without settings holds.
+
+        Returns:
+            The copies as they are on record: numbered from 0, without files of output.
+        """
+        numbered = [replace(copy, number=number, output=None) for number, copy in enumerate(copies)]
+        if not numbered and not self.next_number():
+            return []
+        with self._transaction():
+            # Left behind where an earlier start ended before it had said what the run is.
+            self._connection.execute("DELETE FROM epochs")
+            self._connection.execute("DELETE FROM evaluations")
+            for copy in numbered:
+                self._insert_evaluation(copy)
+        return numbered
 
     def _insert_evaluation(self, evaluation: Evaluation) -> None:
         values = evaluation.values
