@@ -2,19 +2,20 @@
 
     python -m benchmarks.scale slots [--slots 2 16 64] [--seconds 20]
     python -m benchmarks.scale records [--evaluations 100000]
-    python -m benchmarks.scale workers --data-root IMAGES [--evaluations 12]
+    python -m benchmarks.scale workers --data-root IMAGES [--workers 1 2] [--evaluations 12]
+                                       [--train-samples 4000] [--epochs 2]
 
 `slots`: trials that sleep (log-normal, 50 ms in the median, sigma 0.5) in worker processes, every
 evaluation committed to a run database. The utilisation is the share of slot time that trials slept,
-from the moment at which every slot has had its first trial to the last start of one. Beside it the
-engine's own cost: processor time of the driver for each evaluation.
+from the moment at which the last worker is up (the others wait for it) to the last start of a
+trial. Beside it the engine's own cost: processor time of the driver for each evaluation.
 
 `records`: no-op trials in the driver, into a run database: seconds per 1,000 at the start and at
 the end, the driver's peak memory, and the time to open that run again and go on.
 
 `workers`: the same search of small networks on CIFAR-10 (a tree with `train/`) with one worker and
 with two, one thread each: seconds, and the memory of all processes (PSS, which counts a shared page
-once).
+once), of it that of the images which all workers map.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     workers = commands.add_parser("workers")
     workers.add_argument("--data-root", type=Path, required=True)
     workers.add_argument("--evaluations", type=int, default=12)
+    workers.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     workers.add_argument("--train-samples", type=int, default=4000)
+    workers.add_argument("--epochs", type=int, default=2)
     options = parser.parse_args(argv)
     print(describe("torch"), flush=True)
     if options.command == "slots":
@@ -64,16 +67,32 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif options.command == "records":
         measure_records(options.evaluations)
     else:
-        measure_workers(options.data_root, options.evaluations, options.train_samples)
+        measure_workers(options)
 
 
-def asleep(genes: dict[str, Any], trial: en.Trial) -> float:
-    """Sleeps for a time that follows from the trial's seed, and returns a gene."""
-    seconds = MEDIAN_SECONDS * random.Random(trial.seed).lognormvariate(0.0, SIGMA)
-    began = time.time()
-    time.sleep(seconds)
-    trial.record(began=began, slept=time.time() - began)
-    return float(genes["x0"])
+class Asleep:
+    """Sleeps for a time that follows from the trial's seed, and returns a gene.
+
+    Args:
+        folder: An empty one, where the workers await each other.
+        n_slots: How many they are.
+    """
+
+    def __init__(self, folder: Path, n_slots: int) -> None:
+        self._folder, self._n_slots = folder, n_slots
+
+    def __call__(self, genes: dict[str, Any], trial: en.Trial) -> float:
+        """Sleeps."""
+        if self._n_slots:
+            (self._folder / str(os.getpid())).touch()
+            while len(list(self._folder.iterdir())) < self._n_slots:
+                time.sleep(0.01)
+            self._n_slots = 0  # of this process's copy: once
+        seconds = MEDIAN_SECONDS * random.Random(trial.seed).lognormvariate(0.0, SIGMA)
+        began = time.time()
+        time.sleep(seconds)
+        trial.record(began=began, slept=time.time() - began, pid=os.getpid())
+        return float(genes["x0"])
 
 
 def space() -> en.SearchSpace:
@@ -86,11 +105,11 @@ def measure_slots(n_slots: int, seconds: float) -> None:
     mean = MEDIAN_SECONDS * 2.718281828 ** (SIGMA**2 / 2)
     n_evaluations = int(seconds * n_slots / mean)
     for strategy in (RandomSearch(row_every=4 * n_slots), en.Generational(4 * n_slots)):
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as lobby:
             began = time.process_time()
             result = en.evolve(
                 space(),
-                asleep,
+                Asleep(Path(lobby), n_slots),
                 strategy=strategy,
                 max_evaluations=n_evaluations,
                 run_dir=Path(folder) / "run",
@@ -111,7 +130,13 @@ def measure_slots(n_slots: int, seconds: float) -> None:
 def utilisation(evaluations: Sequence[en.Evaluation], n_slots: int) -> float:
     """Returns the share of slot time that trials slept while all slots were in use."""
     spans = sorted((entry.metrics["began"], entry.metrics["slept"]) for entry in evaluations)
-    start, end = spans[n_slots - 1][0], spans[-1][0]
+    first: dict[int, float] = {}  # by worker
+    for entry in evaluations:
+        pid, began = entry.metrics["pid"], entry.metrics["began"]
+        first[pid] = min(began, first.get(pid, began))
+    if len(first) != n_slots:
+        raise RuntimeError(f"{len(first)} workers for {n_slots} slots: one of them died")
+    start, end = max(first.values()), spans[-1][0]
     slept = sum(max(0.0, min(end, began + seconds) - max(start, began)) for began, seconds in spans)
     return slept / (n_slots * (end - start))
 
@@ -180,15 +205,17 @@ class Memory(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.driver = self.workers = 0.0
+        self.driver = self.workers = self.shared = 0.0
         self._ended = threading.Event()
 
     def run(self) -> None:
-        """Looks twice a second."""
-        while not self._ended.wait(0.5):
-            workers = sum(pss_mib(process.pid) for process in multiprocessing.active_children())
-            if workers > self.workers or not self.driver:
+        """Looks once a second."""
+        while not self._ended.wait(1.0):
+            pids = [process.pid for process in multiprocessing.active_children()]
+            workers = sum(pss_mib(pid) for pid in pids)
+            if workers > self.workers:
                 self.driver, self.workers = pss_mib(os.getpid()), workers
+                self.shared = sum(pss_mib(pid, of="memfd:evonas") for pid in pids)
 
     def __enter__(self) -> Memory:
         self.start()
@@ -199,30 +226,36 @@ class Memory(threading.Thread):
         self.join()
 
 
-def pss_mib(pid: int | None) -> float:
-    """Returns the proportional set size of a process."""
+def pss_mib(pid: int | None, of: str | None = None) -> float:
+    """Returns the proportional set size of a process, or of the mappings whose name holds `of`."""
     try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        text = Path(f"/proc/{pid}/{'smaps_rollup' if of is None else 'smaps'}").read_text()
     except OSError:  # it has just ended
         return 0.0
-    found = re.search(r"^Pss: +(\d+) kB", text, re.MULTILINE)
-    return int(found.group(1)) / 1024 if found else 0.0
+    found, counts = 0, of is None
+    for line in text.splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            counts = of is None or of in line
+        elif line.startswith("Pss:") and counts:
+            found += int(line.split()[1])
+    return found / 1024
 
 
-def measure_workers(data_root: Path, n_evaluations: int, n_train: int) -> None:
-    """Prints what one and two workers take for the same trainings."""
+def measure_workers(options: argparse.Namespace) -> None:
+    """Prints what one worker and several take for the same trainings."""
     from evonas.nas import ImageClassificationProblem, alexnet_small_space, plain_network
     from evonas.training import load_image_folder
 
-    data = load_image_folder(data_root, split="train")
-    seconds = {}
-    for n_workers in (1, 2):
+    data = load_image_folder(options.data_root, split="train")
+    size = data.images.nbytes / 2**20
+    seconds: dict[int, float] = {}
+    for n_workers in options.workers:
         problem = ImageClassificationProblem(
             alexnet_small_space(),
             plain_network,
             data,
-            n_epochs=2,
-            n_train=n_train,
+            n_epochs=options.epochs,
+            n_train=options.train_samples,
             n_val=1000,
             precision="float32",
         )
@@ -230,7 +263,7 @@ def measure_workers(data_root: Path, n_evaluations: int, n_train: int) -> None:
             result = en.evolve(
                 problem,
                 strategy=RandomSearch(),
-                max_evaluations=n_evaluations,
+                max_evaluations=options.evaluations,
                 executor=ProcessExecutor(n_workers),
                 threads_per_trial=1,
                 seed=0,
@@ -241,11 +274,14 @@ def measure_workers(data_root: Path, n_evaluations: int, n_train: int) -> None:
         seconds[n_workers] = max(ends) - min(starts)
         print(
             f"{n_workers} worker{'s' * (n_workers > 1)}: {seconds[n_workers]:.1f} s for "
-            f"{len(ends)} trainings on {n_train} of {len(data):,} images; memory (PSS) "
-            f"{memory.driver:.0f} MiB driver + {memory.workers:.0f} MiB workers",
+            f"{len(ends)} trainings on {options.train_samples:,} of {len(data):,} images "
+            f"({size:.0f} MiB); memory (PSS) {memory.driver:.0f} MiB driver + "
+            f"{memory.workers:.0f} MiB workers, of which {memory.shared:.0f} MiB are the images",
             flush=True,
         )
-    print(f"speed-up {seconds[1] / seconds[2]:.2f}")
+    first, *others = options.workers
+    for n_workers in others:
+        print(f"speed-up of {n_workers} over {first}: {seconds[first] / seconds[n_workers]:.2f}")
 
 
 if __name__ == "__main__":

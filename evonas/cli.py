@@ -13,6 +13,7 @@ from evonas.callbacks.progress import format_duration
 from evonas.exceptions import EvonasError
 from evonas.records import Evaluation
 from evonas.result import Result, open_run
+from evonas.storage.lock import LOCK, is_held
 
 __all__ = ["main"]
 
@@ -50,6 +51,7 @@ def _summary(result: Result) -> dict[str, Any]:
     return {
         "run_dir": str(result.run_dir),
         "outcome": result.outcome,
+        "running": _is_running(result),
         "stop_reason": result.stop_reason,
         "strategy": result.settings["strategy"],
         "seed": result.settings["seed"],
@@ -69,6 +71,10 @@ def _summary(result: Result) -> dict[str, Any]:
     }
 
 
+def _is_running(result: Result) -> bool | None:
+    return None if result.run_dir is None else is_held(result.run_dir / LOCK)
+
+
 def _entry(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "number": evaluation.number,
@@ -81,10 +87,13 @@ def _entry(evaluation: Evaluation) -> dict[str, Any]:
 
 def _lines(result: Result) -> list[str]:
     counts = result.counts
-    state = {
-        None: "running, or killed (the same command goes on)",
-        "finished": f"finished: {result.stop_reason}",
-    }.get(result.outcome, f"{result.outcome}: {result.stop_reason}")
+    state = f"{result.outcome}: {result.stop_reason}"
+    if result.outcome is None:
+        state = {
+            True: "running",
+            False: "killed (the same command goes on)",
+            None: "running, or killed (the same command goes on)",
+        }[_is_running(result)]
     strategy = result.settings["strategy"]
     lines = [
         f"run         {result.run_dir}",

@@ -294,16 +294,25 @@ class Driver:
             with self._interrupts.raising():
                 done = list(wait(self._flying, return_when=FIRST_COMPLETED).done)
         done.sort(key=lambda future: self._flying[future].number)
-        for future in done:
-            planned = self._flying.pop(future)
-            self._record(planned, future.result())
+        finished: list[tuple[_Planned, Evaluation]] = []
+        try:
+            for future in done:
+                planned = self._flying.pop(future)
+                finished.append((planned, self._evaluation(planned, future.result())))
+        finally:
+            # One commit for all that have come: with 64 slots it is what the driver does most.
+            evaluations = [evaluation for _, evaluation in finished]
+            if evaluations:
+                seconds = self._seconds_to_note()
+                self._store.add_evaluations(evaluations, session_seconds=seconds)
+            for planned, evaluation in finished:
+                self._record(planned, evaluation)
 
-    def _record(self, planned: _Planned, outcome: Outcome) -> None:
-        proposal = planned.proposal
-        evaluation = Evaluation(
+    def _evaluation(self, planned: _Planned, outcome: Outcome) -> Evaluation:
+        return Evaluation(
             number=planned.number,
-            key=proposal.key,
-            genes=proposal.genes,
+            key=planned.proposal.key,
+            genes=planned.proposal.genes,
             status=outcome.status,
             values=outcome.values,
             metrics=outcome.metrics,
@@ -314,7 +323,9 @@ class Driver:
             started_at=outcome.started_at,
             output=self._artifacts.relative(outcome.output),
         )
-        self._store.add_evaluation(evaluation, session_seconds=self._seconds_to_note())
+
+    def _record(self, planned: _Planned, evaluation: Evaluation) -> None:
+        """Lets everybody know of an evaluation that is committed."""
         self._note(evaluation)
         self._curves.add(evaluation)
         if self._crowned is not None:
@@ -329,7 +340,7 @@ class Driver:
         self._observe_evaluation(evaluation)
         for waiting in self._waiting.pop(planned.number):
             self._arrive(waiting, evaluation)
-        self._pending.pop(proposal.key, None)
+        self._pending.pop(planned.proposal.key, None)
 
     def _seconds_to_note(self) -> float | None:
         """Returns the seconds of this start when a second has passed since they were noted."""

@@ -17,7 +17,7 @@ from evonas.callbacks.base import Counts
 from evonas.exceptions import EvonasError, MissingDependencyError
 from evonas.objectives import Objective
 from evonas.records import Evaluation, Status
-from evonas.storage import RunReader
+from evonas.storage import PlannedProposal, RunReader
 
 if TYPE_CHECKING:
     import pandas
@@ -121,6 +121,18 @@ class Result:
         """Every evaluation of every status, in ask order."""
         with self._open() as reader:
             return tuple(reader.evaluations())
+
+    @cached_property
+    def proposals(self) -> tuple[PlannedProposal, ...]:
+        """Every proposal of the strategy with its parents, in the order in which it made them."""
+        with self._open() as reader:
+            return tuple(reader.proposals())
+
+    @cached_property
+    def sessions(self) -> list[dict[str, Any]]:
+        """One dict per start: started_at, seconds, outcome, reason, environment."""
+        with self._open() as reader:
+            return reader.sessions()
 
     @property
     def pareto_front(self) -> list[Evaluation]:

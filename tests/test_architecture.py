@@ -31,6 +31,7 @@ MAX_FUNCTION_LINES = 60
 DATA = "canonical exceptions objectives records randomness genes space"
 CONTRACT = f"{DATA} execution.trial problem"
 EVOLUTION = "chromosome operators toolbox strategies"
+STARTING = "identity pruning run_settings warm_start"
 RECORDING = "budget interrupts execution storage history artifacts callbacks result"
 
 # Room: the rooms it may import, itself aside. A room is a module or a package; of two rooms that
@@ -64,8 +65,9 @@ MAY_IMPORT = {
     "identity": f"{CONTRACT} pruning strategies execution storage",
     "warm_start": f"{CONTRACT} storage identity",
     "driver": f"{CONTRACT} {EVOLUTION} {RECORDING} pruning run_settings",
-    "search": f"{CONTRACT} {EVOLUTION} {RECORDING} execution.torch_env identity driver pruning run_settings warm_start",
-    "": f"{CONTRACT} {EVOLUTION} {RECORDING} confirm pruning search",  # __init__.py: what `en.` offers
+    "search": f"{CONTRACT} {EVOLUTION} {RECORDING} {STARTING} execution.torch_env driver",
+    # __init__.py: what `en.` offers
+    "": f"{CONTRACT} {EVOLUTION} {RECORDING} confirm pruning search",
     "training": f"{CONTRACT} execution.torch_env",
     "nas": f"{CONTRACT} execution.torch_env training storage result",
     "freezing": f"{CONTRACT} {RECORDING} execution.torch_env training confirm identity",

@@ -88,8 +88,35 @@ def test_show_a_run_that_was_killed(tmp_path: Path, capsys: pytest.CaptureFixtur
         search(tmp_path)
     assert main(["show", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
-    assert "state       running, or killed (the same command goes on)" in shown
+    assert "state       killed (the same command goes on)" in shown
     assert "generations 0" in shown
+    assert main(["show", "--json", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out)["running"] is False
+
+
+def test_show_a_run_that_is_running(tmp_path: Path) -> None:
+    show = [sys.executable, "-c", "from evonas.cli import main; main()", "show", str(tmp_path)]
+    seen = []
+
+    class Shows(en.Observer):
+        def on_evaluation(self, evaluation: en.Evaluation, best: en.Evaluation | None) -> None:
+            if evaluation.number == 3:
+                main(["show", str(tmp_path)])  # in the driver's own process: the lock must hold
+                done = subprocess.run(show, capture_output=True, text=True, timeout=60, check=True)
+                seen.append(done.stdout)
+
+    search(tmp_path, callbacks=[Shows()])
+    assert "state       running\n" in seen[0]
+
+
+def test_show_where_the_system_does_not_tell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ProcessKilled), dies_at_commit(9):
+        search(tmp_path)
+    monkeypatch.setattr("evonas.cli.is_held", lambda path: None)
+    assert main(["show", str(tmp_path)]) == 0
+    assert "state       running, or killed (the same command" in capsys.readouterr().out
 
 
 def test_show_a_run_without_a_fitness(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

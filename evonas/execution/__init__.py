@@ -5,6 +5,7 @@ from __future__ import annotations
 from evonas.execution.base import Executor, Outcome, Task, run_trial
 from evonas.execution.futures import FuturesExecutor
 from evonas.execution.processes import ProcessExecutor
+from evonas.execution.ray import RayExecutor
 from evonas.execution.serial import SerialExecutor
 from evonas.execution.trial import Trial, TrialSettings
 
@@ -13,6 +14,7 @@ __all__ = [
     "FuturesExecutor",
     "Outcome",
     "ProcessExecutor",
+    "RayExecutor",
     "SerialExecutor",
     "Task",
     "Trial",

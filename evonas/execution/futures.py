@@ -6,13 +6,15 @@ import concurrent.futures
 import contextlib
 import functools
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evonas.exceptions import WorkerError
 from evonas.execution.base import Outcome, Task
-from evonas.execution.remote import LOAD_ERROR, NEEDS_PROBLEM, packed, run_remote_trial
+from evonas.execution.remote import LOAD_ERROR, NEEDS_PROBLEM, PRINTED, packed, run_remote_trial
 from evonas.execution.wire import decode_outcome, encode_task
 from evonas.problem import Problem
 from evonas.records import Status
@@ -34,6 +36,8 @@ class FuturesExecutor:
         slots: How many trials it runs at once. None: as many as the pool says that it has workers.
         device: Where trials compute.
         lost_retries: How often a trial whose process died is run again before it is `lost`.
+        new_processes: Whether each call gets a new process, as with submitit: the problem then
+            travels with every task, where it would else be asked for.
 
     Raises:
         TypeError: `pool` has no `submit`.
@@ -46,7 +50,13 @@ class FuturesExecutor:
     """
 
     def __init__(
-        self, pool: Any, *, slots: int | None = None, device: str = "cpu", lost_retries: int = 2
+        self,
+        pool: Any,
+        *,
+        slots: int | None = None,
+        device: str = "cpu",
+        lost_retries: int = 2,
+        new_processes: bool = False,
     ) -> None:
         if not callable(getattr(pool, "submit", None)):
             raise TypeError(
@@ -68,6 +78,7 @@ class FuturesExecutor:
         self._slots = slots
         self._device = device
         self._retries = lost_retries
+        self._new_processes = new_processes
         self._problem: tuple[str, bytes] | None = None
         self._calls: set[_Call] = set()
         self._lock = threading.Lock()  # of `_calls`
@@ -100,7 +111,7 @@ class FuturesExecutor:
             raise RuntimeError("this FuturesExecutor is not started (or was shut down)")
         call = _Call(self._pool, task, self._problem, self._retries)
         try:
-            call.submit(with_problem=False)
+            call.submit(with_problem=self._new_processes)
         except RuntimeError as error:
             raise RuntimeError(
                 f"{type(self._pool).__name__} takes no tasks ({error}): pass one that is running"
@@ -135,6 +146,7 @@ class _Call:
         self._data = encode_task(task)
         self._left = retries
         self._inner: Any = None
+        self._with_problem = False
 
     def submit(self, *, with_problem: bool) -> None:
         """Hands the task to the pool.
@@ -142,6 +154,7 @@ class _Call:
         Raises:
             RuntimeError: The pool takes nothing any more.
         """
+        self._with_problem = with_problem
         problem = self._problem if with_problem else None
         self._inner = self._pool.submit(run_remote_trial, self._digest, problem, self._data)
         if hasattr(self._inner, "add_done_callback"):
@@ -186,15 +199,19 @@ class _Call:
                 "the problem does not load in a process of the executor: what its functions use "
                 f"must be importable there\n{data.decode()}"
             )
-        if files and self._task.settings.attachments is not None:
-            folder = Path(self._task.settings.attachments)
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, content in files.items():
-                (folder / name).write_bytes(content)
+        printed = files.pop(PRINTED, None)
+        settings = self._task.settings
+        if files and settings.attachments is not None:
+            _write(Path(settings.attachments), files)
         try:
-            return decode_outcome(data)
+            outcome = decode_outcome(data)
         except ValueError as broken:
-            return Outcome(Status.FAILED, error=f"the answer is broken: {broken}")
+            outcome = Outcome(Status.FAILED, error=f"the answer is broken: {broken}")
+        if printed is None or settings.output is None:
+            return outcome
+        output = Path(settings.output)
+        _write(output.parent, {output.name: printed})
+        return replace(outcome, output=settings.output)
 
     def _again(self, error: BaseException) -> Outcome | None:
         """Runs a task once more whose call itself failed, as often as that is allowed."""
@@ -202,9 +219,15 @@ class _Call:
         if self._left > 0:
             self._left -= 1
             try:
-                self.submit(with_problem=False)
+                self.submit(with_problem=self._with_problem)
             except RuntimeError as refused:  # a pool of processes that broke takes nothing more
                 text += f"; then: {refused}"
             else:
                 return None
         return Outcome(Status.LOST, error=f"the process that ran the trial was lost ({text})")
+
+
+def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)

@@ -13,18 +13,29 @@ from pathlib import Path
 import cloudpickle
 import numpy as np
 
-from evonas.execution.base import Outcome
+from evonas.execution.base import Outcome, Task
+from evonas.execution.output import OutputFile
 from evonas.execution.wire import decode_task, encode_outcome
 from evonas.execution.worker import run_seeded_trial
 from evonas.problem import Problem
 from evonas.records import Status
 
-__all__ = ["LOAD_ERROR", "NEEDS_PROBLEM", "OUTCOME", "Reply", "packed", "run_remote_trial"]
+__all__ = [
+    "LOAD_ERROR",
+    "NEEDS_PROBLEM",
+    "OUTCOME",
+    "PRINTED",
+    "Reply",
+    "packed",
+    "run_remote_trial",
+]
 
 Reply = tuple[str, bytes, dict[str, bytes]]
 """What came of it, its text or JSON, and the files that the trial attached, by name."""
 
 OUTCOME, NEEDS_PROBLEM, LOAD_ERROR = "outcome", "needs problem", "load error"
+PRINTED = "printed by the trial"
+"""Among the files: what the trial wrote to stdout and stderr."""
 
 _problems: dict[str, Problem] = {}  # of this process: the last one, by digest
 # Seeds, thread counts and the current device belong to the process: its threads take turns.
@@ -78,7 +89,8 @@ def _run(problem: Problem, data: bytes) -> Reply:
         with tempfile.TemporaryDirectory(prefix="evonas-") as folder:
             attachments = None if task.settings.attachments is None else folder
             settings = replace(task.settings, attachments=attachments, output=None)
-            outcome = run_seeded_trial(problem, replace(task, settings=settings))
+            with OutputFile(_output_in(folder, task)):
+                outcome = run_seeded_trial(problem, replace(task, settings=settings))
             files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
         return OUTCOME, encode_outcome(outcome), files
     except BaseException:  # noqa: BLE001 (a full disk, say)
@@ -86,3 +98,9 @@ def _run(problem: Problem, data: bytes) -> Reply:
     finally:  # in a thread they are the driver's too
         random.setstate(generators[0])
         np.random.set_state(generators[1])  # noqa: NPY002
+
+
+def _output_in(folder: str, task: Task) -> str | None:
+    # stdout belongs to the process: with several threads it would be that of other trials, too.
+    is_alone = threading.current_thread() is threading.main_thread()
+    return f"{folder}/{PRINTED}" if is_alone and task.settings.output is not None else None

@@ -39,9 +39,11 @@ def encode_task(task: Task) -> bytes:
 
 
 def decode_task(data: bytes) -> Task:
-    """Returns what `encode_task` was given (tuples as lists)."""
+    """Returns what `encode_task` was given (tuples among the genes as lists)."""
     found = json.loads(data)
-    return Task(found["genes"], TrialSettings(**found["settings"]))
+    settings = found["settings"]
+    settings["thresholds"] = tuple(map(tuple, settings["thresholds"]))
+    return Task(found["genes"], TrialSettings(**settings))
 
 
 def encode_epoch(row: EpochMetrics) -> bytes:

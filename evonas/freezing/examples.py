@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from evonas.training import Augment, Batch, ImageData
+from evonas.training import Augment, Batch, ImageData, name_of
 
 __all__ = ["Examples", "Layout", "as_bytes", "as_examples"]
 
@@ -165,9 +165,14 @@ class Examples:
 
     @property
     def identity(self) -> str:
-        """SHA-256 of inputs and targets, padding and lengths included."""
-        digest = hashlib.sha256(repr((sorted(self._fixed), sorted(self._ragged))).encode())
+        """SHA-256 of inputs and targets, padding, lengths and the transform's name included."""
+        names = sorted(self._fixed), sorted(self._ragged)
+        digest = hashlib.sha256(repr(names).encode())
         tensors = [*self._fixed.values(), *self._ragged.values(), self.targets]
+        if isinstance(self.transform, _Normalise):
+            tensors += [self.transform.shift, self.transform.scale]
+        elif self.transform is not None:
+            digest.update(name_of(self.transform).encode())
         if self.layout is not None:
             digest.update(self.layout.side.encode())
             tensors.append(self.layout.lengths)

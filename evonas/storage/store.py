@@ -133,8 +133,15 @@ class Store(RunReader):
         self, evaluation: Evaluation, *, session_seconds: float | None = None
     ) -> None:
         """Commits one finished evaluation with its epochs, and how long the session has run."""
+        self.add_evaluations([evaluation], session_seconds=session_seconds)
+
+    def add_evaluations(
+        self, evaluations: Iterable[Evaluation], *, session_seconds: float | None = None
+    ) -> None:
+        """Commits finished evaluations, all of them or none."""
         with self._transaction():
-            self._insert_evaluation(evaluation)
+            for evaluation in evaluations:
+                self._insert_evaluation(evaluation)
             if session_seconds is not None:
                 self._connection.execute(
                     "UPDATE sessions SET seconds = ? WHERE id = ?", (session_seconds, self._session)

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+from evonas.strategies.aging import AgingEvolution
 from evonas.strategies.base import History, Proposal, SearchContext, Strategy
 from evonas.strategies.generational import Generational
+from evonas.strategies.local_search import LocalSearch
+from evonas.strategies.nsga2 import NSGA2
 from evonas.strategies.random_search import RandomSearch
+from evonas.strategies.surrogate import SurrogateEvolution
 
-__all__ = ["Generational", "History", "Proposal", "RandomSearch", "SearchContext", "Strategy"]
+__all__ = [
+    "NSGA2",
+    "AgingEvolution",
+    "Generational",
+    "History",
+    "LocalSearch",
+    "Proposal",
+    "RandomSearch",
+    "SearchContext",
+    "Strategy",
+    "SurrogateEvolution",
+]

@@ -21,6 +21,8 @@ from evonas.randomness import (
 from evonas.records import Evaluation, Genes, Status
 from evonas.strategies.base import Proposal, SearchContext, Strategy
 from evonas.strategies.hall import StableHallOfFame
+from evonas.strategies.single import require_one_objective
+from evonas.strategies.steady import check_count
 from evonas.toolbox import make_toolbox
 
 __all__ = ["Generational"]
@@ -84,10 +86,10 @@ class Generational(Strategy):
         hall_of_fame: int = 10,
         toolbox: Toolbox | None = None,
     ) -> None:
-        _check_count("population", population, at_least=2)
+        check_count("population", population, at_least=2)
         if elite is None:
             elite = max(1, population // 10)
-        _check_count("elite", elite, at_least=0)
+        check_count("elite", elite, at_least=0)
         if elite >= population:
             raise ValueError(
                 f"elite must be less than population, got elite={elite}, population={population}"
@@ -100,9 +102,9 @@ class Generational(Strategy):
                 raise TypeError(f"{name} must be a number, got {value!r} ({type(value).__name__})")
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"{name} must be in [0, 1], got {value!r}")
-        _check_count("tournament_size", tournament_size, at_least=1)
-        _check_count("novelty_tries", novelty_tries, at_least=0)
-        _check_count("hall_of_fame", hall_of_fame, at_least=1)
+        check_count("tournament_size", tournament_size, at_least=1)
+        check_count("novelty_tries", novelty_tries, at_least=0)
+        check_count("hall_of_fame", hall_of_fame, at_least=1)
         self.population_size = population
         self.elite = elite
         self._crossover = crossover
@@ -155,11 +157,7 @@ class Generational(Strategy):
 
     def bind(self, context: SearchContext) -> None:
         """Takes the space; see `Strategy.bind`."""
-        if len(context.objectives) != 1:
-            names = ", ".join(objective.name for objective in context.objectives)
-            raise ValueError(
-                f"Generational optimises one objective, got {len(context.objectives)} ({names})"
-            )
+        self._check_objectives(context)
         if len(context.initial) > self.population_size:
             raise ValueError(
                 f"initial has {len(context.initial)} points, more than population="
@@ -187,17 +185,20 @@ class Generational(Strategy):
         with borrowed_global_rng(random.Random(0)):
             self._template = self.toolbox.individual()
         weights = tuple(self._template.fitness.weights)
-        if weights != (self._objective.weight,):
+        expected = tuple(objective.weight for objective in context.objectives)
+        if weights != expected:
             raise ValueError(
-                f"the toolbox's individuals have fitness weights {weights}, expected "
-                f"({self._objective.weight},) for objective {self._objective}: make the toolbox "
-                "with the same objectives"
+                f"the toolbox's individuals have fitness weights {weights}, expected {expected}: "
+                "make the toolbox with the same objectives"
             )
         self._statistics = tools.Statistics(_first_value)
         self._statistics.register("mean", np.mean)
         self._statistics.register("std", np.std)
         self._statistics.register("min", np.min)
         self._statistics.register("max", np.max)
+
+    def _check_objectives(self, context: SearchContext) -> None:
+        require_one_objective(self, context)
 
     # -- ask and tell ------------------------------------------------------------------------
 
@@ -236,9 +237,8 @@ class Generational(Strategy):
             self._elites = [self.toolbox.clone(best) for best in self.hall_of_fame[: self.elite]]
         self._parents = [ind for ind in self.population if ind.fitness.valid]
         given = [] if self.population else self._context.initial
-        keys: set[str] = set()
         slots = [self._given(genes) for genes in given]
-        keys.update(slot.proposal.key for slot in slots)
+        keys = {slot.proposal.key for slot in slots}
         for _ in range(self.population_size - len(self._elites) - len(slots)):
             slot = self._vary(keys)
             keys.add(slot.proposal.key)
@@ -283,9 +283,12 @@ class Generational(Strategy):
             "constraints, or add one for what the problem finds invalid"
         )
 
+    def _select_parents(self) -> Any:
+        return self.toolbox.select(self._parents, 2)
+
     def _child(self) -> tuple[Any, tuple[int, ...]]:
         toolbox = self.toolbox
-        first, second = toolbox.select(self._parents, 2)
+        first, second = self._select_parents()
         child = toolbox.clone(first)
         parents: tuple[int, ...] = (first.number,)
         if self._crossover_prob >= 1.0 or random.random() < self._crossover_prob:
@@ -308,15 +311,22 @@ class Generational(Strategy):
         return _Slot(individual, proposal)
 
     def _close_generation(self) -> None:
-        self.population = self._elites + [slot.individual for slot in self._slots.values()]
+        self.population = self._survivors([slot.individual for slot in self._slots.values()])
         self._elites, self._slots = [], {}
         fit = [individual for individual in self.population if individual.fitness.valid]
         record: dict[str, Any] = dict.fromkeys(("mean", "std", "min", "max"))
         if fit:
             record = {name: float(x) for name, x in self._statistics.compile(fit).items()}
         best = self.hall_of_fame[0].fitness.values[0] if self.hall_of_fame else None
+        record |= self._more_of_the_row()
         self.logbook.record(gen=len(self.logbook), **self._row, best=best, **record)
         self._row = dict.fromkeys(self._row, 0)
+
+    def _survivors(self, children: list[Any]) -> list[Any]:
+        return self._elites + children
+
+    def _more_of_the_row(self) -> dict[str, float | None]:
+        return {}
 
     # -- state -------------------------------------------------------------------------------
 
@@ -395,13 +405,6 @@ def _first_value(individual: Any) -> float:
 
 def _same_key(first: Any, second: Any) -> bool:
     return bool(first.key == second.key)
-
-
-def _check_count(name: str, value: Any, *, at_least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, got {value!r} ({type(value).__name__})")
-    if value < at_least:
-        raise ValueError(f"{name} must be at least {at_least}, got {value}")
 
 
 def _check_toolbox(toolbox: Toolbox) -> None:

@@ -76,6 +76,16 @@ def test_the_problem_travels_once() -> None:
         assert pool.n_problems == before
 
 
+@pytest.mark.parametrize("n_lost", [0, 2])
+def test_the_problem_travels_along_where_each_call_has_a_new_process(n_lost: int) -> None:
+    pool = Flaky(n_lost)
+    with started(pool, lambda genes, trial: genes["x"], slots=1, new_processes=True) as executor:
+        for x in range(3):
+            remote._problems.clear()  # as in a new process
+            assert executor.submit(task(x)).result(10).values == (float(x),)
+    assert pool.n_submitted == 3 + n_lost
+
+
 def test_evolve_takes_any_executor() -> None:
     arguments: dict[str, Any] = {"population": 6, "generations": 3, "seed": 1}
     arguments |= {"max_consecutive_failures": 1000}
@@ -109,9 +119,11 @@ class Flaky:
 
     def __init__(self, n_lost: int) -> None:
         self.n_lost = n_lost
+        self.n_submitted = 0
 
     def submit(self, function: Any, *arguments: Any) -> Any:
         self.n_lost -= 1
+        self.n_submitted += 1
         return Job(function, arguments, lost=self.n_lost >= 0)
 
 

@@ -10,6 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from evonas.execution import Trial
+from evonas.freezing import FreezingProblem
+from evonas.records import Genes
+from evonas.training import seeded
+
 BERT_EXTRA = 'transformers is missing: pip install "evonas[bert]"'
 
 
@@ -244,6 +249,61 @@ def build() -> Callable[[str], nn.Module]:
         return next(a for a in ARCHITECTURES if a.name == name).build()
 
     return by_name
+
+
+def pretrained() -> nn.Sequential:
+    """Four blocks (0, 2, 4, 7) with the same weights each time, and a new head (9)."""
+    with seeded(7):
+        body = [
+            nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(),
+            nn.Dropout(0.2), nn.Linear(8, 6), nn.Tanh(),
+        ]  # fmt: skip
+    return nn.Sequential(*body, nn.Linear(6, 2))
+
+
+def points(n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Two classes that overlap, so that no mask is always right."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, 4, generator=generator)
+    noise = torch.randn(n, generator=generator)
+    return x, (x[:, 0] * x[:, 1] + x[:, 2] + 0.5 * noise > 0).long()
+
+
+class Watched(FreezingProblem):
+    """Remembers what was trained here; can be stopped, and made to like or to fail a mask."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.trained: list[tuple[int, ...]] = []
+        self.seeds: list[int] = []
+        self.stop_after: int | None = None
+        self.rigged: dict[tuple[int, ...], float] = {}
+        self.broken: set[tuple[int, ...]] = set()
+
+    def evaluate(self, genes: Genes, trial: Trial) -> float | dict[str, float]:
+        if len(self.trained) == self.stop_after:
+            raise KeyboardInterrupt
+        self.trained.append(self.mask_of(genes))
+        self.seeds.append(trial.seed)
+        value = super().evaluate(genes, trial)
+        if self.trained[-1] in self.broken:
+            raise RuntimeError("this mask is broken")
+        return self.rigged.get(self.trained[-1], value)
+
+
+MakeProblem = Callable[..., Watched]
+
+
+@pytest.fixture
+def make_problem() -> MakeProblem:
+    """Builds a problem of four blocks that trains a mask in milliseconds."""
+
+    def make(factory: Callable[[], nn.Module] = pretrained, **options: Any) -> Watched:
+        data = {"train": points(40, 1), "val": points(30, 2)}
+        defaults = {"n_epochs": 2, "batch_size": 8, "lr": 0.02, "precision": "float32"}
+        return Watched(factory, **data | defaults | options)
+
+    return make
 
 
 @pytest.fixture(autouse=True)

@@ -146,3 +146,14 @@ def test_bad_arguments() -> None:
         ragged().batches_of_ids(0)
     with pytest.raises(ValueError, match="seed must be given"):
         ragged().batches_of_ids(2, shuffle=True)
+
+
+def test_other_normalisation_is_other_data() -> None:
+    pixels = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
+    labels = torch.tensor([0, 1, 0, 1])
+
+    def identity(mean: float) -> str:
+        data = ImageData(pixels, labels, ("a", "b"), (mean,), (1.0,))
+        return Examples.from_images(data).identity
+
+    assert identity(0.0) == identity(0.0) != identity(0.5)

@@ -1,0 +1,3 @@
+"""How good is the best point after N evaluations: strategies and their peers side by side."""
+
+from __future__ import annotations

@@ -1,0 +1,205 @@
+"""What came of it: the Pareto front, what failed, the champion's ancestors, shares of masks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evonas.records import Evaluation, Status
+from evonas.report.canvas import (
+    BEST,
+    GREY,
+    MAIN,
+    graph_objects,
+    new_figure,
+    require_fitness,
+    safe,
+    thinned,
+)
+from evonas.report.columns import all_boolean, gene_names, ok_evaluations, window_title, windows
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from evonas.result import Result
+
+__all__ = ["FailureKind", "failure_kinds", "failures", "frozen_shares", "pareto"]
+
+_MAX_POINTS = 2_000
+
+
+def pareto(result: Result, x: int = 0, y: int = 1) -> Figure:
+    """Returns two objectives of every evaluation, and the Pareto front of all objectives.
+
+    Args:
+        result: Of the run.
+        x: Objective on the horizontal axis, from 0.
+        y: Objective on the vertical axis.
+
+    Raises:
+        ValueError: The run has one objective.
+        EvonasError: No evaluation has a fitness.
+    """
+    if len(result.objectives) < 2:
+        raise ValueError(
+            f"a Pareto front needs two objectives, got one ({result.objectives[0].name}): "
+            "`progress(result)` draws that"
+        )
+    require_fitness(result)
+    go = graph_objects()
+    ok = ok_evaluations(result)
+    front = sorted(result.pareto_front, key=lambda entry: entry.values[x])
+    names = [safe(objective.name) for objective in result.objectives]
+    hover = f"evaluation %{{customdata}}<br>{names[x]} %{{x:.5g}}<br>{names[y]} %{{y:.5g}}"
+    kept = [ok[place] for place in thinned(len(ok), _MAX_POINTS)]
+    note = "" if len(kept) == len(ok) else f" ({len(kept):,} of {len(ok):,} shown)"
+    looks: list[tuple[str, list[Evaluation], dict[str, Any]]] = [
+        (f"one evaluation{note}", kept, {"mode": "markers", "marker": {"color": GREY, "size": 5}}),
+        # A line through the front of three objectives would zigzag.
+        (f"Pareto front ({len(front):,})", front,
+         {"mode": "lines+markers" if len(names) == 2 else "markers",
+          "marker": {"color": BEST, "size": 8},
+          "line": {"color": BEST, "shape": "vh" if _is_max(result, x) else "hv", "width": 1.5}}),
+    ]  # fmt: skip
+    traces = [
+        go.Scatter(
+            x=np.array([entry.values[x] for entry in entries], dtype=np.float64),
+            y=np.array([entry.values[y] for entry in entries], dtype=np.float64),
+            customdata=np.array([entry.number for entry in entries]),
+            name=label, hovertemplate=f"{hover}<extra></extra>", **look,
+        )
+        for label, entries, look in looks
+    ]  # fmt: skip
+    axes = [f"{names[at]} ({'more' if _is_max(result, at) else 'less'} is better)" for at in (x, y)]
+    return new_figure(
+        f"{result.objectives[x].name} and {result.objectives[y].name}",
+        traces,
+        xaxis={"title": axes[0]},
+        yaxis={"title": axes[1]},
+        height=440,
+    )
+
+
+def _is_max(result: Result, objective: int) -> bool:
+    return result.objectives[objective].direction == "max"
+
+
+@dataclass(frozen=True)
+class FailureKind:
+    """Evaluations that came to nothing in the same way.
+
+    Attributes:
+        status: How they ended.
+        reason: The line of the error that says why.
+        evaluations: All of them.
+    """
+
+    status: Status
+    reason: str
+    evaluations: tuple[Evaluation, ...]
+
+
+def failure_kinds(result: Result) -> list[FailureKind]:
+    """Returns the evaluations without a fitness by status and reason, the most frequent first."""
+    found: dict[tuple[Status, str], list[Evaluation]] = {}
+    for entry in result.evaluations:
+        if entry.status is not Status.OK:
+            found.setdefault((entry.status, _reason(entry)), []).append(entry)
+    kinds = [FailureKind(*key, tuple(entries)) for key, entries in found.items()]
+    return sorted(kinds, key=lambda kind: -len(kind.evaluations))
+
+
+def _reason(entry: Evaluation) -> str:
+    """Returns the line that says why: of a traceback the exception, else the first."""
+    lines = [line for line in (entry.error or "").splitlines() if line.strip()]
+    if not lines:
+        return "no reason on record"
+    frames = [place for place, line in enumerate(lines) if line.startswith('  File "')]
+    if not frames:
+        return lines[0].strip()
+    after = [line for line in lines[frames[-1] :] if not line.startswith(" ")]
+    return (after or lines[-1:])[0].strip()
+
+
+def failures(result: Result) -> Figure:
+    """Returns how many evaluations came to nothing, by kind, and when.
+
+    Raises:
+        ValueError: None did.
+    """
+    bad = [entry for entry in result.evaluations if entry.status is not Status.OK]
+    if not bad:
+        raise ValueError("no evaluation of this run failed: there is nothing to draw")
+    counts = Counter(entry.status.value for entry in bad)
+    kept = [bad[place] for place in thinned(len(bad), _MAX_POINTS)]
+    labels = {name: f"{name.replace('_', ' ')} ({n:,})" for name, n in counts.items()}
+    points = graph_objects().Scatter(
+        x=np.array([entry.number for entry in kept]),
+        y=[labels[entry.status.value] for entry in kept],
+        mode="markers", marker={"symbol": "line-ns-open", "size": 14, "color": BEST},
+        hovertemplate="evaluation %{x}: %{y}<extra></extra>",
+    )  # fmt: skip
+    last = result.evaluations[-1].number
+    return new_figure(
+        f"evaluations without a fitness ({len(bad):,} of {len(result.evaluations):,})",
+        [points],
+        height=170 + 34 * len(counts),
+        xaxis={"title": "evaluation, in ask order", "range": [-0.02 * last - 1, 1.02 * last + 1]},
+        yaxis={
+            "type": "category",
+            "categoryorder": "array",
+            "categoryarray": [labels[name] for name, _ in reversed(counts.most_common())],
+        },
+    )
+
+
+def frozen_shares(result: Result) -> Figure:
+    """Returns the mask heat map: in which share of a generation's masks each block is frozen.
+
+    The last column is the champion's mask. Blocks are in the order of the model, input at the top.
+
+    Raises:
+        ValueError: The run's genes are not all Booleans.
+        EvonasError: No evaluation has a fitness.
+    """
+    if not all_boolean(result):
+        raise ValueError(
+            "a mask heat map needs a search whose genes are all Booleans (what to freeze): "
+            "`value_shares(result, gene)` draws the others"
+        )
+    require_fitness(result)
+    names = gene_names(result)
+    stretches = [window for window in windows(result) if window.evaluations]
+    shares = [
+        [float(np.mean([bool(entry.genes.get(name)) for entry in window.evaluations]))
+         for window in stretches]
+        for name in names
+    ]  # fmt: skip
+    shares = [
+        [*row, float(bool(result.champion.genes.get(name)))]
+        for name, row in zip(names, shares, strict=True)
+    ]
+    heat = graph_objects().Heatmap(
+        z=np.array(shares), x=[*(window.label for window in stretches), "champion"],
+        # Numbers, not names: two long names may be shortened to the same.
+        y=np.arange(len(names)), zmin=0, zmax=1,
+        colorscale=[[0, "#f4f1ea"], [1, MAIN]], xgap=1, ygap=1,
+        text=[[safe(name)] * len(row) for name, row in zip(names, shares, strict=True)],
+        hovertemplate="%{text}, %{x}: %{z:.0%} frozen<extra></extra>",
+        colorbar={"tickformat": ".0%", "thickness": 12},
+    )  # fmt: skip
+    ticks = thinned(len(names), 60)
+    return new_figure(
+        "share of masks that freeze each block",
+        [heat],
+        height=190 + 22 * min(len(names), 40),
+        xaxis={"title": window_title(result), "type": "category"},
+        yaxis={
+            "autorange": "reversed",
+            "tickvals": ticks.tolist(),
+            "ticktext": [safe(names[place], 30) for place in ticks],
+        },
+    )

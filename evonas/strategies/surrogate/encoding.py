@@ -1,0 +1,148 @@
+"""Points as rows of numbers, and distances between them, gene by gene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evonas.genes import Boolean, Categorical, Float, Gene, Integer
+from evonas.space import SearchSpace
+
+__all__ = ["Encoding"]
+
+Floats = NDArray[np.float64]
+
+_INACTIVE = -1.0
+
+
+class Encoding:
+    """Points of a space as rows (n, n_genes), and the distance of two rows in each gene.
+
+    A row holds the place of a choice, the place of a number between low (0) and high (1), and -1
+    for an inactive gene. Distance: 0 or 1 for choices, the squared difference for numbers. An
+    inactive gene is the centre of its values: between them all, and so nearer to each than they
+    are to each other. That the point differs is said by the gene that made it inactive. (With a
+    distance of 1, as between two choices, every change of a depth made a point a stranger: on
+    `layers` of benchmarks.search_quality the regret after 100 evaluations was twice as large.)
+
+    Args:
+        space: What the points belong to.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space = space
+        self._genes = space.gene_types
+        self.is_number = np.array(
+            [not isinstance(gene, (Categorical, Boolean)) for gene in self._genes]
+        )
+        # Coordinates by place, the last one for inactive genes: (n_choices + 1, n_choices).
+        self._choices = [
+            None if number else _simplex(int(gene.cardinality))
+            for gene, number in zip(self._genes, self.is_number, strict=True)
+        ]
+        self._columns = [_column_of(gene) for gene in self._genes]
+        self._tests = self._conditions()
+
+    @property
+    def n_genes(self) -> int:
+        """How many columns a row has."""
+        return len(self._genes)
+
+    def rows(self, points: Sequence[Sequence[Any]]) -> Floats:
+        """Returns lists of values (see `SearchSpace.values`) as rows (n, n_genes)."""
+        if not points:
+            return np.empty((0, self.n_genes))
+        columns = zip(self._columns, zip(*points, strict=True), strict=True)
+        rows = np.column_stack([places(column) for places, column in columns])
+        # Not `SearchSpace.active`, point by point: with 20 conditions that took longer than the
+        # model's predictions.
+        active = np.ones(rows.shape, dtype=bool)
+        for child, parent, allowed in self._tests:
+            active[:, child] &= active[:, parent] & np.isin(rows[:, parent], allowed)
+        rows[~active] = _INACTIVE
+        return rows
+
+    def _conditions(self) -> list[tuple[int, int, Floats]]:
+        """Returns (child, parent, places of the parent that allow the child), parents first."""
+        names = list(self._space)
+        missing = {names.index(child): parents for child, parents in self._space.conditions.items()}
+        found = []
+        while missing:
+            ready = [
+                child
+                for child, parents in missing.items()
+                if not any(names.index(parent) in missing for parent in parents)
+            ]
+            for child in ready:
+                for name, values in missing.pop(child).items():
+                    parent = names.index(name)
+                    found.append((child, parent, self._columns[parent](values)))
+        return found
+
+    def distances(self, rows: Floats) -> Floats:
+        """Returns the distances among rows in each gene, (n_genes, n, n)."""
+        return np.stack([_squared(part, part) for part in self._coordinates(rows)])
+
+    def weighted(self, left: Floats, right: Floats, weights: Floats) -> Floats:
+        """Returns the weighted sums of distances, (n_left, n_right).
+
+        One matrix product: 500 rows against 800 of 20 genes take 5 ms where gene by gene takes 20.
+
+        Args:
+            left: (n_left, n_genes).
+            right: (n_right, n_genes).
+            weights: One per gene.
+        """
+        scales = np.sqrt(weights)
+        ours, theirs = (
+            np.hstack([s * part for s, part in zip(scales, self._coordinates(rows), strict=True)])
+            for rows in (left, right)
+        )
+        return _squared(ours, theirs)
+
+    def _coordinates(self, rows: Floats) -> list[Floats]:
+        """Returns for each gene coordinates (n, n_coordinates), the distance being their square."""
+        found: list[Floats] = []
+        for column, table in zip(rows.T, self._choices, strict=True):
+            if table is not None:
+                found.append(table[column.astype(np.intp)])
+            else:
+                found.append(np.where(column == _INACTIVE, 0.5, column)[:, None])
+        return found
+
+
+def _simplex(n: int) -> Floats:
+    """Returns n points at a squared distance of 1 from each other, and their centre."""
+    corners = np.eye(n) / np.sqrt(2.0)
+    return np.vstack((corners, corners.mean(axis=0)))
+
+
+def _squared(left: Floats, right: Floats) -> Floats:
+    """Returns the squared Euclidean distances, (n_left, n_right)."""
+    found: Floats = left @ (-2.0 * right.T)
+    found += (left * left).sum(axis=1)[:, None]
+    found += (right * right).sum(axis=1)
+    return np.maximum(found, 0.0, out=found)
+
+
+def _column_of(gene: Gene) -> Callable[[Sequence[Any]], Floats]:
+    """Returns what turns values of a gene into places, all at once."""
+    if isinstance(gene, Categorical):
+        if gene.is_hashable:
+            places = {choice: float(place) for place, choice in enumerate(gene.choices)}
+            return lambda values: np.array([places[value] for value in values])
+        return lambda values: np.array([float(gene.position(value)) for value in values])
+    if isinstance(gene, (Integer, Float)):
+        bounds = np.array([gene.low, gene.decode([1.0])], dtype=np.float64)
+        low, high = np.log(bounds) if gene.log else bounds
+        scale = high - low if high > low else 1.0
+
+        def scaled(values: Sequence[Any]) -> Floats:
+            numbers = np.array(values, dtype=np.float64)
+            return np.asarray(((np.log(numbers) if gene.log else numbers) - low) / scale)
+
+        return scaled
+    return lambda values: np.array([gene.encode(value)[0] for value in values])

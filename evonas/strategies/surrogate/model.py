@@ -1,0 +1,191 @@
+"""A Gaussian process over mixed genes that learns how much each gene matters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evonas.strategies.surrogate.encoding import Encoding
+
+__all__ = ["GaussianProcess", "Hyperparameters", "fitted", "log_posterior"]
+
+Floats = NDArray[np.float64]
+
+_RELEVANCE_SD = 1.5  # of the log-normal prior
+_NOISE_MEAN, _NOISE_SD = 0.01, 1.5
+_TOTAL_RELEVANCE = 1.0  # of two random points: a correlation of exp(-1) to begin with
+_DEGREES = 3.0  # of the prior on the variance
+_JITTER = 1e-6
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What is learnt.
+
+    Attributes:
+        relevance: (n_genes,): how fast the correlation falls with the distance in each gene.
+        noise: Variance of the noise, as a fraction of the variance of the signal.
+    """
+
+    relevance: Floats
+    noise: float
+
+    @classmethod
+    def prior(cls, encoding: Encoding) -> Hyperparameters:
+        """Returns the centre of the prior: all genes matter alike."""
+        return cls(_prior_relevance(encoding), _NOISE_MEAN)
+
+    def vector(self) -> Floats:
+        """Returns the logarithms, (n_genes + 1,)."""
+        return np.asarray(np.log(np.append(self.relevance, self.noise)))
+
+    @classmethod
+    def from_vector(cls, vector: Floats) -> Hyperparameters:
+        """Returns what `vector` came from."""
+        values = np.exp(vector)
+        return cls(values[:-1], float(values[-1]))
+
+
+def _prior_relevance(encoding: Encoding) -> Floats:
+    # Two random points differ in most choices, and by 1/6 in a number's squared distance.
+    typical = np.where(encoding.is_number, 1.0 / 6.0, 0.7)
+    relevance: Floats = _TOTAL_RELEVANCE / (encoding.n_genes * typical)
+    return relevance
+
+
+class GaussianProcess:
+    """Posterior over targets, given rows, targets and hyperparameters.
+
+    Correlation: the product over the genes of exp(-relevance * distance). Mean and variance of the
+    signal are integrated out.
+
+    Args:
+        encoding: What rows mean.
+        rows: (n, n_genes).
+        targets: (n,).
+        hyper: From `fitted`.
+    """
+
+    def __init__(
+        self, encoding: Encoding, rows: Floats, targets: Floats, hyper: Hyperparameters
+    ) -> None:
+        self._encoding = encoding
+        self._rows = rows
+        self._hyper = hyper
+        correlation = np.exp(-encoding.weighted(rows, rows, hyper.relevance))
+        correlation[np.diag_indices_from(correlation)] = 1.0 + hyper.noise + _JITTER
+        self._inverse = np.linalg.inv(correlation)
+        self._row_sums = self._inverse.sum(axis=1)
+        self._total = float(self._row_sums.sum())
+        self.mean = float(self._row_sums @ targets) / self._total
+        residual = targets - self.mean
+        self._solved = self._inverse @ residual
+        self.variance = (max(float(residual @ self._solved), 0.0) + _DEGREES) / (
+            len(targets) + _DEGREES
+        )
+
+    def predict(self, rows: Floats) -> tuple[Floats, Floats]:
+        """Returns mean and standard deviation of the signal (without noise) at rows, (n,) each."""
+        cross = np.exp(-self._encoding.weighted(rows, self._rows, self._hyper.relevance))
+        mean = self.mean + cross @ self._solved
+        explained = ((cross @ self._inverse) * cross).sum(axis=1)
+        unsure = (1.0 - cross @ self._row_sums) ** 2 / self._total
+        variance = self.variance * np.maximum(1.0 - explained + unsure, 1e-10)
+        return mean, np.sqrt(variance)
+
+
+def fitted(
+    encoding: Encoding, rows: Floats, targets: Floats, start: Hyperparameters, *, n_steps: int
+) -> Hyperparameters:
+    """Returns hyperparameters of larger posterior density, at most `n_steps` uphill from `start`.
+
+    Args:
+        encoding: What rows mean.
+        rows: (n, n_genes).
+        targets: (n,).
+        start: Where to begin; at the next call, where this one ended.
+        n_steps: Steps of BFGS at most.
+    """
+    vector, _ = _climb(_Posterior(encoding, rows, targets), start.vector(), n_steps)
+    return Hyperparameters.from_vector(vector)
+
+
+def log_posterior(
+    encoding: Encoding, rows: Floats, targets: Floats, hyper: Hyperparameters
+) -> float:
+    """Returns the logarithm of the posterior density of hyperparameters, up to a constant."""
+    return _Posterior(encoding, rows, targets)(hyper.vector())[0]
+
+
+class _Posterior:
+    """Log posterior density of log hyperparameters, and its gradient."""
+
+    def __init__(self, encoding: Encoding, rows: Floats, targets: Floats) -> None:
+        self._distances = encoding.distances(rows)
+        n = len(rows)
+        self._flat = self._distances.reshape(len(self._distances), n * n)
+        self._targets = targets
+        self._centre = np.log(np.append(_prior_relevance(encoding), _NOISE_MEAN))
+        self._sd = np.full(len(self._centre), _RELEVANCE_SD)
+        self._sd[-1] = _NOISE_SD
+
+    def __call__(self, vector: Floats) -> tuple[float, Floats]:
+        n = len(self._targets)
+        values = np.exp(vector)
+        signal = np.exp(-(values[:-1] @ self._flat)).reshape(n, n)
+        correlation = signal.copy()
+        correlation[np.diag_indices_from(correlation)] += values[-1] + _JITTER
+        try:
+            factor = np.linalg.cholesky(correlation)
+        except np.linalg.LinAlgError:
+            return -np.inf, np.zeros_like(vector)
+        inverse = np.linalg.inv(correlation)
+        row_sums = inverse.sum(axis=1)
+        mean = float(row_sums @ self._targets) / float(row_sums.sum())
+        residual = self._targets - mean
+        solved = inverse @ residual
+        spread = float(residual @ solved) + _DEGREES
+        off = (vector - self._centre) / self._sd
+        density = (
+            -0.5 * (n + _DEGREES) * np.log(spread)
+            - float(np.log(np.diagonal(factor)).sum())
+            - 0.5 * float(off @ off)
+        )
+        # d density / d correlation, times -correlation: what a step in a distance's weight does.
+        slope = 0.5 * ((n + _DEGREES) / spread * np.outer(solved, solved) - inverse)
+        gradient = np.empty_like(vector)
+        gradient[:-1] = -values[:-1] * (self._flat @ (slope * signal).ravel())
+        gradient[-1] = values[-1] * float(np.trace(slope))
+        return float(density), gradient - off / self._sd
+
+
+def _climb(objective: _Posterior, start: Floats, n_steps: int) -> tuple[Floats, float]:
+    """Returns a maximum by BFGS with backtracking, and its value."""
+    x = start
+    value, gradient = objective(x)
+    inverse = np.eye(len(x)) * 0.1
+    for _ in range(n_steps):
+        step = inverse @ gradient
+        longest = float(np.abs(step).max())
+        if longest > 2.0:
+            step *= 2.0 / longest
+        gain = float(step @ gradient)
+        if gain < 1e-3:
+            break
+        scale = 1.0
+        for _ in range(8):
+            new_value, new_gradient = objective(x + scale * step)
+            if new_value >= value + 1e-4 * scale * gain:
+                break
+            scale *= 0.4
+        else:
+            break
+        move, change = scale * step, gradient - new_gradient
+        curvature = float(move @ change)
+        if curvature > 1e-10:
+            left = np.eye(len(x)) - np.outer(move, change) / curvature
+            inverse = left @ inverse @ left.T + np.outer(move, move) / curvature
+        x, value, gradient = x + move, new_value, new_gradient
+    return x, value

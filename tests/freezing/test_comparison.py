@@ -1,0 +1,362 @@
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import evonas as en
+from evonas.exceptions import EvonasError, RunMismatchError
+from evonas.freezing import Examples, MaskRow, MaskTable, compare_masks
+from evonas.freezing.comparison import candidate_count
+from evonas.testing import onemax, onemax_space
+
+HEADLINE = (
+    "accuracy, mean ± standard deviation over 2 fresh seeds each; * is the best mean on validation"
+)
+
+
+@pytest.fixture
+def problem(make_problem: Any) -> Any:
+    return make_problem(n_epochs=1)
+
+
+def search(problem: Any, run_dir: Path, **options: Any) -> en.Result:
+    """Five masks of the usual advice and three others."""
+    defaults = {"population": 8, "generations": 1, "seed": 1}
+    return en.evolve(problem, run_dir=run_dir, threads_per_trial=1, **defaults | options)
+
+
+def opposite(problem: Any) -> tuple[Tensor, Tensor]:
+    """A test set that says the opposite of the validation set: each score is 1 - the other."""
+    return problem.val.gather(torch.arange(30)), 1 - problem.val.targets
+
+
+def compare(problem: Any, run_dir: Path, test: Any = None, **options: Any) -> MaskTable:
+    problem.trained.clear()
+    problem.seeds.clear()
+    return compare_masks(problem, run_dir, test, **{"repeats": 2} | options)
+
+
+def test_the_best_and_the_usual_masks_on_fresh_seeds(problem: Any, tmp_path: Path) -> None:
+    problem.rigged = {
+        (1, 0, 0, 0): 0.7, (1, 1, 0, 0): 0.6, (0, 0, 0, 0): 0.9, (1, 1, 1, 1): 0.2,
+        (1, 1, 1, 0): 0.1,
+    }  # fmt: skip
+    result = search(problem, tmp_path)
+    tried = {problem.mask_of(entry.genes) for entry in result.evaluations}
+    others = sorted(tried - set(problem.rigged))
+    assert len(others) >= 2
+    problem.rigged |= dict.fromkeys(others, 0.3) | {others[0]: 0.8}
+    run_dir = tmp_path / "rigged"
+    result = search(problem, run_dir)
+    table = compare(problem, run_dir, top=3, n_random=2)
+    rows = {row.label: row for row in table.rows}
+    assert set(rows) == {
+        "full fine-tuning, search 1", "search 2", "first 1 frozen, search 3", "head only",
+        "random 1", "random 2",
+    }  # fmt: skip
+    assert rows["search 2"].mask == others[0]
+    assert rows["search 2"].searched == 0.8
+    assert not {rows["random 1"].mask, rows["random 2"].mask} & tried
+    assert rows["random 1"].searched is None
+    assert len(problem.trained) == 2 * len(rows) == 2 * candidate_count(problem, result, 3, 2)
+    assert len(set(problem.seeds)) == len(problem.seeds)
+    assert not set(problem.seeds) & {entry.seed for entry in result.evaluations}
+    # The best of the first-k masks is compared though it is none of the search's best.
+    fewer = compare(problem, run_dir, top=1, n_random=0)
+    assert {row.label for row in fewer.rows} == {
+        "full fine-tuning, search 1", "head only", "first 1 frozen",
+    }  # fmt: skip
+    assert table.blocks == ("0", "2", "4", "7")
+    assert (table.metric, table.repeats) == ("accuracy", 2)
+    head = rows["head only"]
+    assert head.trainable_share == pytest.approx(14 / 252)
+    assert len(head.val) == len(head.seconds) == 2
+    assert head.test == ()
+    assert min(head.seconds) > 0
+
+
+def test_the_champion_is_chosen_by_validation_not_by_test(problem: Any, tmp_path: Path) -> None:
+    search(problem, tmp_path)
+    table = compare(problem, tmp_path, opposite(problem), repeats=3)
+    means = [statistics.fmean(row.val) for row in table.rows]
+    assert means == sorted(means, reverse=True)
+    assert means[0] > means[-1]
+    for row in table.rows:
+        assert row.test == pytest.approx([1 - score for score in row.val])
+    assert table.champion is table.rows[0]
+    champion = en.open_run(tmp_path).champion
+    assert problem.mask_of(champion.genes) == table.champion.mask
+    saved = json.loads((tmp_path / "mask.json").read_text())
+    assert tuple(saved["mask"].values()) == table.champion.mask
+
+
+def test_each_training_sees_the_test_examples_once(make_problem: Any, tmp_path: Path) -> None:
+    problem = make_problem(n_epochs=3, reuse_prefix=False)
+    search(problem, tmp_path)
+    seen = []
+
+    def watch(inputs: Tensor) -> Tensor:
+        seen.extend(inputs[:, 0].tolist())
+        return inputs
+
+    inputs = torch.randn(15, 4, generator=torch.Generator().manual_seed(9))
+    compare(problem, tmp_path, Examples(inputs, torch.arange(15) % 2, transform=watch), top=1)
+    n = len(problem.trained)
+    assert n >= 10
+    assert sorted(seen) == sorted(n * inputs[:, 0].tolist())
+    for entry in en.open_run(tmp_path).evaluations:
+        assert not [name for name in entry.metrics if name == "test_accuracy"]
+    assert problem.with_test(opposite(problem)) is not problem
+    assert problem.fingerprint() == problem.with_test(opposite(problem)).fingerprint()
+
+
+def test_no_repeat_is_made_twice(problem: Any, tmp_path: Path) -> None:
+    search(problem, tmp_path)
+    heard: list[Any] = []
+    test = opposite(problem)
+    first = compare(problem, tmp_path, test, on_repeat=lambda *pair: heard.append(pair))
+    assert len(heard) == len(problem.trained) == 2 * len(first.rows)
+    assert [record.number for _, record in heard[:2]] == [0, 1]
+    again = compare(problem, tmp_path, test)
+    assert problem.trained == []
+    assert again == first
+    fewer = compare(problem, tmp_path, test, repeats=1)
+    assert problem.trained == []
+    assert {row.mask: row.val for row in fewer.rows} == {
+        row.mask: row.val[:1] for row in first.rows
+    }
+    compare(problem, tmp_path)  # without a test set there is nothing new to score
+    assert problem.trained == []
+    compare(problem, tmp_path, test, repeats=3)
+    assert sorted(problem.trained) == sorted(row.mask for row in first.rows)
+
+
+def test_another_test_set_makes_the_repeats_again(problem: Any, tmp_path: Path) -> None:
+    search(problem, tmp_path)
+    plain = compare(problem, tmp_path)
+    n = len(problem.trained)
+    inputs, targets = opposite(problem)
+    first = compare(problem, tmp_path, (inputs, targets))
+    assert len(problem.trained) == n
+    second = compare(problem, tmp_path, (inputs, 1 - targets))
+    assert len(problem.trained) == n
+    for rows in zip(plain.rows, first.rows, second.rows, strict=True):
+        assert rows[0].val == rows[1].val == rows[2].val  # the seeds are the same
+        assert rows[0].test == ()
+        assert rows[2].test == rows[2].val
+        assert rows[1].test != rows[2].test
+
+
+def test_interrupted_and_resumed(problem: Any, tmp_path: Path) -> None:
+    search(problem, tmp_path / "a")
+    search(problem, tmp_path / "b")
+    test = opposite(problem)
+    whole = compare(problem, tmp_path / "b", test)
+    order = list(problem.trained)
+    problem.stop_after = 5
+    with pytest.raises(en.SearchInterrupted, match="while confirming: run the same command again"):
+        compare(problem, tmp_path / "a", test)
+    assert problem.trained == order[:5]
+    assert en.open_run(tmp_path / "a").settings.get("confirmed_champion") is None
+    problem.stop_after = None
+    table = compare(problem, tmp_path / "a", test)
+    assert problem.trained == order[5:]
+    scores = [[(row.label, row.mask, row.val, row.test) for row in t.rows] for t in (whole, table)]
+    assert scores[0] == scores[1]
+
+
+def test_a_mask_that_the_search_never_tried_may_win(problem: Any, tmp_path: Path) -> None:
+    search(problem, tmp_path / "a")
+    random = compare(problem, tmp_path / "a").row("random 2")
+    assert random is not None
+    problem.rigged = {random.mask: 0.999}
+    run_dir = tmp_path / "b"
+    before = search(problem, run_dir)
+    assert before.champion.values[0] < 0.999
+    table = compare(problem, run_dir)
+    assert table.champion.label == "random 2"
+    assert table.champion.mask == random.mask
+    assert not any("random masks" in line for line in table.verdicts())
+
+    def crowned() -> None:
+        champion = en.open_run(run_dir).champion
+        assert problem.mask_of(champion.genes) == random.mask
+        assert champion.number < 0
+        assert champion.values == (0.999,)
+        saved = json.loads((run_dir / "mask.json").read_text())
+        assert tuple(saved["mask"].values()) == random.mask
+        assert saved["evaluation"] == champion.number
+        assert saved["accuracy"] == 0.999
+        assert saved["trainable_share"] == random.trainable_share
+
+    crowned()
+    (run_dir / "mask.json").unlink()
+    assert search(problem, run_dir).champion.number < 0  # the search has nothing left to do
+    crowned()
+
+
+def test_failed_trainings_are_counted_and_not_repeated(problem: Any, tmp_path: Path) -> None:
+    search(problem, tmp_path)
+    problem.broken = {(1, 1, 1, 1)}
+    problem.rigged = {(0, 0, 0, 0): float("nan")}
+    test = opposite(problem)
+    table = compare(problem, tmp_path, test)
+    for label in ("head only", "full fine-tuning"):
+        row = table.row(label)
+        assert row is not None
+        assert (row.val, row.test, row.n_failed) == ((), (), 2)
+        assert row in table.rows[-2:]
+        assert f"against {label}: no score to compare with" in list(table.verdicts())
+    assert str(table).count("2 failed") == 2
+    assert table.champion.n_failed == 0
+    problem.broken.clear()
+    problem.rigged.clear()
+    compare(problem, tmp_path, test)
+    assert problem.trained == []
+
+
+def test_nothing_to_compare(problem: Any, tmp_path: Path) -> None:
+    search(problem, tmp_path / "a")
+    problem.broken = set(itertools.product((0, 1), repeat=4))
+    with pytest.raises(EvonasError, match=r"(?s)no training of the comparison has a score.*broken"):
+        compare(problem, tmp_path / "a")
+    with pytest.raises(en.TooManyFailures):
+        search(problem, tmp_path / "b", max_consecutive_failures=2)
+    with pytest.raises(EvonasError, match="no mask of .* has a fitness: there is nothing to comp"):
+        compare(problem, tmp_path / "b")
+
+
+def test_a_space_with_fewer_masks_than_asked_for(make_problem: Any, tmp_path: Path) -> None:
+    problem = make_problem(n_epochs=1, blocks={"body": ["0", "2", "4", "7"], "top": "9"})
+    search(problem, tmp_path)
+    table = compare(problem, tmp_path, top=5, n_random=5)
+    assert sorted(row.mask for row in table.rows) == [(0, 0), (0, 1), (1, 0)]
+    assert {label for row in table.rows for label in row.label.split(", ")} >= {
+        "full fine-tuning", "head only",
+    }  # fmt: skip
+
+
+def test_random_masks_may_be_tried_ones_where_no_others_are_left(
+    make_problem: Any, tmp_path: Path
+) -> None:
+    problem = make_problem(n_epochs=1, blocks=["0", "2", "4"])
+    problem.rigged = {(0, 0, 0): 0.9, (1, 1, 1): 0.8, (1, 0, 0): 0.7}
+    result = search(problem, tmp_path, population=12, generations=9)
+    assert len(result.evaluations) == 8
+    table = compare(problem, tmp_path, top=1, n_random=9)
+    assert len(table.rows) == 8
+    assert [row.searched is None for row in table.rows] == [False] * 8
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"top": 0}, ValueError, "top must be at least 1, got 0"),
+        ({"n_random": -1}, ValueError, "n_random must be at least 0, got -1"),
+        ({"repeats": 0}, ValueError, "repeats must be at least 1, got 0"),
+        ({"test": [1, 2]}, TypeError, "test must be Examples, ImageData or a tuple"),
+        ({"test": (torch.zeros(2, 4), torch.tensor([0, 2]))}, ValueError,
+         "labels of test must be from 0 to 1, since the model has 2 outputs; got 2"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments(
+    problem: Any, tmp_path: Path, options: Any, error: Any, message: str
+) -> None:
+    search(problem, tmp_path, population=2)
+    with pytest.raises(error, match=message):
+        compare(problem, tmp_path, **options)
+    assert problem.trained == []
+
+
+def test_another_run(problem: Any, make_problem: Any, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="holds no run"):
+        compare(problem, tmp_path)
+    en.evolve(onemax_space(), onemax, population=4, generations=1, seed=0, run_dir=tmp_path / "a")
+    with pytest.raises(RunMismatchError, match="another search space"):
+        compare(problem, tmp_path / "a")
+    search(problem, tmp_path / "b", population=2)
+    with pytest.raises(RunMismatchError, match="another problem .n_epochs: 1 in the run, 2 here"):
+        compare(make_problem(), tmp_path / "b")
+
+
+def row(label: str, val: Any, test: Any = (), **options: Any) -> MaskRow:
+    fields: dict[str, Any] = {"mask": (0, 1), "searched": None, "trainable_share": 0.5,
+                              "seconds": (1.0, 2.0)}  # fmt: skip
+    return MaskRow(label=label, val=val, test=test, **fields | options)
+
+
+def test_the_table_for_people() -> None:
+    table = MaskTable(
+        (
+            row("search 1", (0.9, 0.92), (0.8, 0.82), searched=0.95),
+            row("first 2 frozen, search 2", (0.9, 0.9), (0.79, 0.81), searched=0.94),
+            row("first 1 frozen", (0.8, 0.8), (0.99, 0.99)),
+            row("full fine-tuning", (0.7, 0.7), (0.6, 0.6), mask=(0, 0), trainable_share=1.0),
+            row("random 1", (0.6, 0.6), (0.5, 0.5)),
+            row("random 2", (0.6,), (0.7,), seconds=(1.25,), n_failed=1),
+            row("head only", (), (), seconds=(), n_failed=2),
+        ),
+        ("stem", "layer1"), "accuracy", 2,
+    )  # fmt: skip
+    assert str(table).splitlines() == [
+        "  mask                           validation             test  trainable      seconds"
+        "  in the search",
+        "* search 1                  0.9100 ± 0.0141  0.8100 ± 0.0141      50.0%    1.5 ± 0.7"
+        "         0.9500  [0, 1]",
+        "  first 2 frozen, search 2  0.9000 ± 0.0000  0.8000 ± 0.0141      50.0%    1.5 ± 0.7"
+        "         0.9400  [0, 1]",
+        "  first 1 frozen            0.8000 ± 0.0000  0.9900 ± 0.0000      50.0%    1.5 ± 0.7"
+        "                 [0, 1]",
+        "  full fine-tuning          0.7000 ± 0.0000  0.6000 ± 0.0000     100.0%    1.5 ± 0.7"
+        "                 [0, 0]",
+        "  random 1                  0.6000 ± 0.0000  0.5000 ± 0.0000      50.0%    1.5 ± 0.7"
+        "                 [0, 1]",
+        "  random 2                           0.6000           0.7000      50.0%          1.2"
+        "                 [0, 1]  1 failed",
+        "  head only                               -                -      50.0%            -"
+        "                 [0, 1]  2 failed",
+        "",
+        HEADLINE,
+        "against full fine-tuning: test +0.2100 ± 0.0100 (standard error of the difference)",
+        "against head only: no score to compare with",
+        "against first 2 frozen: test +0.0100 ± 0.0141 (standard error of the difference): "
+        "within the noise of so few seeds",
+        "against 2 random masks: test +0.2433",
+    ]
+
+
+def test_the_verdict_without_a_test_set_and_with_one_seed() -> None:
+    table = MaskTable(
+        (row("full fine-tuning, search 1", (0.9,)), row("head only", (0.7,)),
+         row("random 1", (0.6,))),
+        ("stem", "layer1"), "f1", 1,
+    )  # fmt: skip
+    assert list(table.verdicts())[1:] == [
+        "against head only: validation +0.2000 (one seed: no spread to judge it by)",
+        "against 1 random masks: validation +0.3000",
+    ]
+    assert table.row("search 1") is table.rows[0]
+    assert table.row("search") is None
+
+
+def test_to_json(problem: Any, tmp_path: Path) -> None:
+    search(problem, tmp_path, population=4)
+    table = compare(problem, tmp_path, opposite(problem), top=1, n_random=1)
+    data = table.to_json()
+    assert json.loads(json.dumps(data)) == data
+    assert data["blocks"] == ["0", "2", "4", "7"]
+    assert (data["metric"], data["repeats"]) == ("accuracy", 2)
+    best = table.champion
+    assert data["rows"][0] == {
+        "label": best.label, "mask": list(best.mask), "searched": best.searched,
+        "val": list(best.val), "test": list(best.test), "trainable_share": best.trainable_share,
+        "seconds": list(best.seconds), "failed": 0,
+    }  # fmt: skip
+    assert len(data["rows"]) == len(table.rows)

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import evonas as en
+from evonas.freezing import apply_mask, load_mask, trainable_parameter_groups
+
+
+@pytest.fixture
+def run_dir(make_problem: Any, tmp_path: Path) -> Path:
+    problem = make_problem(n_epochs=1)
+    problem.rigged = {(1, 1, 0, 0): 0.999}
+    en.evolve(problem, population=8, generations=1, seed=1, run_dir=tmp_path, threads_per_trial=1)
+    return tmp_path
+
+
+def test_the_champion_is_written_by_block_name(run_dir: Path) -> None:
+    champion = en.open_run(run_dir).champion
+    path = run_dir / "mask.json"
+    assert json.loads(path.read_text()) == {
+        "model": "Sequential",
+        "mask": {"0": 1, "2": 1, "4": 0, "7": 0},
+        "frozen": ["0", "2"],
+        "label": "first 2 frozen",
+        "evaluation": champion.number,
+        "accuracy": 0.999,
+        "trainable_share": pytest.approx(140 / 252),
+    }
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert [entry.name for entry in run_dir.glob(".mask*")] == []
+
+
+def test_the_mask_applies_to_another_model(run_dir: Path, make_problem: Any) -> None:
+    model = make_problem().model_factory()
+    with apply_mask(model, load_mask(run_dir / "mask.json")) as applied:
+        assert applied.mask == (1, 1, 0, 0)
+        frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+        assert frozen == ["0.weight", "0.bias", "2.weight", "2.bias"]
+
+
+def test_three_lines_of_code_apply_it(run_dir: Path, make_problem: Any) -> None:
+    """Those that docs and examples show."""
+    model = make_problem().model_factory()
+    apply_mask(model, load_mask(run_dir / "mask.json"))
+    optimizer = torch.optim.AdamW(trainable_parameter_groups(model), lr=5e-5)
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    assert sum(p.numel() for p in held) == 140
+
+
+def test_a_file_that_says_the_same_is_left_alone(run_dir: Path, make_problem: Any) -> None:
+    path = run_dir / "mask.json"
+    before = path.stat().st_ino
+    problem = make_problem(n_epochs=1)
+    files = problem.run_files(run_dir)
+    champion = en.open_run(run_dir).champion
+    files.on_champion(champion, None)
+    assert path.stat().st_ino == before
+    path.write_text("")
+    files.on_champion(champion, None)
+    assert load_mask(path) == {"0": 1, "2": 1, "4": 0, "7": 0}
+
+
+def test_a_failed_write_leaves_nothing(
+    run_dir: Path, make_problem: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = run_dir / "mask.json"
+    path.write_text("before")
+
+    def full(*arguments: Any, **options: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        make_problem().run_files(run_dir).on_champion(en.open_run(run_dir).champion, None)
+    assert path.read_text() == "before"
+    assert list(run_dir.glob(".mask*")) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1, 0]", "{}", '{"mask": [1, 0]}', '{"mask": {"0": 2}}', '{"mask": {"0": [1]}}',
+        "not JSON", "",
+    ],
+)  # fmt: skip
+def test_a_file_without_a_mask(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mask.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"mask.json must hold a mask by block name, as a freez"):
+        load_mask(path)
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "weights.pt").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(ValueError, match="weights.pt must hold a mask by block name"):
+        load_mask(tmp_path / "weights.pt")
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"mask\.json"):
+        load_mask(tmp_path / "mask.json")
+
+
+def test_a_mask_of_another_model(run_dir: Path) -> None:
+    other = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="'4'|'2'"):
+        apply_mask(other, load_mask(run_dir / "mask.json"))

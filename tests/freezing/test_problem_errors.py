@@ -1,0 +1,110 @@
+"""What a freezing problem refuses, with the way out."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import evonas as en
+from evonas.exceptions import DataError
+from evonas.freezing import FreezingProblem
+from evonas.training import seeded
+
+
+def mlp() -> nn.Module:
+    with seeded(3):
+        return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 2))
+
+
+SHARED = mlp()
+
+
+def vectors(n: int = 20, low: int = 0, high: int = 1) -> tuple[Tensor, Tensor]:
+    return torch.zeros(n, 4), torch.arange(n) % (high - low + 1) + low
+
+
+def test_a_model_instead_of_a_factory() -> None:
+    with pytest.raises(TypeError, match=r"got Sequential: for a model, pass lambda: copy.deepcopy"):
+        FreezingProblem(mlp(), vectors(), vectors())  # type: ignore[arg-type]
+    shared = mlp()
+    problem = FreezingProblem(lambda: copy.deepcopy(shared), vectors(), vectors())
+    assert len(problem.blocks) == 2
+
+
+@pytest.mark.parametrize(
+    ("factory", "error", "message"),
+    [
+        (lambda: SHARED, ValueError, "two calls share weights, so each training would"),
+        (lambda: "bert", TypeError, "must return a torch.nn.Module, got str"),
+        (
+            lambda: nn.Sequential(nn.Linear(4, int(torch.randint(2, 90, ()))), nn.LazyLinear(2))[
+                :1
+            ],
+            DataError,
+            "returned two models of different parameters",
+        ),
+        (nn.ReLU, ValueError, "ReLU has no parameters, so nothing of it can be frozen"),
+        (lambda: nn.Linear(4, 2), ValueError, "at least two blocks, got one in Linear"),
+    ],
+)
+def test_a_wrong_factory(factory: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        FreezingProblem(factory, vectors(), vectors())
+
+
+class WithUnused(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        with seeded(0):
+            self.first, self.unused, self.head = (
+                nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2),
+            )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.first(x))
+
+
+def test_a_block_that_never_runs_is_named() -> None:
+    with pytest.raises(
+        ValueError, match="forward pass of the sample, but WithUnused never ran unused"
+    ):
+        FreezingProblem(WithUnused, vectors(), vectors())
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"train": vectors(high=2)}, ValueError,
+         r"labels of train must be from 0 to 1, since the model has 2 outputs; got 2: number"),
+        ({"val": vectors(high=2)}, ValueError, "labels of val must be from 0 to 1"),
+        ({"val": vectors(low=-1)}, ValueError, "labels of val must be .* got -1"),
+        ({"val": (torch.empty(0, 4), torch.empty(0).long())}, ValueError,
+         "val must hold at least one example, got none"),
+        ({"train": (torch.empty(0, 4), [])}, ValueError, "train must hold at least one example"),
+        ({"val": torch.zeros(3, 4)}, TypeError,
+         r"val must be Examples, ImageData or a tuple \(inputs, targets\), got Tensor"),
+        ({"train": (torch.zeros(3, 4), [0, 1])}, ValueError,
+         "inputs and targets must be as many, got 3 and 2"),
+        ({"objectives": en.Objective("speed")}, ValueError,
+         "objectives must be among accuracy, train_seconds, trainable_params, trainable_share, "
+         "got 'speed'"),
+        ({"n_epochs": 0}, ValueError, "n_epochs must be at least 1, got 0"),
+        ({"precision": "float8"}, ValueError, "precision must be"),
+        ({"prefix_memory_bytes": -1}, ValueError, "memory_bytes must be at least 0, got -1"),
+        ({"blocks": ["layer9.*"]}, ValueError,
+         r"freeze pattern 'layer9.\*' matches no block of Sequential; its blocks are: 0, 2, 4"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments(make_problem: Any, options: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        make_problem(**options)
+
+
+@pytest.mark.parametrize("mask", [[1, 0], [1, 0, 2, 0], {"9": 1}])
+def test_no_mask_of_the_blocks(make_problem: Any, mask: Any) -> None:
+    with pytest.raises(ValueError, match="freeze mask"):
+        make_problem().genes_of(mask)

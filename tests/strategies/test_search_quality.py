@@ -1,0 +1,78 @@
+"""The benchmark's problems and records, on which its figures rest."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+import evonas as en
+from benchmarks.search_quality.instance import Instance, renumbered
+from benchmarks.search_quality.peers import OURS, strategy_peer
+from benchmarks.search_quality.problems import layers, mixed
+from benchmarks.search_quality.recorder import Recorder, Spent, run_peer
+from evonas.strategies import LocalSearch
+
+
+def _climbed(instance: Instance, seed: int) -> float:
+    """The best score of a local search on the truth that tries every value of each gene."""
+    truth, space = instance.scores["truth"], instance.space
+    rng = random.Random(seed)
+    here = space.sample_values(rng)
+    best = truth(space.genes(here))
+    for _ in range(4):
+        for index, gene in enumerate(space.gene_types):
+            values = (
+                [gene.decode([i / 64]) for i in range(65)]
+                if isinstance(gene, en.Float)
+                else gene.all_values()
+            )
+            for value in values:
+                there = [*here[:index], value, *here[index + 1 :]]
+                score = truth(space.genes(there))
+                if score > best:
+                    here, best = there, score
+    return best
+
+
+@pytest.mark.parametrize(("make", "n_climbs"), [(mixed, 4), (layers, 40)])
+def test_the_optimum_is_the_best_there_is(make: Any, n_climbs: int) -> None:
+    instance = make(5)
+    found = max(_climbed(instance, seed) for seed in range(n_climbs))
+    assert found <= instance.optimum["truth"] + 0.02  # `layers` takes no grid for the rate
+    assert found > instance.optimum["truth"] - 0.5
+
+
+def test_renumbering_changes_the_order_and_nothing_else() -> None:
+    space = en.SearchSpace({"kind": list("abcdefgh"), "n": en.Integer(1, 5)})
+    other = renumbered(space, random.Random(1))
+    assert other["kind"].choices != space["kind"].choices
+    assert sorted(other["kind"].choices) == sorted(space["kind"].choices)
+    assert other["n"] == space["n"]
+    assert other.key({"kind": "c", "n": 2}) == space.key({"kind": "c", "n": 2})
+
+
+def test_the_record_counts_points_once_and_calls_always() -> None:
+    space = en.SearchSpace({"n": [0, 1, 2, 3]})
+    instance = Instance(space, lambda g: g["n"], {"n": lambda g: g["n"]}, {"n": 3})
+    record = Recorder(instance, 3)
+    assert [record({"n": n}) for n in (1, 1, 0, 1, 3)] == [1, 1, 0, 1, 3]
+    with pytest.raises(Spent):
+        record({"n": 2})
+    assert record.unique_regrets()[:, 0].tolist() == [2, 2, 0]
+    assert record.call_regrets()[:, 0].tolist() == [2, 2, 2]
+
+
+def test_a_peer_that_stops_early_keeps_its_last_regret() -> None:
+    space = en.SearchSpace({"n": [0, 1, 2, 3]})
+    instance = Instance(space, lambda g: g["n"], {"n": lambda g: g["n"]}, {"n": 3})
+    record = run_peer(strategy_peer(LocalSearch), instance, 10, seed=0)
+    assert len(record.values) == 4
+    assert record.unique_regrets()[3:, 0].tolist() == [0] * 7
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if name != "SurrogateEvolution"])
+def test_our_peers_run(name: str) -> None:
+    record = run_peer(strategy_peer(OURS[name]), layers(1), 25, seed=1)
+    assert len(record.values) == 25
