@@ -12,6 +12,7 @@ from typing import Any
 from evonas.callbacks.progress import format_duration
 from evonas.exceptions import EvonasError
 from evonas.records import Evaluation
+from evonas.report import write_report
 from evonas.result import Result, open_run
 from evonas.storage.lock import LOCK, is_held
 
@@ -32,8 +33,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     show.add_argument("run", help="the run's directory")
     show.add_argument("--json", action="store_true", help="print JSON for programs")
+    report = commands.add_parser(
+        "report",
+        help="write one HTML file that shows the search",
+        description="Writes one HTML file, without a network, that shows what the search did.",
+        epilog="example: evonas report runs/cifar10-alexnet -o alexnet.html",
+    )
+    report.add_argument("run", help="the run's directory")
+    report.add_argument("-o", "--output", help="the file (default: report.html in the run)")
     arguments = parser.parse_args(argv)
     try:
+        if arguments.command == "report":
+            print(write_report(arguments.run, arguments.output))
+            return 0
         result = open_run(arguments.run)
     except (EvonasError, FileNotFoundError) as error:
         print(f"evonas: {error}", file=sys.stderr)

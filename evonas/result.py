@@ -21,6 +21,7 @@ from evonas.storage import PlannedProposal, RunReader
 
 if TYPE_CHECKING:
     import pandas
+    from plotly.graph_objects import Figure
 
 __all__ = ["BESIDE", "Confirmed", "Result", "crowned", "open_run", "read_confirmed"]
 
@@ -147,6 +148,19 @@ class Result:
             if not any(_dominates(other, entry, weights) for other in front):
                 front.append(entry)
         return front
+
+    def plot(self) -> Figure:
+        """Returns the main figure, with plotly: fitness by evaluation and the best so far.
+
+        `evonas.report.plots` has the others, `evonas.report.write_report` all of them in a page.
+
+        Raises:
+            MissingDependencyError: plotly is not installed.
+            EvonasError: No evaluation has a fitness.
+        """
+        from evonas.report.progress import progress
+
+        return progress(self)
 
     def to_frame(self) -> pandas.DataFrame:
         """Returns a pandas DataFrame with a row per evaluation.

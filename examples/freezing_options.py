@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 import evonas as en
@@ -165,6 +166,8 @@ def describe(problem: FreezingProblem, test: Any, options: argparse.Namespace) -
 
 def run_script(main: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
     """Runs a script's `main`; returns its exit status."""
+    if options.threads is not None:  # what is computed here (pretraining, what a run decides once)
+        torch.set_num_threads(options.threads)
     logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
         main(options)

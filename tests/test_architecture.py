@@ -58,7 +58,10 @@ MAY_IMPORT = {
     "history": f"{CONTRACT} storage",
     "artifacts": CONTRACT,
     "callbacks": CONTRACT,
-    "result": f"{CONTRACT} storage callbacks",
+    # The main figure of a run, below `result`, whose `plot` draws it.
+    "report.canvas": "exceptions objectives records",
+    "report.progress": "exceptions objectives records report.canvas",
+    "result": f"{CONTRACT} storage callbacks report.progress",
     "confirm": f"{CONTRACT} {RECORDING} identity",
     "pruning": "objectives records",
     "run_settings": "budget pruning",
@@ -71,7 +74,7 @@ MAY_IMPORT = {
     "training": f"{CONTRACT} execution.torch_env",
     "nas": f"{CONTRACT} execution.torch_env training storage result",
     "freezing": f"{CONTRACT} {RECORDING} execution.torch_env training confirm identity",
-    "report": f"{DATA} storage result",
+    "report": f"{DATA} storage result report.canvas report.progress",
     "testing": f"{CONTRACT} {EVOLUTION} {RECORDING} confirm search",
     "cli": f"{CONTRACT} {EVOLUTION} {RECORDING} confirm search nas freezing report",
 }

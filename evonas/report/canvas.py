@@ -6,17 +6,17 @@ import html
 import json
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evonas.exceptions import EvonasError, MissingDependencyError
+from evonas.objectives import Objective
+from evonas.records import Evaluation
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-    from evonas.result import Result
 
 __all__ = [
     "BEST",
@@ -25,6 +25,7 @@ __all__ = [
     "LEGEND",
     "MAIN",
     "PALETTE",
+    "Searched",
     "as_number",
     "bounded_range",
     "graph_objects",
@@ -54,6 +55,26 @@ _AXIS: dict[str, Any] = {
     "gridcolor": _GRID, "zeroline": False, "linecolor": "#8c96a0", "ticks": "outside",
     "tickcolor": "#8c96a0", "ticklen": 4, "automargin": True,
 }  # fmt: skip
+
+
+class Searched(Protocol):
+    """What the main figures need of a `Result`, which stands above them: see docs/design.md."""
+
+    settings: dict[str, Any]
+    objectives: tuple[Objective, ...]
+    logbook: Any
+
+    @property
+    def champion(self) -> Evaluation:
+        """The best evaluation."""
+
+    @property
+    def hall_of_fame(self) -> list[Evaluation]:
+        """The best evaluations, best first."""
+
+    @property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """Every evaluation, in ask order."""
 
 
 def graph_objects() -> Any:
@@ -98,7 +119,7 @@ def new_figure(title: str, traces: Sequence[Any], **layout: Any) -> Figure:
     return go.Figure(data=list(traces), layout=look | layout)
 
 
-def require_fitness(result: Result) -> None:
+def require_fitness(result: Searched) -> None:
     """Refuses a run in which nothing has a fitness yet.
 
     Raises:

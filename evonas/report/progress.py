@@ -15,6 +15,7 @@ from evonas.report.canvas import (
     GREY,
     LEGEND,
     MAIN,
+    Searched,
     as_number,
     bounded_range,
     graph_objects,
@@ -28,8 +29,6 @@ from evonas.report.canvas import (
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from evonas.result import Result
-
 __all__ = ["curve_metrics", "generations", "learning_curves", "progress"]
 
 _MAX_POINTS = 2_000
@@ -39,7 +38,7 @@ CLASSES = ("best tenth", "next 15 %", "next quarter", "the rest")
 _CLASS_ENDS = (0.1, 0.25, 0.5)
 
 
-def progress(result: Result, *, objective: int = 0, most: int = _MAX_POINTS) -> Figure:
+def progress(result: Searched, *, objective: int = 0, most: int = _MAX_POINTS) -> Figure:
     """Returns fitness by evaluation with the best so far: the main figure of a run.
 
     Args:
@@ -84,7 +83,7 @@ def progress(result: Result, *, objective: int = 0, most: int = _MAX_POINTS) -> 
 
 
 def _by_origin(
-    result: Result, numbers: NDArray[Any], keep: NDArray[np.int64]
+    result: Searched, numbers: NDArray[Any], keep: NDArray[np.int64]
 ) -> list[tuple[str, NDArray[np.int64], dict[str, Any]]]:
     """Returns label, places and look of the run's own points and of those of earlier runs."""
     n_copied = int(result.settings.get("n_copied") or 0)
@@ -96,7 +95,7 @@ def _by_origin(
     return parts
 
 
-def generations(result: Result) -> Figure:
+def generations(result: Searched) -> Figure:
     """Returns best, mean, spread and worst of each generation (of each row of the logbook).
 
     Raises:
@@ -146,7 +145,7 @@ def _column(rows: Sequence[dict[str, Any]], key: str) -> NDArray[np.float64]:
     return np.array([as_number(row.get(key)) for row in rows], dtype=np.float64)
 
 
-def curve_metrics(result: Result) -> list[str]:
+def curve_metrics(result: Searched) -> list[str]:
     """Returns the names of the metrics reported per epoch, the objective's first, then losses."""
     names: dict[str, None] = {}
     for place in thinned(len(result.evaluations), 50):
@@ -157,7 +156,7 @@ def curve_metrics(result: Result) -> list[str]:
 
 
 def learning_curves(
-    result: Result, metric: str | None = None, *, most: int = _MAX_CURVES
+    result: Searched, metric: str | None = None, *, most: int = _MAX_CURVES
 ) -> Figure:
     """Returns the learning curve of every evaluation, the champion's marked.
 
@@ -236,7 +235,7 @@ def _curves_trace(
     )  # fmt: skip
 
 
-def fitness_classes(result: Result, entries: Sequence[Evaluation]) -> NDArray[np.int64]:
+def fitness_classes(result: Searched, entries: Sequence[Evaluation]) -> NDArray[np.int64]:
     """Returns the place in `CLASSES` (n,) of each evaluation, by the first objective."""
     weight = result.objectives[0].weight
     ok = [entry.values[0] * weight for entry in result.evaluations if entry.status is Status.OK]

@@ -32,6 +32,10 @@ def test_progress_draws_every_evaluation_and_the_best_so_far(small: en.Result) -
     assert best[-1] == small.champion.fitness
 
 
+def test_a_result_plots_itself(small: en.Result) -> None:
+    assert small.plot() == plots.progress(small)
+
+
 def test_the_best_so_far_follows_the_direction(two_objectives: en.Result) -> None:
     best = traces(plots.progress(two_objectives, objective=1))["best so far"].y
     assert list(best) == sorted(best, reverse=True)
