@@ -176,6 +176,11 @@ def compare_masks(
     """
     check_int("top", top, minimum=1)
     check_int("n_random", n_random, minimum=0)
+    if problem.objectives[0].name != problem.metric_name:
+        raise ValueError(
+            f"masks are compared by {problem.metric_name}, but the first objective of the problem "
+            f"is {problem.objectives[0].name}: name the metric first"
+        )
     result = open_run(run_dir)
     problem.configure(result.settings["problem_settings"])
     check_problem(problem, result.settings, str(run_dir))

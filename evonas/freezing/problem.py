@@ -150,7 +150,11 @@ class FreezingProblem(Problem):
                 f"{type(model_factory).__name__}: for a model, pass lambda: copy.deepcopy(model)"
             )
         self.recipe = Recipe(n_epochs, batch_size, lr, weight_decay, schedule, grad_clip, optimizer)
-        self.train, self.val = as_examples(train, "train"), as_examples(val, "val")
+        # On the CPU, where models are built and looked at; each device gets its own copy.
+        self.train, self.val = (
+            as_examples(train, "train").to("cpu"),
+            as_examples(val, "val").to("cpu"),
+        )
         self.model_factory = model_factory
         self.loss_function, self.metric, self.augment = loss_function, metric, augment
         self.metric_name = "accuracy" if metric is None else name_of(metric)
@@ -262,7 +266,7 @@ class FreezingProblem(Problem):
         For trainings after the search: the search itself must not see the test examples.
         """
         other = copy.copy(self)
-        other._test, other._places = as_examples(test, "test"), {}
+        other._test, other._places = as_examples(test, "test").to("cpu"), {}
         other._test_identity = other._test.identity
         if self.loss_function is None:
             with seeded(0):

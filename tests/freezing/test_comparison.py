@@ -360,3 +360,9 @@ def test_to_json(problem: Any, tmp_path: Path) -> None:
         "seconds": list(best.seconds), "failed": 0,
     }  # fmt: skip
     assert len(data["rows"]) == len(table.rows)
+
+
+def test_another_first_objective_is_refused(make_problem: Any, tmp_path: Path) -> None:
+    objectives = [en.Objective("trainable_share", "min"), en.Objective("accuracy")]
+    with pytest.raises(ValueError, match="compared by accuracy, but the first .* is trainable"):
+        compare_masks(make_problem(objectives=objectives), tmp_path)
