@@ -19,12 +19,22 @@ from evonas.records import EpochMetrics, Evaluation, Status
 from evonas.result import Result, open_run
 from evonas.search import evolve
 from evonas.space import SearchSpace
-from evonas.strategies import Generational, Strategy
+from evonas.strategies import (
+    NSGA2,
+    AgingEvolution,
+    Generational,
+    LocalSearch,
+    RandomSearch,
+    Strategy,
+    SurrogateEvolution,
+)
 from evonas.toolbox import make_toolbox
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "NSGA2",
+    "AgingEvolution",
     "Boolean",
     "Categorical",
     "EpochMetrics",
@@ -37,16 +47,19 @@ __all__ = [
     "Individual",
     "Integer",
     "InvalidPoint",
+    "LocalSearch",
     "MedianPruner",
     "Objective",
     "Observer",
     "Problem",
+    "RandomSearch",
     "Result",
     "SearchInterrupted",
     "SearchSpace",
     "Status",
     "Strategy",
     "SuccessiveHalving",
+    "SurrogateEvolution",
     "TooManyFailures",
     "Trial",
     "confirm",

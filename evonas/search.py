@@ -30,6 +30,7 @@ from evonas.result import Result
 from evonas.run_settings import RunSettings
 from evonas.space import SearchSpace
 from evonas.storage import Store
+from evonas.strategies.auto import choose_strategy, strategy_again
 from evonas.strategies.base import SearchContext, Strategy
 from evonas.strategies.generational import Generational
 from evonas.warm_start import best_points, recorded_elsewhere
@@ -43,7 +44,7 @@ def evolve(
     problem: Problem | SearchSpace | Mapping[str, Any],
     fitness: FitnessFunction | None = None,
     *,
-    strategy: Strategy | None = None,
+    strategy: Strategy | Literal["auto"] | None = None,
     population: int | None = None,
     generations: int | None = None,
     elite: int | None = None,
@@ -78,10 +79,12 @@ def evolve(
     Args:
         problem: A `Problem`, or a `SearchSpace` (or the dict of genes for one) with `fitness`.
         fitness: `(genes, trial)` to a number; for several objectives a tuple or a dict.
-        strategy: How to search. None: `Generational` with the next four arguments.
+        strategy: How to search. `"auto"`: what serves this space, budget and number of objectives
+            best; it is kept in the run and said by progress and `evonas show`. None: `Generational`
+            where one of the next four arguments is given, else `"auto"`.
         population: Individuals in a generation (default 50).
-        generations: Generations to run, the first included (default 25 where nothing else ends
-            the search).
+        generations: Generations to run, the first included: rows of the logbook for a strategy
+            without generations (default 25 where nothing else ends the search).
         elite: Individuals carried over unchanged (default a tenth of the population).
         toolbox: A DEAP toolbox whose individual, mate, mutate, select and clone are used.
         objectives: What the function returns. None: one, maximised.
@@ -141,8 +144,8 @@ def evolve(
     """
     refuse_unguarded_main()
     problem = _as_problem(problem, fitness, objectives, problem_id)
-    strategy = _as_strategy(strategy, population, elite, toolbox)
     budget = _bounded(Budget(generations, max_evaluations, max_seconds, patience, target_fitness))
+    given = _as_strategy(strategy, population, generations, elite, toolbox)
     check_int("max_consecutive_failures", max_consecutive_failures, minimum=1)
     executor = choose_executor(
         executor,
@@ -154,10 +157,10 @@ def evolve(
         uses_torch=problem.uses_torch,
     )
     observers = Observers([*_progress(progress), *callbacks])
-    path = None if run_dir is None else Path(run_dir)
-    store = Store.create(path, durability=durability)
+    store = Store.create(None if run_dir is None else Path(run_dir), durability=durability)
     try:
         stored = store.settings()
+        strategy, why = (given, None) if given else _chosen(problem, budget, stored)
         copies = _copies(problem, store, warm_start)
         identity, seed, threads = identify(
             problem,
@@ -169,7 +172,7 @@ def evolve(
             deterministic,
             default_threads=default_threads(executor),
             pruner=pruner,
-            name="the run" if path is None else str(path),
+            name=str(store.run_dir or "the run"),
         )
         history = _history(problem, store, stored)
         settings = RunSettings(
@@ -186,23 +189,28 @@ def evolve(
         )
         strategy.bind(context)
         notes = {"metadata": dict(metadata or {}), "forgiven": sorted(history.forgiven)}
-        store.write_settings({**identity, **notes, "n_copied": len(copies)})
+        store.write_settings({**identity, **notes, "n_copied": len(copies), "chosen_for": why})
         state = store.state()
         if state is not None:
             strategy.load_state_dict(state, store.logbook())
         driver = Driver(problem, strategy, store, executor, observers, settings, history)
-        _drive(driver, store, observers, strategy, budget)
-        result = Result(store, keep_open=path is None)
+        _drive(driver, store, observers, strategy, budget, why)
+        result = Result(store, keep_open=run_dir is None)
     except BaseException:
         store.close()
         raise
-    if path is not None:
+    if run_dir is not None:
         store.close()
     return result
 
 
 def _drive(
-    driver: Driver, store: Store, observers: Observers, strategy: Strategy, budget: Budget
+    driver: Driver,
+    store: Store,
+    observers: Observers,
+    strategy: Strategy,
+    budget: Budget,
+    chosen_for: str | None,
 ) -> None:
     info = RunInfo(
         run_dir=store.run_dir,
@@ -213,6 +221,7 @@ def _drive(
         resumed=driver.counts.evaluated > 0,
         counts=driver.counts,
         best=driver.best,
+        chosen_for=chosen_for,
     )
     store.begin_session(environment())
     outcome, reason = "error", "an error"
@@ -274,16 +283,31 @@ def _first_points(problem: Problem, copies: Sequence[Evaluation], size: int) -> 
 
 
 def _as_strategy(
-    strategy: Strategy | None, population: int | None, elite: int | None, toolbox: Toolbox | None
-) -> Strategy:
-    if strategy is None:
+    strategy: Strategy | str | None,
+    population: int | None,
+    generations: int | None,
+    elite: int | None,
+    toolbox: Toolbox | None,
+) -> Strategy | None:
+    """Returns the strategy asked for; None: it is to be chosen."""
+    for_ga = population is not None or elite is not None or toolbox is not None
+    if strategy is None and (for_ga or generations is not None):
         size = 50 if population is None else population
         return Generational(size, elite=elite, toolbox=toolbox)
-    if population is not None or elite is not None or toolbox is not None:
+    if for_ga:
         raise ValueError("give either strategy or population, elite and toolbox, not both")
+    if strategy is None or (isinstance(strategy, str) and strategy == "auto"):
+        return None
     if not isinstance(strategy, Strategy):
-        raise TypeError(f"strategy must be a Strategy object, got {strategy!r}")
+        raise TypeError(f"strategy must be a Strategy object or 'auto', got {strategy!r}")
     return strategy
+
+
+def _chosen(problem: Problem, budget: Budget, stored: Mapping[str, Any]) -> tuple[Strategy, str]:
+    """Returns what a run without a strategy of the user's searches with, and why."""
+    if stored.get("chosen_for"):
+        return strategy_again(stored["strategy"]), str(stored["chosen_for"])
+    return choose_strategy(problem.space, problem.objectives, budget.max_evaluations)
 
 
 def _history(problem: Problem, store: Store, stored: Mapping[str, Any]) -> History:

@@ -50,6 +50,7 @@ class RunInfo:
         resumed: Whether earlier starts left records.
         counts: Of all starts so far; kept up to date by the search.
         best: The best evaluation so far, if any.
+        chosen_for: What a strategy was chosen for that the user left to evonas, in words.
     """
 
     run_dir: Path | None
@@ -60,6 +61,7 @@ class RunInfo:
     resumed: bool
     counts: Counts
     best: Evaluation | None
+    chosen_for: str | None = None
 
 
 class Observer:

@@ -44,6 +44,8 @@ class ProgressBar(Observer):
                 dynamic_ncols=True,
                 leave=False,
             )
+        if info.chosen_for and self._rows is not None:
+            self._write(f"strategy: {info.strategy}, chosen for {info.chosen_for}")
 
     def on_evaluation(self, evaluation: Evaluation, best: Evaluation | None) -> None:
         """Moves the bar."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from evonas.strategies.aging import AgingEvolution
+from evonas.strategies.auto import choose_strategy
 from evonas.strategies.base import History, Proposal, SearchContext, Strategy
 from evonas.strategies.generational import Generational
 from evonas.strategies.local_search import LocalSearch
@@ -21,4 +22,5 @@ __all__ = [
     "SearchContext",
     "Strategy",
     "SurrogateEvolution",
+    "choose_strategy",
 ]

@@ -1,0 +1,78 @@
+"""`strategy="auto"`: which strategy serves a space, a budget and its objectives."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evonas.objectives import Objective
+from evonas.space import SearchSpace
+from evonas.strategies.aging import AgingEvolution
+from evonas.strategies.base import Strategy
+from evonas.strategies.nsga2 import NSGA2
+from evonas.strategies.surrogate import SurrogateEvolution
+
+__all__ = ["choose_strategy", "strategy_again"]
+
+_MOST_MODELLED = 2_000  # evaluations: beyond, a proposal takes the model about a second
+_MOST_GENES = 200
+_FEW = 500  # evaluations: the logbook then has a row for each ten
+
+
+def choose_strategy(
+    space: SearchSpace, objectives: Sequence[Objective], n_evaluations: int | None
+) -> tuple[Strategy, str]:
+    """Returns the strategy that our benchmark recommends, and why, in words.
+
+    `SurrogateEvolution` up to 2,000 evaluations and 200 genes; beyond, where a model costs more
+    than it brings, `AgingEvolution`, or `NSGA2` for several objectives. The number of workers has
+    no say. What is chosen needs numpy alone.
+
+    Args:
+        space: What is searched.
+        objectives: What is optimised.
+        n_evaluations: The budget, None where it is not known.
+
+    Example:
+        >>> strategy, why = choose_strategy(
+        ...     SearchSpace({"x": [1, 2, 3]}), [Objective("accuracy")], 100
+        ... )
+        >>> strategy.name, why
+        ('SurrogateEvolution', '1 gene, 1 objective, 100 evaluations')
+    """
+    n_points = min(space.cardinality, math.inf if n_evaluations is None else n_evaluations)
+    why = ", ".join(
+        (
+            _counted(len(space), "gene"),
+            _counted(len(objectives), "objective"),
+            "no known number of evaluations"
+            if n_evaluations is None
+            else _counted(n_evaluations, "evaluation"),
+        )
+    )
+    if len(space) <= _MOST_GENES and (n_points <= _MOST_MODELLED or n_evaluations is None):
+        row_every = 50 if n_evaluations is None or n_evaluations > _FEW else 10
+        return SurrogateEvolution(row_every=row_every), why
+    if len(objectives) > 1:
+        return NSGA2(), why
+    return AgingEvolution(50, 25), why
+
+
+def strategy_again(settings: Mapping[str, Any]) -> Strategy:
+    """Returns what `choose_strategy` chose when a run began, from the settings that it keeps.
+
+    Raises:
+        ValueError: The settings are of none of its strategies.
+    """
+    classes = {each.__name__: each for each in (SurrogateEvolution, AgingEvolution, NSGA2)}
+    chosen = classes.get(settings["name"])
+    if chosen is None:
+        raise ValueError(f"auto never chose {settings['name']!r}, only {', '.join(classes)}")
+    arguments = inspect.signature(chosen).parameters
+    return chosen(**{name: value for name, value in settings.items() if name in arguments})
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
