@@ -82,7 +82,7 @@ def evolve(
         strategy: How to search. `"auto"`: what serves this space, budget and number of objectives
             best; it is kept in the run and said by progress and `evonas show`. None: `Generational`
             where one of the next four arguments is given, else `"auto"`.
-        population: Individuals in a generation (default 50).
+        population: Individuals in a generation (default 20).
         generations: Generations to run, the first included: rows of the logbook for a strategy
             without generations (default 25 where nothing else ends the search).
         elite: Individuals carried over unchanged (default a tenth of the population).
@@ -292,7 +292,7 @@ def _as_strategy(
     """Returns the strategy asked for; None: it is to be chosen."""
     for_ga = population is not None or elite is not None or toolbox is not None
     if strategy is None and (for_ga or generations is not None):
-        size = 50 if population is None else population
+        size = 20 if population is None else population
         return Generational(size, elite=elite, toolbox=toolbox)
     if for_ga:
         raise ValueError("give either strategy or population, elite and toolbox, not both")

@@ -36,7 +36,8 @@ class Curved(en.FunctionProblem):
 
 def search(run_dir: Any = None, problem: Any = None, **arguments: Any) -> en.Result:
     settings: dict[str, Any] = {
-        "population": 12, "generations": 5, "seed": 3, "pruner": en.MedianPruner(),
+        "strategy": en.Generational(12, tournament_size=2, gene_mutation_prob=0.5),  # with poor children too
+        "generations": 5, "seed": 3, "pruner": en.MedianPruner(),
     }  # fmt: skip
     return en.evolve(problem or Curved(), run_dir=run_dir, **settings | arguments)
 
@@ -100,7 +101,7 @@ def test_workers_prune_as_one_process_does() -> None:
 
 
 def test_an_asynchronous_search_prunes_from_what_is_there() -> None:
-    result = search(strategy=RandomSearch(), population=None, generations=None, max_evaluations=30)
+    result = search(strategy=RandomSearch(), generations=None, max_evaluations=30)
     statuses = [entry.status for entry in result.evaluations]
     assert en.Status.PRUNED in statuses[5:]
     assert en.Status.PRUNED not in statuses[:5]

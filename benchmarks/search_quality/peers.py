@@ -199,10 +199,16 @@ def _from_places(space: en.SearchSpace, places: Mapping[str, Any]) -> Genes:
     return space.genes(values)
 
 
+def published_ga() -> Strategy:
+    """The GA of `examples/cifar10_alexnet.py`: 50 individuals, one-point crossover."""
+    return en.Generational(50, elite=5, crossover="one_point", tournament_size=3)
+
+
 OURS: dict[str, Callable[[], Strategy]] = {
     "random, no repeats": RandomSearch,
     "LocalSearch": LocalSearch,
     "Generational": en.Generational,
+    "Generational, as published": published_ga,
     "AgingEvolution": AgingEvolution,
     "AgingEvolution 10/10": lambda: AgingEvolution(10, 10),
     "AgingEvolution 50/25": lambda: AgingEvolution(50, 25),

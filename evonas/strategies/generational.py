@@ -74,14 +74,14 @@ class Generational(Strategy):
 
     def __init__(
         self,
-        population: int = 50,
+        population: int = 20,
         *,
         elite: int | None = None,
-        crossover: Literal["one_point", "two_point", "uniform", "blend"] = "one_point",
+        crossover: Literal["one_point", "two_point", "uniform", "blend"] = "uniform",
         crossover_prob: float = 1.0,
         gene_mutation_prob: float = 0.15,
         selection: Literal["tournament", "roulette", "best"] = "tournament",
-        tournament_size: int = 3,
+        tournament_size: int = 5,
         novelty_tries: int = 20,
         hall_of_fame: int = 10,
         toolbox: Toolbox | None = None,

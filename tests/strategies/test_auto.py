@@ -64,7 +64,7 @@ def test_the_choice_is_kept_when_the_budget_grows(tmp_path: Path) -> None:
     result = search(tmp_path / "run", max_evaluations=14)
     assert result.counts.evaluated == 14
     en.evolve(onemax_space(30), onemax, max_evaluations=6, run_dir=tmp_path / "wide", seed=1)
-    larger = {"max_evaluations": 20_000, "target_fitness": 15, "seed": 1}
+    larger: dict[str, Any] = {"max_evaluations": 20_000, "target_fitness": 15, "seed": 1}
     result = en.evolve(onemax_space(30), onemax, run_dir=tmp_path / "wide", **larger)
     assert result.settings["strategy"]["name"] == "SurrogateEvolution"
     assert result.settings["chosen_for"] == "30 genes, 1 objective, 6 evaluations"
