@@ -31,7 +31,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CHILD = """
 import sys
 from evonas.nas import ImageClassificationProblem as Problem
-import examples.cifar10_alexnet as example
+sys.path.insert(0, "examples")
+import cifar10_alexnet as example
 
 log, run_dir = sys.argv[1:]
 evaluate = Problem.evaluate

@@ -18,7 +18,7 @@ from evonas.interrupts import Interrupts
 from evonas.problem import Problem
 from evonas.randomness import derive_seed
 from evonas.records import Evaluation, Genes, Status
-from evonas.result import BESIDE, Confirmed, Result, open_run
+from evonas.result import BESIDE, Confirmed, Result, best_evaluations, open_run
 from evonas.storage import Store
 
 __all__ = ["confirm"]
@@ -71,8 +71,7 @@ def confirm(
         problem.configure(settings["problem_settings"])
         check_problem(problem, settings, str(path))
         artifacts = Artifacts(problem, path)
-        maximise = problem.objectives[0].direction == "max"
-        points = {entry.key: entry for entry in store.best(top, maximise=maximise)}
+        points = {entry.key: entry for entry in best_evaluations(store, top)}
         points |= {entry.key: entry for entry in _others(problem, store, also)}
         done = {
             name for name, record in store.confirmations().items() if not counts or counts(record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -13,11 +14,12 @@ from evonas.execution.base import Executor, Outcome, Task
 from evonas.execution.trial import TrialSettings
 from evonas.history import FailureStreak, History
 from evonas.interrupts import Interrupts
+from evonas.limits import Limits
 from evonas.problem import Problem
 from evonas.pruning import Curves
 from evonas.randomness import derive_seed
 from evonas.records import Evaluation, Status
-from evonas.result import crowned
+from evonas.result import best_evaluations, crowned
 from evonas.run_settings import RunSettings
 from evonas.storage import KnownPoint, PlannedProposal, Store
 from evonas.strategies.base import Proposal, Strategy
@@ -69,7 +71,8 @@ class Driver:
         self._objective = problem.objectives[0]
         by_status = store.counts()
         self.counts = Counts(reused=by_status.pop("reused"), by_status=by_status)
-        best = store.best(1, maximise=self._objective.direction == "max")
+        self._limits = Limits.of(strategy.settings())
+        best = best_evaluations(store, 1)
         self.best: Evaluation | None = best[0] if best else None
         self._artifacts = Artifacts(problem, store.run_dir)
         self._crowned = crowned(store, self._objective)
@@ -277,7 +280,7 @@ class Driver:
             device=self._executor.device,
             threads=settings.threads,
             problem=settings.problem,
-            best=None if self.best is None else self.best.values[0],
+            best=self._to_beat(),
             maximise=self._objective.direction == "max",
             attachments=self._artifacts.folder(planned.number),
             deterministic=settings.deterministic,
@@ -398,10 +401,18 @@ class Driver:
             self._observers.notify(lambda observer, row=row: observer.on_row(row))  # type: ignore[misc]
 
     def _is_better(self, evaluation: Evaluation) -> bool:
-        if self.best is None:
-            return True
-        value, best = evaluation.values[0], self.best.values[0]
         # Of equals the one asked for first, so that the champion does not depend on who was faster.
-        return self._objective.better(value, best) or (
-            value == best and evaluation.number < self.best.number
+        rank = self._limits.rank
+        return self.best is None or (
+            rank(evaluation, self.objectives) < rank(self.best, self.objectives)
         )
+
+    def _to_beat(self) -> float | None:
+        """Returns the value that a trial must exceed to be the best, None: any may."""
+        if self.best is None or self._limits.excess(self.best, self.objectives) > 0:
+            return None
+        value = self.best.values[0]
+        if len(self.objectives) == 1:
+            return value
+        # One that equals it may be better in the next objective.
+        return math.nextafter(value, -self._objective.weight * math.inf)

@@ -15,6 +15,7 @@ from deap import tools
 
 from evonas.callbacks.base import Counts
 from evonas.exceptions import EvonasError, MissingDependencyError
+from evonas.limits import Limits
 from evonas.objectives import Objective
 from evonas.records import Evaluation, Status
 from evonas.storage import PlannedProposal, RunReader
@@ -23,7 +24,15 @@ if TYPE_CHECKING:
     import pandas
     from plotly.graph_objects import Figure
 
-__all__ = ["BESIDE", "Confirmed", "Result", "crowned", "open_run", "read_confirmed"]
+__all__ = [
+    "BESIDE",
+    "Confirmed",
+    "Result",
+    "best_evaluations",
+    "crowned",
+    "open_run",
+    "read_confirmed",
+]
 
 BESIDE = "beside_the_search"
 """The setting that names the points that only `confirm` evaluated: key to number and genes."""
@@ -64,6 +73,9 @@ class Result:
 
     Made by `evolve` and `open_run`. The summary is read at once, `evaluations` when asked for.
 
+    Where the strategy has limits (`NSGA2`), champion, hall of fame and Pareto front are within
+    them; as long as no evaluation is, they are of those that are least far out.
+
     Attributes:
         run_dir: The run's directory, or None for a run in memory.
         settings: What the run is: space, fingerprint, objectives, strategy, seed, metadata, …
@@ -88,7 +100,8 @@ class Result:
         self.stop_reason: str | None = sessions[-1]["reason"] if sessions else None
         self.logbook = _logbook(reader.logbook())
         size = self.settings["strategy"].get("hall_of_fame", 10)
-        self._hall = reader.best(size, maximise=self.objectives[0].direction == "max")
+        self._limits = Limits.of(self.settings["strategy"])
+        self._hall = best_evaluations(reader, size)
         self._confirmed = read_confirmed(reader, self.objectives[0])
 
     @property
@@ -139,8 +152,9 @@ class Result:
     def pareto_front(self) -> list[Evaluation]:
         """The `ok` evaluations that no other dominates, sorted by the first objective."""
         weights = [objective.weight for objective in self.objectives]
+        ok = (entry for entry in self.evaluations if entry.status is Status.OK)
         ranked = sorted(
-            (entry for entry in self.evaluations if entry.status is Status.OK),
+            self._limits.nearest(ok, self.objectives),
             key=lambda entry: [-w * x for w, x in zip(weights, entry.values, strict=True)],
         )
         front: list[Evaluation] = []
@@ -218,8 +232,26 @@ def open_run(run_dir: str | os.PathLike[str]) -> Result:
         return Result(reader)
 
 
+def best_evaluations(reader: RunReader, n: int) -> list[Evaluation]:
+    """Returns the `n` best `ok` evaluations by the first objective.
+
+    Of equals those better in the next objective, then the earliest. Those within the limits of the
+    run's strategy; where none is, those that are least far out.
+    """
+    settings = reader.settings()
+    objectives = [Objective(*entry) for entry in settings["objectives"]]
+    limits = Limits.of(settings["strategy"])
+    if not limits and len(objectives) == 1:
+        return reader.best(n, maximise=objectives[0].direction == "max")
+    ok = (entry for entry in reader.evaluations() if entry.status is Status.OK)
+    return limits.ranked(ok, objectives)[:n]
+
+
 def read_confirmed(reader: RunReader, objective: Objective) -> list[Confirmed]:
     """Returns what `confirm` repeated on fresh seeds, best mean first, those without a value last.
+
+    Where the run's strategy has limits, those points that break them (as the search recorded them)
+    come behind the others.
 
     Args:
         reader: Of the run.
@@ -239,8 +271,17 @@ def read_confirmed(reader: RunReader, objective: Objective) -> list[Confirmed]:
             best = next((entry for entry in records if entry.status is Status.OK), records[0])
             evaluation = replace(best, number=number, genes=genes)
         found.append(Confirmed(evaluation, tuple(records)))
-    weight = objective.weight
-    return sorted(found, key=lambda entry: -weight * entry.mean if entry.values else float("inf"))
+    settings = reader.settings()
+    limits = Limits.of(settings["strategy"])
+    objectives = [Objective(*entry) for entry in settings["objectives"]]
+
+    def rank(entry: Confirmed) -> tuple[float, ...]:
+        if not entry.values:
+            return (1.0, 0.0, 0.0)
+        excess = limits.excess(entry.evaluation, objectives) if limits else 0.0
+        return (0.0, excess, -objective.weight * entry.mean)
+
+    return sorted(found, key=rank)
 
 
 def crowned(reader: RunReader, objective: Objective) -> Evaluation | None:

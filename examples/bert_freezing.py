@@ -7,7 +7,8 @@
 `--data` is a data set of the hub, a table (tab-separated, with the columns `sentence` and `label`),
 or a folder with the tables `train.tsv` and `test.tsv`. Masks are scored on sentences held out of
 the training file; the test file is used once, for the table at the end. Stop it as you like: the
-same command goes on where it stopped.
+same command goes on where it stopped. `--strategy surrogate` searches with fewer trainings in mind,
+`--strategy nsga2 --objectives accuracy trainable_share` for the best mask of each size.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from freezing_options import add_search_options, compute_options, count, parse, run_script, search
+from freezing_options import add_search_options, compute_options, parse, run_script, search
+from search_options import count
 
 from evonas.freezing import FreezingProblem
 from evonas.freezing.corpora import (

@@ -4,11 +4,18 @@
     python examples/cifar10_alexnet.py --preset quick        # digits, under 90 s on two cores
     python examples/cifar10_alexnet.py --space alexnet-small --train-samples 8000 --population 16
     python examples/cifar10_alexnet.py --dataset imagefolder --data-root IMAGES
+    python examples/cifar10_alexnet.py --strategy auto --max-evaluations 100 --pruner median
+    python examples/cifar10_alexnet.py --strategy nsga2 --objectives accuracy params
 
 Without options it is the published search: 50 individuals, 25 generations, the 5 best carried
 over; each child from two tournaments of 3, one-point crossover, each gene mutated with
 probability 0.15; every network trained for 5 epochs in batches of 128. Stop it as you like: the
 same command goes on where it stopped.
+
+`--strategy surrogate` trains what a model of all trainings so far holds to be promising (`auto`
+chooses it for most budgets); `--pruner` ends poor trainings early. With several `--objectives` the
+search ends with the Pareto front: the networks that no other beats in all of them. `latency` is
+measured: use one worker then, and expect no two runs to be the same.
 """
 
 from __future__ import annotations
@@ -20,6 +27,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from search_options import (
+    add_strategy_options,
+    budget,
+    count,
+    front_table,
+    make_objectives,
+    make_pruner,
+    make_strategy,
+    settle,
+)
 from tqdm import tqdm
 
 import evonas as en
@@ -76,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt as stopped:  # SearchInterrupted says what is saved
         print(f"\n{str(stopped) or 'stopped before the search began'}", file=sys.stderr)
         return 130
-    except en.EvonasError as error:
+    except (en.EvonasError, FileNotFoundError) as error:  # no run to start warm from
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
 
@@ -86,15 +103,7 @@ def search(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     try:
         device = resolve_device(options.device)
         problem = make_problem(options, device)
-        strategy = en.Generational(
-            options.population,
-            elite=options.elite,
-            crossover=options.crossover,
-            crossover_prob=options.crossover_prob,
-            gene_mutation_prob=options.mutation_prob,
-            selection=options.selection,
-            tournament_size=options.tournament,
-        )
+        strategy = make_strategy(options)
     except (ValueError, TypeError) as wrong:  # of the options: each names its own
         parser.error(str(wrong))
     describe(problem, options, device)
@@ -104,10 +113,10 @@ def search(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     result = en.evolve(
         problem,
         strategy=strategy,
-        generations=options.generations,
-        max_evaluations=options.max_evaluations,
-        max_seconds=options.max_seconds,
+        **budget(options),
         patience=options.patience,
+        pruner=make_pruner(options),
+        warm_start=options.warm_start,
         run_dir=options.run_dir,
         workers=options.workers,
         devices=device,
@@ -149,6 +158,7 @@ def make_problem(options: argparse.Namespace, device: str) -> ImageClassificatio
         device=device,
         threads=options.threads or max(1, available_cores() // (options.workers or 1)),
         precision=options.precision,
+        objectives=make_objectives(options),
         dataset=dataset_label(options.dataset, options.data_root),
     )
 
@@ -159,11 +169,14 @@ def describe(problem: ImageClassificationProblem, options: argparse.Namespace, d
     size = "x".join(map(str, problem.in_shape))
     n_points = problem.space.cardinality
     points = "continuous" if math.isinf(n_points) else f"{n_points:,} points"
+    chosen = ""
+    if options.strategy != "published":
+        chosen = f"strategy {options.strategy}, for {' and '.join(options.objectives)}\n"
     print(
         f"{problem.dataset}: {len(train):,} training and {len(val):,} validation images of {size},"
         f" {problem.n_classes} classes\n"
         f"space {options.space} ({points}), {options.epochs} epochs a network, on {device}\n"
-        f"run {options.run_dir}",
+        f"{chosen}run {options.run_dir}",
         flush=True,
     )
 
@@ -238,12 +251,17 @@ def report(
 ) -> None:
     """Prints the champion, its files, and what to do with it."""
     champion, counts = result.champion, result.counts
+    pruned = counts.by_status.get("pruned", 0)
+    first = options.objectives[0]
+    named = "validation accuracy" if first == "accuracy" else first
     files = NasRunFiles(Path(options.run_dir), problem)
     print(
-        f"\n{result.stop_reason}: {counts.evaluated} networks trained, {counts.reused} duplicates"
-        f" reused, {counts.by_status.get('invalid', 0)} without a valid shape,"
+        f"\n{result.stop_reason}: {counts.evaluated} networks trained"
+        + (f" ({pruned} of them pruned)" if pruned else "")
+        + f", {counts.reused} duplicates reused,"
+        f" {counts.by_status.get('invalid', 0)} without a valid shape,"
         f" {counts.failed} failed, in {format_duration(result.seconds)}\n"
-        f"\nchampion: network {champion.number}, validation accuracy {champion.values[0]:.4f}"
+        f"\nchampion: network {champion.number}, {named} {champion.values[0]:.4f}"
         + "".join(
             f" (mean of {len(entry.values)} fresh seeds: {entry.mean:.4f})"
             for entry in result.confirmed
@@ -255,6 +273,8 @@ def report(
     for name, value in champion.genes.items():
         shown = f"{value:.4g}" if isinstance(value, float) else value
         print(f"  {name:<{width}}  {shown}")
+    if len(result.objectives) > 1:
+        print(f"\n{front_table(result, 'network')}")
     trainer = Path(sys.argv[0]).with_name("train_champion.py")
     print(
         f"\nits code:     {files.champion}   (runs alone: python {files.champion.name} IMAGE)\n"
@@ -268,9 +288,7 @@ def report(
 def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
     """Returns the options: those given, else the preset's."""
     options = parser.parse_args(argv)
-    for name, value in PRESETS[options.preset].items():
-        if not hasattr(options, name):
-            setattr(options, name, value)
+    settle(parser, options, PRESETS[options.preset])
     if options.run_dir is None:
         options.run_dir = f"runs/{options.dataset}-{options.space}"
     options.run_dir = Path(options.run_dir)
@@ -306,16 +324,17 @@ def make_parser() -> argparse.ArgumentParser:
     add("--population", type=count(2), **preset, help="default 50")
     add("--generations", type=count(1), **preset, help="default 25; a finished run goes on to it")
     add("--elite", type=count(0), **preset, help="carried over unchanged (default 5)")
-    add("--selection", choices=["tournament", "roulette", "best"], default="tournament")
-    add("--tournament", type=count(1), default=3, help="individuals in one (default 3)")
+    kinds = ["tournament", "roulette", "best"]
+    add("--selection", choices=kinds, **preset, help="default tournament")
+    add("--tournament", type=count(1), **preset, help="individuals in one (default 3)")
     kinds = ["one_point", "two_point", "uniform", "blend"]
-    add("--crossover", choices=kinds, default="one_point")
-    add("--crossover-prob", type=float, default=1.0, help="default 1")
-    add("--mutation-prob", type=float, default=0.15, help="of each gene (default 0.15)")
-    add("--max-evaluations", type=count(1), help="stop after so many trainings")
+    add("--crossover", choices=kinds, **preset, help="default one_point")
+    add("--crossover-prob", type=float, **preset, help="default 1")
+    add("--mutation-prob", type=float, **preset, help="of each gene (default 0.15)")
     add("--max-seconds", type=float, help="stop after so many seconds, over all starts")
     add("--patience", type=count(1), help="stop after so many generations without a better best")
     add("--confirm-seeds", type=count(1), metavar="N", help="train the best 5 on N fresh seeds")
+    add_strategy_options(parser, ("params", "macs", "latency", "train_seconds"))
 
     group = parser.add_argument_group("training")
     add = group.add_argument
@@ -328,18 +347,6 @@ def make_parser() -> argparse.ArgumentParser:
     add("--deterministic", action="store_true", help="bit-identical runs on a GPU too, slower")
     add("--quiet", action="store_true", help="no bar and no line per generation")
     return parser
-
-
-def count(minimum: int) -> Any:
-    """Returns an argument type: a whole number of at least `minimum`."""
-
-    def whole_number(text: str) -> int:
-        value = int(text)
-        if value < minimum:
-            raise argparse.ArgumentTypeError(f"must be at least {minimum}, got {value}")
-        return value
-
-    return whole_number
 
 
 if __name__ == "__main__":

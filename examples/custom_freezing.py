@@ -5,6 +5,7 @@
 A small convolutional network is trained on the digits 0 to 4 (scikit-learn's, no download). Then it
 is fine-tuned on 5 to 9, of which there are only a few examples: which of its blocks should be
 frozen? Copy this script, and put your own network and data in the two marked places.
+`--objectives accuracy trainable_share --strategy nsga2` asks for the best mask of each size.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import sys
 from typing import Any
 
 import torch
-from freezing_options import add_search_options, compute_options, count, parse, run_script, search
+from freezing_options import add_search_options, compute_options, parse, run_script, search
+from search_options import count
 from torch import Tensor, nn
 
 from evonas.freezing import FreezingProblem

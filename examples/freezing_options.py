@@ -11,6 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from search_options import (
+    add_strategy_options,
+    budget,
+    count,
+    front_table,
+    make_objectives,
+    make_pruner,
+    make_strategy,
+    settle,
+)
 from tqdm import tqdm
 
 import evonas as en
@@ -20,7 +30,7 @@ from evonas.execution.torch_env import resolve_device
 from evonas.freezing import FreezingProblem, GenerationLog, compare_masks
 from evonas.freezing.comparison import candidate_count
 
-__all__ = ["add_search_options", "compute_options", "count", "parse", "run_script", "search"]
+__all__ = ["add_search_options", "compute_options", "parse", "run_script", "search"]
 
 N_TOP = 3
 
@@ -39,6 +49,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     add("--max-seconds", type=float, help="stop after so many seconds, over all starts")
     add("--granularity", choices=["block", "stage", "layer"], **preset, help="what a gene freezes")
     add("--include-head", action="store_true", help="let the mask freeze the new head too")
+    add_strategy_options(parser, ("trainable_share", "trainable_params", "train_seconds"))
 
     group = parser.add_argument_group("the honest table")
     add = group.add_argument
@@ -73,9 +84,9 @@ def parse(
 ) -> argparse.Namespace:
     """Returns the options: those given, else the preset's."""
     options = parser.parse_args(argv)
-    for name, value in presets[options.preset].items():
-        if not hasattr(options, name):
-            setattr(options, name, value)
+    settle(parser, options, presets[options.preset])
+    if options.objectives[0] != "accuracy":
+        parser.error("--objectives must begin with accuracy: the table at the end compares it")
     return options
 
 
@@ -91,6 +102,7 @@ def compute_options(options: argparse.Namespace) -> dict[str, Any]:
         "device": resolve_device(options.device),
         "threads": options.threads or max(1, available_cores() // (options.workers or 1)),
         "precision": options.precision,
+        "objectives": make_objectives(options),
     }
 
 
@@ -101,11 +113,10 @@ def search(
     describe(problem, test, options)
     result = en.evolve(
         problem,
-        strategy=en.Generational(
-            options.population, elite=options.elite, gene_mutation_prob=options.mutation_prob
-        ),
-        generations=options.generations,
-        max_seconds=options.max_seconds,
+        strategy=make_strategy(options),
+        **budget(options),
+        pruner=make_pruner(options),
+        warm_start=options.warm_start,
         run_dir=options.run_dir,
         workers=options.workers,
         devices=resolve_device(options.device),
@@ -116,11 +127,16 @@ def search(
         metadata=metadata,
     )
     counts = result.counts
+    pruned = counts.by_status.get("pruned", 0)
     print(
-        f"\n{result.stop_reason}: {counts.evaluated} masks trained, {counts.reused} duplicates"
-        f" reused, {counts.failed} failed, in {format_duration(result.seconds)}",
+        f"\n{result.stop_reason}: {counts.evaluated} masks trained"
+        + (f" ({pruned} of them pruned)" if pruned else "")
+        + f", {counts.reused} duplicates reused, {counts.failed} failed, in"
+        f" {format_duration(result.seconds)}",
         flush=True,
     )
+    if len(result.objectives) > 1:
+        print(f"\n{front_table(result, 'mask')}\n")
     n_masks = candidate_count(problem, result, N_TOP, options.random_masks)
     n_trainings = n_masks * options.confirm_seeds
     print(f"{n_masks} masks again, each on {options.confirm_seeds} fresh seeds:", flush=True)
@@ -154,12 +170,15 @@ def search(
 def describe(problem: FreezingProblem, test: Any, options: argparse.Namespace) -> None:
     """Prints what is about to be searched."""
     n_test = "none" if test is None else f"{len(test):,}"
+    chosen = ""
+    if options.strategy != "published":
+        chosen = f"strategy {options.strategy}, for {' and '.join(options.objectives)}\n"
     print(
         f"{problem.model_name}: {len(problem.blocks)} blocks, {2 ** len(problem.blocks):,} masks\n"
         f"  {', '.join(block.name for block in problem.blocks)}\n"
         f"{len(problem.train):,} training, {len(problem.val):,} validation, {n_test} test examples,"
         f" epochs a mask: {problem.recipe.n_epochs}, on {problem.device}\n"
-        f"run {options.run_dir}",
+        f"{chosen}run {options.run_dir}",
         flush=True,
     )
 
@@ -174,22 +193,10 @@ def run_script(main: Callable[[argparse.Namespace], None], options: argparse.Nam
     except KeyboardInterrupt as stopped:  # SearchInterrupted says what is saved
         print(f"\n{str(stopped) or 'stopped before the search began'}", file=sys.stderr)
         return 130
-    except en.EvonasError as error:
+    except (en.EvonasError, FileNotFoundError) as error:  # no run to start warm from
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
     except (TypeError, ValueError) as wrong:  # of options and data: each says what it expected
         print(f"\nerror: {wrong}", file=sys.stderr)
         return 2
     return 0
-
-
-def count(minimum: int) -> Callable[[str], int]:
-    """Returns an argument type: a whole number of at least `minimum`."""
-
-    def whole_number(text: str) -> int:
-        value = int(text)
-        if value < minimum:
-            raise argparse.ArgumentTypeError(f"must be at least {minimum}, got {value}")
-        return value
-
-    return whole_number

@@ -6,6 +6,7 @@
 
 `--data-root` holds `train/` and `test/` (or `val/`) with a folder for each class. Masks are scored
 on images held out of the training folder; the test images are used once, for the table at the end.
+`--strategy`, `--objectives`, `--pruner` and `--warm-start` are those of all examples.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from freezing_options import add_search_options, compute_options, count, parse, run_script, search
+from freezing_options import add_search_options, compute_options, parse, run_script, search
+from search_options import count
 from torch import nn
 
 from evonas.exceptions import DataError

@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "canonical": "",
     "objectives": "exceptions",
     "records": "exceptions",
+    "limits": "exceptions objectives records",
     "randomness": "exceptions canonical",
     "genes": "exceptions canonical",
     "space": "exceptions records canonical genes",
@@ -49,7 +50,7 @@ MAY_IMPORT = {
     "chromosome": DATA,
     "operators": f"{DATA} chromosome",
     "toolbox": f"{CONTRACT} chromosome operators",
-    "strategies": f"{CONTRACT} chromosome operators toolbox",
+    "strategies": f"{CONTRACT} limits chromosome operators toolbox",
     "execution.torch_env": "exceptions records execution.trial",
     "execution": f"{CONTRACT} execution.torch_env",
     "storage": DATA,
@@ -57,26 +58,29 @@ MAY_IMPORT = {
     "interrupts": "exceptions",
     "history": f"{CONTRACT} storage",
     "artifacts": CONTRACT,
-    "callbacks": CONTRACT,
+    # The names of a run's files for people, for whoever writes or reads them.
+    "run_files": "exceptions",
+    # A tracker looks in the database for what it has missed.
+    "callbacks": f"{CONTRACT} storage",
     # The main figure of a run, below `result`, whose `plot` draws it.
     "report.canvas": "exceptions objectives records",
     "report.progress": "exceptions objectives records report.canvas",
-    "result": f"{CONTRACT} storage callbacks report.progress",
+    "result": f"{CONTRACT} limits storage callbacks report.progress",
     "confirm": f"{CONTRACT} {RECORDING} identity",
     "pruning": "objectives records",
     "run_settings": "budget pruning",
     "identity": f"{CONTRACT} pruning strategies execution storage",
     "warm_start": f"{CONTRACT} storage identity",
-    "driver": f"{CONTRACT} {EVOLUTION} {RECORDING} pruning run_settings",
+    "driver": f"{CONTRACT} limits {EVOLUTION} {RECORDING} pruning run_settings",
     "search": f"{CONTRACT} {EVOLUTION} {RECORDING} {STARTING} execution.torch_env driver",
     # __init__.py: what `en.` offers
     "": f"{CONTRACT} {EVOLUTION} {RECORDING} confirm pruning search",
     "training": f"{CONTRACT} execution.torch_env",
-    "nas": f"{CONTRACT} execution.torch_env training storage result",
+    "nas": f"{CONTRACT} execution.torch_env training storage result run_files",
     "freezing": f"{CONTRACT} {RECORDING} execution.torch_env training confirm identity",
     "report": f"{DATA} storage result report.canvas report.progress",
     "testing": f"{CONTRACT} {EVOLUTION} {RECORDING} confirm search",
-    "cli": f"{CONTRACT} {EVOLUTION} {RECORDING} confirm search nas freezing report",
+    "cli": f"{CONTRACT} {EVOLUTION} {RECORDING} confirm search nas freezing report run_files",
 }
 
 TORCH_ROOMS = {"training", "nas", "freezing", "execution.torch_env"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,7 +17,7 @@ from evonas.freezing.mask import AppliedMask
 from evonas.freezing.prefix import PrefixSession
 from evonas.freezing.prefix_decision import ReuseDecision
 from evonas.freezing.prefix_store import PrefixStore
-from evonas.training import Augment, Batch, BatchSource, evaluate, fit, forward
+from evonas.training import Augment, Timed, evaluate, fit, forward
 
 if TYPE_CHECKING:
     from evonas.execution.trial import Trial
@@ -103,34 +103,6 @@ def fine_tune(
         trial.record(prefix_depth=session.depths["train"])
     trial.record(train_seconds=seconds, examples_per_second=recipe.n_epochs * len(train) / seconds)
     return value
-
-
-class Timed:
-    """A source that adds up the seconds from each pass's first batch to its end."""
-
-    def __init__(self, source: BatchSource) -> None:
-        self._source = source
-        self.seconds = 0.0
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def batches(self, batch_size: int, **options: Any) -> Iterator[Batch]:
-        """Iterates as the source does."""
-        began = time.perf_counter()
-        yield from self._source.batches(batch_size, **options)
-        self.seconds += time.perf_counter() - began
-
-    def timed(self, metric: Metric) -> Metric:
-        """Returns the metric, whose seconds are added, too."""
-
-        def measured(outputs: Tensor, targets: Tensor) -> float:
-            began = time.perf_counter()
-            value = metric(outputs, targets)
-            self.seconds += time.perf_counter() - began
-            return value
-
-        return measured
 
 
 def check_labels(model: nn.Module, sample: Any, targets: Mapping[str, Tensor]) -> None:

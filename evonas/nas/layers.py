@@ -116,12 +116,12 @@ class Layer:
         """Returns the call that makes the layer for this input."""
         raise NotImplementedError(f"{type(self).__name__} must define call(shape)")
 
-    def n_params(self, shape: Shape) -> int:
-        """Returns how many weights the layer has for this input."""
-        return 0
-
     def macs(self, shape: Shape) -> int:
-        """Returns the multiply-adds of one image, of the layers that do nearly all of them."""
+        """Returns the multiply-adds of one image: 0 but for the layers that do nearly all of them.
+
+        In plain Python, so that a space can bound them while it samples; what goes on record is
+        counted by torch (see `evonas.nas.cost`).
+        """
         return 0
 
 
@@ -165,10 +165,6 @@ class Conv2d(Layer):
             kwargs.append(("bias", False))
         return Call("Conv2d", (shape[0], self.filters), tuple(kwargs))
 
-    def n_params(self, shape: Shape) -> int:
-        """Returns kernels and biases."""
-        return self.filters * (shape[0] * self.kernel_size**2 + int(self.bias))
-
     def macs(self, shape: Shape) -> int:
         """Returns one per kernel weight and output pixel."""
         _, height, width = self.out_shape(shape)
@@ -190,10 +186,6 @@ class BatchNorm2d(Layer):
     def call(self, shape: Shape) -> Call:
         """Returns `nn.BatchNorm2d(channels)`."""
         return Call("BatchNorm2d", (shape[0],))
-
-    def n_params(self, shape: Shape) -> int:
-        """Returns a scale and a shift for each channel."""
-        return 2 * shape[0]
 
 
 _ACTIVATIONS: dict[str, Call] = {
@@ -302,10 +294,6 @@ class Linear(Layer):
     def call(self, shape: Shape) -> Call:
         """Returns `nn.Linear(features, neurons)`."""
         return Call("Linear", (shape[0], self.neurons))
-
-    def n_params(self, shape: Shape) -> int:
-        """Returns weights and biases."""
-        return (shape[0] + 1) * self.neurons
 
     def macs(self, shape: Shape) -> int:
         """Returns one per weight."""

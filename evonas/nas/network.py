@@ -75,12 +75,12 @@ class Network:
         calls[-1] = replace(calls[-1], args=(*calls[-1].args[:-1], Ref("out_shape", 0)))
         return calls
 
-    def n_params(self, in_shape: Shape) -> int:
-        """Returns the number of weights."""
-        return sum(layer.n_params(shape) for layer, shape in self._entering(in_shape))
-
     def macs(self, in_shape: Shape) -> int:
-        """Returns the multiply-adds of one image in convolutions and fully connected layers."""
+        """Returns the multiply-adds of one image in convolutions and fully connected layers.
+
+        For the constraints of a space, which are asked for thousands of points and without torch;
+        `evonas.nas.cost` counts a module's.
+        """
         return sum(layer.macs(shape) for layer, shape in self._entering(in_shape))
 
     def uses(self, hyperparameter: str) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from evonas.exceptions import InvalidPoint
+from evonas.nas.cost import COUNTED, MEASURED, count_macs, count_params, measure_latency
 from evonas.nas.export import WEIGHTS, NasRunFiles
 from evonas.nas.layers import Shape
 from evonas.nas.network import Network, build
@@ -24,6 +26,7 @@ from evonas.training import (
     Augment,
     FlipCrop,
     ImageData,
+    Timed,
     accuracy,
     as_precision,
     choose_precision,
@@ -58,6 +61,9 @@ class ImageClassificationProblem(Problem):
     cross entropy, its gradient clipped at norm 3, exactly as the generated source's `learn` does
     (in float32; in bfloat16 the same up to rounding).
 
+    A run that measures `latency` or `train_seconds` is not exact: they change from one time to the
+    next. Measure them with one worker, so that trials do not disturb each other.
+
     Genes named in `HYPERPARAMETERS` (`lr`, `momentum`, `weight_decay`, `dropout`,
     `label_smoothing`) are how to train; all others are for `network`.
 
@@ -80,8 +86,12 @@ class ImageClassificationProblem(Problem):
         threads: With how many threads a trial computes, for the same choice.
         precision: `"float32"` or `"bfloat16"`. None: the faster one here, found out at a run's
             first start and kept in the run.
-        objectives: None: the metric, maximised. Others may be `params` and `macs` (multiply-adds
-            of one image).
+        objectives: None: the metric, maximised. Others, to be minimised: `params`, `macs`
+            (multiply-adds of one image), `latency` (milliseconds of a forward pass on the trial's
+            device, measured after the training) and `train_seconds` (validation left out).
+        record: Which of `latency` and `train_seconds` to put on record where they are no
+            objectives (for a limit of `NSGA2`); `params` and `macs` always are.
+        latency_batch: Images in the pass whose latency is measured.
         name: In the names of the run's files: `ga-<name>-0.py`.
         dataset: In the names of the run's files: `img-classification_<dataset>_acc_…`.
 
@@ -121,6 +131,8 @@ class ImageClassificationProblem(Problem):
         threads: int = 1,
         precision: str | None = None,
         objectives: Objective | Sequence[Objective] | None = None,
+        record: Sequence[str] = (),
+        latency_batch: int = 1,
         name: str = "alexnet",
         dataset: str = "images",
     ) -> None:
@@ -129,12 +141,10 @@ class ImageClassificationProblem(Problem):
         if objectives is None:
             objectives = Objective(self.metric_name)
         super().__init__(space, objectives=objectives)
-        known = {"accuracy", self.metric_name, "params", "macs"}
-        for objective in self.objectives:
-            if objective.name not in known:
-                raise ValueError(
-                    f"objectives must be among {', '.join(sorted(known))}, got {objective.name!r}"
-                )
+        wanted = [objective.name for objective in self.objectives]
+        _check_names("objectives", wanted, {"accuracy", self.metric_name, *COUNTED, *MEASURED})
+        _check_names("record", record, MEASURED)
+        self._measured = {*wanted, *record} & set(MEASURED)
         if not callable(network):
             raise TypeError(
                 "network must be callable as network(genes, n_classes),"
@@ -144,7 +154,10 @@ class ImageClassificationProblem(Problem):
             raise ValueError(f"n_epochs must be at least 1, got {n_epochs}")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if latency_batch < 1:
+            raise ValueError(f"latency_batch must be at least 1, got {latency_batch}")
         self.network = network
+        self.latency_batch = latency_batch
         self.n_epochs, self.batch_size = n_epochs, batch_size
         self.augment: Augment | None = FlipCrop() if augment is True else augment or None
         self.device, self.threads = device, threads
@@ -203,7 +216,9 @@ class ImageClassificationProblem(Problem):
     def fingerprint(self) -> dict[str, Any]:
         """Returns what makes two trainings comparable: data, split, training, precision."""
         train, val = self.splits
+        batch = {"latency_batch": self.latency_batch} if "latency" in self._measured else {}
         return {
+            **batch,
             "problem": "image-classification",
             "data": self._data.identity,
             "n_train": len(train),
@@ -277,25 +292,37 @@ class ImageClassificationProblem(Problem):
             InvalidPoint: A layer cannot take what reaches it.
         """
         precision = trial.settings.problem.get("precision") or self.configure(None)["precision"]
-        network = self.network(genes, self.n_classes)
-        cost = {"params": network.n_params(self.in_shape), "macs": network.macs(self.in_shape)}
-        trial.record(**cost)
+        counted = self._count(genes)
+        trial.record(**counted)
         device = torch.device(trial.device)
         with seeded(trial.seed, device):
             model = place(self.build(genes), device)
             measured = self._train(model, genes, trial, precision)
-        values = {**cost, **measured}
+        if "latency" in self._measured:
+            measured["latency"] = measure_latency(
+                model, self.in_shape, batch_size=self.latency_batch, precision=precision
+            )
+        trial.record(**{name: measured[name] for name in MEASURED if name in self._measured})
+        values = {**counted, **measured}
         fitness = {objective.name: values[objective.name] for objective in self.objectives}
         first = fitness[self.objectives[0].name]
         if math.isfinite(first) and trial.would_be_best(first):
             trial.attach(WEIGHTS, lambda path: torch.save(_on_cpu(model), path))
         return first if len(fitness) == 1 else fitness
 
+    def _count(self, genes: Genes) -> dict[str, int]:
+        """Returns `params` and `macs`, without memory or arithmetic."""
+        in_shape = self.in_shape  # first: the images, where they are opened only now, are not meta
+        with torch.device("meta"):
+            model = self.build(genes)
+        return {"params": count_params(model), "macs": count_macs(model, in_shape)}
+
     def _train(
         self, model: nn.Module, genes: Genes, trial: Trial, precision: str
     ) -> dict[str, float]:
         """Returns the last epoch's measures; the metric is NaN where the training diverged."""
-        train, val = self._data.on(trial.device)
+        train, images = self._data.on(trial.device)
+        began, val = time.perf_counter(), Timed(images)
         seen: dict[str, float] = {}
 
         def measure(outputs: Tensor, labels: Tensor) -> float:
@@ -317,18 +344,25 @@ class ImageClassificationProblem(Problem):
             optimizer=self.optimizer(model, genes),
             seed=trial.seed,
             loss_function=self.loss_function(genes),
-            metric=measure,
+            metric=val.timed(measure),
             metric_name=self.metric_name,
             precision=precision,
             augment=self.augment,
             grad_clip=GRAD_CLIP,
             report=report,
         )
-        return {"accuracy": math.nan, **seen, self.metric_name: value}
+        seconds = time.perf_counter() - began - val.seconds
+        return {"accuracy": math.nan, **seen, self.metric_name: value, "train_seconds": seconds}
 
     def run_files(self, run_dir: Path) -> RunFiles:
         """Returns the writer of `ga_architecture/`, `stats/` and the champion's files."""
         return NasRunFiles(run_dir, self)
+
+
+def _check_names(argument: str, names: Sequence[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{argument} must be among {', '.join(sorted(known))}, got {name!r}")
 
 
 def _on_cpu(model: nn.Module) -> dict[str, Tensor]:

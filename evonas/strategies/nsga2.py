@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from deap import tools
 from deap.base import Toolbox
 
 from evonas.chromosome import Fitness
-from evonas.exceptions import FitnessError
+from evonas.limits import Limits
 from evonas.records import Evaluation, Status
 from evonas.strategies.base import Proposal, SearchContext
 from evonas.strategies.generational import Generational
+from evonas.strategies.hall import StableHallOfFame
 from evonas.strategies.hypervolume import hypervolume
 
 __all__ = ["NSGA2"]
@@ -29,8 +30,8 @@ class NSGA2(Generational):
     of two that are not the one that is less far out (the sum of relative excesses) dominates.
 
     The logbook's `hypervolume` is that of the front within the limits, above the worst values of
-    the first generation. Hall of fame and champion follow the first objective; the front itself is
-    `result.pareto_front`.
+    the first generation. Hall of fame and champion are within the limits, too, and follow the first
+    objective; the front itself is `result.pareto_front`.
 
     Args:
         population: Individuals that survive, and children in a generation; at least 2.
@@ -82,18 +83,24 @@ class NSGA2(Generational):
             hall_of_fame=hall_of_fame,
             toolbox=toolbox,
         )
-        self._at_most = _checked_limits("at_most", at_most)
-        self._at_least = _checked_limits("at_least", at_least)
+        self._limits = Limits(
+            _checked_limits("at_most", at_most), _checked_limits("at_least", at_least)
+        )
         self.logbook.header = [*self.logbook.header, "hypervolume"]
         self._excess: dict[int, float] = {}  # by evaluation number, of population and children
+        # Those of a hall that is loaded are within, and `_excess` no longer knows all of them.
+        self.hall_of_fame = _HallWithin(
+            hall_of_fame, lambda individual: self._excess.get(individual.number, 0.0) == 0.0
+        )
         self._reference: list[float] | None = None
 
     def settings(self) -> dict[str, Any]:
         """Returns every argument."""
-        return {**super().settings(), "at_most": self._at_most, "at_least": self._at_least}
+        limits = self._limits
+        return {**super().settings(), "at_most": limits.at_most, "at_least": limits.at_least}
 
     def _check_objectives(self, context: SearchContext) -> None:
-        self._names = [objective.name for objective in context.objectives]
+        self._objectives = context.objectives
 
     # -- limits ------------------------------------------------------------------------------
 
@@ -104,21 +111,9 @@ class NSGA2(Generational):
             FitnessError: A limit names neither an objective nor a metric on record.
         """
         if evaluation.status is Status.OK:
-            self._excess[evaluation.number] = self._excess_of(evaluation)
+            self._limits.check(evaluation, self._objectives)
+            self._excess[evaluation.number] = self._limits.excess(evaluation, self._objectives)
         super().tell(proposal, evaluation, reused=reused)
-
-    def _excess_of(self, evaluation: Evaluation) -> float:
-        known = {**evaluation.metrics, **dict(zip(self._names, evaluation.values, strict=True))}
-        total = 0.0
-        for limits, sign in ((self._at_most, 1.0), (self._at_least, -1.0)):
-            for name, limit in limits.items():
-                if not isinstance(known.get(name), (int, float)):
-                    raise FitnessError(
-                        f"the limit on {name!r} names no number that the fitness function returns "
-                        f"or records; it has: {', '.join(known)}"
-                    )
-                total += max(0.0, sign * (known[name] - limit)) / (abs(limit) or 1.0)
-        return total
 
     # -- selection ---------------------------------------------------------------------------
 
@@ -169,6 +164,17 @@ class NSGA2(Generational):
         self._reference = state["reference"]
 
 
+class _HallWithin(StableHallOfFame):
+    """Lets in only what is within the limits."""
+
+    def __init__(self, maxsize: int, is_within: Callable[[Any], bool]) -> None:
+        super().__init__(maxsize, similar=_same_key)
+        self._is_within = is_within
+
+    def update(self, population: Sequence[Any]) -> None:
+        super().update([individual for individual in population if self._is_within(individual)])
+
+
 class _Dominance(Fitness):
     """A fitness behind which stands an excess over limits; only `dominates` looks at that."""
 
@@ -199,6 +205,10 @@ class _Ranked:
         self.individual = individual
         fitness = individual.fitness
         self.fitness = _Dominance(fitness.weights, fitness.values, excess)
+
+
+def _same_key(first: Any, second: Any) -> bool:
+    return bool(first.key == second.key)
 
 
 def _crowding(entry: _Ranked) -> float:

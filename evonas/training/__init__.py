@@ -12,7 +12,7 @@ fit(model, DeviceData(data, "cpu", indices=train), DeviceData(data, "cpu", indic
 - `load_cifar10`, `load_image_folder`, `load_digits`, `from_dataset`, `from_tensors`: its sources.
 - `DeviceData`, `FlipCrop`: batches on the training device.
 - `fit`, `train_epoch`, `evaluate`, `accuracy`, `place`: the loop and its parts.
-- `seeded`, `PeakMemory`, `name_of`: around and about a training.
+- `seeded`, `PeakMemory`, `Timed`, `name_of`: around and about a training.
 - `choose_precision`, `autocast`: float32 or bfloat16.
 """
 
@@ -37,6 +37,7 @@ from evonas.training.sources import (
     load_digits,
     load_image_folder,
 )
+from evonas.training.timed import Timed
 
 __all__ = [
     "Augment",
@@ -47,6 +48,7 @@ __all__ = [
     "ImageData",
     "PeakMemory",
     "Precision",
+    "Timed",
     "accuracy",
     "as_precision",
     "autocast",

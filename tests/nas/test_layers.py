@@ -41,12 +41,11 @@ CASES: list[tuple[Layer, tuple[int, ...]]] = [
 
 
 @pytest.mark.parametrize(("layer", "shape"), CASES, ids=lambda value: str(value))
-def test_shapes_and_weights_are_those_of_torch(layer: Layer, shape: tuple[int, ...]) -> None:
+def test_shapes_are_those_of_torch(layer: Layer, shape: tuple[int, ...]) -> None:
     module = layer.call(shape).make({})
     module.eval()
     images = torch.zeros(2, *shape)
     assert tuple(module(images).shape[1:]) == layer.out_shape(shape)
-    assert sum(p.numel() for p in module.parameters()) == layer.n_params(shape)
 
 
 @pytest.mark.parametrize(("layer", "shape"), CASES, ids=lambda value: str(value))

@@ -11,6 +11,7 @@ import torch
 
 from evonas.exceptions import InvalidPoint
 from evonas.nas import FAMILIES, Network, build, infer_shapes
+from evonas.nas.cost import count_macs
 from evonas.nas.layers import Activation, Conv2d, Dropout, Flatten, Linear, MaxPool2d
 
 IMAGE = (3, 32, 32)
@@ -35,7 +36,7 @@ def test_networks_begin_with_a_convolution_and_end_in_a_linear() -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_inferred_shapes_are_those_of_the_module(name: str) -> None:
+def test_inferred_shapes_and_multiply_adds_are_those_of_the_module(name: str) -> None:
     family, rng = FAMILIES[name], random.Random(1)
     for _ in range(2 if name == "alexnet" else 12):
         network = family.network(_valid_point(name, rng), 7)
@@ -43,7 +44,7 @@ def test_inferred_shapes_are_those_of_the_module(name: str) -> None:
             module = build(network, IMAGE, prm={"dropout": 0.5})
             found = _shapes_of(module, torch.zeros(2, *IMAGE))
         assert found == network.shapes(IMAGE)
-        assert network.n_params(IMAGE) == sum(p.numel() for p in module.parameters())
+        assert network.macs(IMAGE) == count_macs(module, IMAGE)
         assert found[-1] == (7,)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -159,8 +160,55 @@ def test_several_objectives(make_tiny: Make) -> None:
         "accuracy": trial.history[-1].metrics["accuracy"],
         "macs": trial.metrics["macs"],
     }
-    with pytest.raises(ValueError, match="among accuracy, macs, params, got 'latency'"):
-        make_tiny(objectives=en.Objective("latency"))
+    names = "accuracy, latency, macs, params, train_seconds"
+    with pytest.raises(ValueError, match=f"objectives must be among {names}, got 'speed'"):
+        make_tiny(objectives=en.Objective("speed"))
+
+
+def test_what_is_measured_is_on_record_where_it_is_asked_for(
+    make_tiny: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def latency(model: Any, in_shape: Any, **settings: Any) -> float:
+        asked.append({"shape": in_shape, **settings})
+        return 2.5
+
+    monkeypatch.setattr("evonas.nas.problem.measure_latency", latency)
+    trial = Trial()
+    make_tiny().evaluate(GENES, trial)
+    assert asked == []
+    assert "train_seconds" not in trial.metrics
+
+    both = [en.Objective("accuracy"), en.Objective("train_seconds", "min")]
+    problem = make_tiny(objectives=both, record=["latency"], latency_batch=4)
+    began = time.perf_counter()
+    found = problem.evaluate(GENES, trial)
+    assert isinstance(found, dict)
+    assert list(found) == ["accuracy", "train_seconds"]
+    assert 0 < found["train_seconds"] < time.perf_counter() - began
+    assert trial.metrics["train_seconds"] == found["train_seconds"]
+    assert trial.metrics["latency"] == 2.5
+    assert asked == [{"shape": (3, 32, 32), "batch_size": 4, "precision": "float32"}]
+    assert problem.fingerprint()["latency_batch"] == 4
+    assert "latency_batch" not in make_tiny(objectives=both).fingerprint()
+    with pytest.raises(ValueError, match="record must be among latency, train_seconds, got 'macs'"):
+        make_tiny(record=["macs"])
+    with pytest.raises(ValueError, match="latency_batch must be at least 1, got 0"):
+        make_tiny(latency_batch=0)
+
+
+def test_training_seconds_leave_validation_out(
+    make_tiny: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(outputs: torch.Tensor, labels: torch.Tensor) -> float:
+        time.sleep(0.3)
+        return 0.5
+
+    trial = Trial()
+    make_tiny(metric=slow, record=["train_seconds"]).evaluate(GENES, trial)
+    assert trial.seconds > 0.6  # two epochs, each validated
+    assert trial.metrics["train_seconds"] < trial.seconds - 0.6
 
 
 def test_the_precision_is_chosen_once(make_tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,109 @@
+"""What a network costs: weights, multiply-adds, and the time of a forward pass on a device."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from evonas.nas.layers import Shape
+from evonas.training import autocast
+
+__all__ = ["COUNTED", "MEASURED", "count_macs", "count_params", "measure_latency"]
+
+COUNTED = ("params", "macs")
+"""Costs that follow from the network; always on record."""
+
+MEASURED = ("latency", "train_seconds")
+"""Costs that depend on the machine and on what else it does; on record where they are asked for."""
+
+_WARM_UP = 3
+_MIN_PASSES, _MAX_PASSES = 5, 50
+_MAX_SECONDS = 0.5
+
+
+def count_params(model: nn.Module) -> int:
+    """Returns the number of weights; shared ones count once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_macs(model: nn.Module, in_shape: Shape) -> int:
+    """Returns the multiply-adds of one image: half the operations that torch counts.
+
+    Args:
+        model: Put in evaluation mode meanwhile; on the `meta` device the pass costs neither memory
+            nor arithmetic (some 5 ms of bookkeeping).
+        in_shape: Of one image, `(C, H, W)`.
+
+    Example:
+        >>> with torch.device("meta"):
+        ...     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(288, 10))
+        >>> count_macs(model, (3, 8, 8))  # 8 kernels of 3x3x3 at 6x6 places, and 2880 weights
+        10656
+    """
+    images = torch.empty(1, *in_shape, device=next(model.parameters()).device)
+    with _evaluating(model), FlopCounterMode(display=False) as counter:
+        model(images)
+    return int(counter.get_total_flops()) // 2
+
+
+def measure_latency(
+    model: nn.Module, in_shape: Shape, *, batch_size: int = 1, precision: str = "float32"
+) -> float:
+    """Returns the median time of a forward pass on the model's device, in milliseconds.
+
+    After some passes to warm up, at least 5 and at most 50 passes in about half a second; on a
+    CUDA device each waits until the device is done.
+
+    Args:
+        model: Put in evaluation mode meanwhile.
+        in_shape: Of one image, `(C, H, W)`.
+        batch_size: Images in a pass.
+        precision: `float32` or `bfloat16`.
+
+    Example:
+        >>> measure_latency(nn.Conv2d(3, 8, 3), (3, 32, 32)) > 0
+        True
+    """
+    device = next(model.parameters()).device
+    # As batches of a training come: see `DeviceData`.
+    images = torch.zeros(batch_size, *in_shape, device=device).to(memory_format=torch.channels_last)
+    seconds: list[float] = []
+    with _evaluating(model), autocast(precision, device):
+        for _ in range(_WARM_UP):
+            _timed_pass(model, images)
+        while len(seconds) < _MIN_PASSES or (
+            len(seconds) < _MAX_PASSES and sum(seconds) < _MAX_SECONDS
+        ):
+            seconds.append(_timed_pass(model, images))
+    return 1000 * statistics.median(seconds)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()  # on a batch of one, batch norm could not train
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _timed_pass(model: nn.Module, images: torch.Tensor) -> float:
+    _wait_for(images.device)
+    began = time.perf_counter()
+    model(images)
+    _wait_for(images.device)
+    return time.perf_counter() - began
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
