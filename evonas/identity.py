@@ -18,7 +18,7 @@ from evonas.records import Genes
 from evonas.storage.encoding import from_json, to_json
 from evonas.strategies.base import Strategy
 
-__all__ = ["check_int", "check_problem", "environment", "identify"]
+__all__ = ["check_int", "check_problem", "environment", "identify", "start_command"]
 
 
 def identify(
@@ -165,8 +165,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
-def environment() -> dict[str, Any]:
-    """Returns the command, the machine and the versions, for the record of a start."""
+def environment(budget: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Returns the command, the machine and the versions, for the record of a start.
+
+    Args:
+        budget: When this start ends, for whoever asks how much is left. None: not on record.
+    """
     packages: dict[str, str | None] = {}
     for name in ("evonas", "deap", "numpy", "torch", "torchvision"):
         try:
@@ -174,14 +178,29 @@ def environment() -> dict[str, Any]:
         except PackageNotFoundError:
             packages[name] = None
     return {
-        "command": [sys.executable, *sys.argv],
+        "command": start_command(),
         "directory": os.getcwd(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "cores": available_cores(),
         "packages": packages,
+        **({} if budget is None else {"budget": dict(budget)}),
     }
+
+
+def start_command() -> list[str] | None:
+    """Returns the command that runs this program again, or None where no command would.
+
+    A notebook, a prompt, or a script that came through standard input.
+    """
+    # As the interpreter got it, with its own options and `-m`: sys.argv has lost them.
+    arguments = sys.orig_argv[1:]
+    main = sys.modules.get("__main__")
+    has_code = getattr(main, "__file__", None) is not None or "-c" in arguments
+    if not has_code or not arguments or "-i" in arguments or hasattr(sys, "ps1"):
+        return None
+    return [sys.executable, *arguments]
 
 
 def check_int(name: str, value: Any, *, minimum: int) -> None:

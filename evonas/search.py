@@ -6,6 +6,7 @@ import concurrent.futures
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -223,7 +224,7 @@ def _drive(
         best=driver.best,
         chosen_for=chosen_for,
     )
-    store.begin_session(environment())
+    store.begin_session(environment(asdict(budget)))
     outcome, reason = "error", "an error"
     with Interrupts() as interrupts:
         try:

@@ -80,6 +80,7 @@ MAY_IMPORT = {
     "freezing": f"{CONTRACT} {RECORDING} execution.torch_env training confirm identity",
     "report": f"{DATA} storage result report.canvas report.progress",
     "testing": f"{CONTRACT} {EVOLUTION} {RECORDING} confirm search",
+    "__main__": "cli",
     "cli": f"{CONTRACT} {EVOLUTION} {RECORDING} confirm search nas freezing report run_files",
 }
 

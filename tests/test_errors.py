@@ -135,7 +135,12 @@ def test_wrong_arguments_leave_no_run_behind(
         ((onemax_space(), 3), {}, TypeError, "fitness must be callable as .*, got int"),
         ((RoughProblem(), onemax), {}, ValueError, "a Problem brings its own fitness"),
         ((RoughProblem(),), {"problem_id": "x"}, ValueError, "a Problem brings its own fitness"),
-        ((onemax_space(), onemax), {"strategy": "GA"}, TypeError, "must be a Strategy object or 'auto', got"),
+        (
+            (onemax_space(), onemax),
+            {"strategy": "GA"},
+            TypeError,
+            "must be a Strategy object or 'auto', got",
+        ),
     ],
 )
 def test_wrong_problems(arguments: Any, keywords: Any, error: Any, message: str) -> None:

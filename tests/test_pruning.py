@@ -36,7 +36,8 @@ class Curved(en.FunctionProblem):
 
 def search(run_dir: Any = None, problem: Any = None, **arguments: Any) -> en.Result:
     settings: dict[str, Any] = {
-        "strategy": en.Generational(12, tournament_size=2, gene_mutation_prob=0.5),  # with poor children too
+        # With poor children too.
+        "strategy": en.Generational(12, tournament_size=2, gene_mutation_prob=0.5),
         "generations": 5, "seed": 3, "pruner": en.MedianPruner(),
     }  # fmt: skip
     return en.evolve(problem or Curved(), run_dir=run_dir, **settings | arguments)

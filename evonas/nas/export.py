@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import filecmp
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evonas.exceptions import RunStorageError
 from evonas.nas.champion import champion_source
 from evonas.nas.source import generate_source
 from evonas.records import EpochMetrics, Evaluation
+from evonas.run_files import ARCHITECTURES, STATISTICS, copy_file, write_text
 
 if TYPE_CHECKING:
     from evonas.nas.problem import ImageClassificationProblem
@@ -66,26 +61,26 @@ class NasRunFiles:
 
     def architecture(self, number: int) -> Path:
         """Returns where the source of an evaluation is."""
-        return self._run_dir / "ga_architecture" / f"ga-{self._problem.name}-{number}.py"
+        return self._run_dir / ARCHITECTURES / f"ga-{self._problem.name}-{number}.py"
 
     def statistics(self, number: int) -> Path:
         """Returns the folder of the per-epoch statistics of an evaluation."""
         metric = self._problem.metric_name
         metric = "acc" if metric == "accuracy" else metric
         label = f"img-classification_{self._problem.dataset}_{metric}"
-        return self._run_dir / "stats" / f"{label}_ga-{self._problem.name}-{number}"
+        return self._run_dir / STATISTICS / f"{label}_ga-{self._problem.name}-{number}"
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Writes source and statistics of the evaluation."""
         source = self._problem.source(evaluation.genes)
         if source is None:  # an invalid point stands for no network
             return
-        _write_text(self.architecture(evaluation.number), source)
+        write_text(self.architecture(evaluation.number), source)
         folder = self.statistics(evaluation.number)
         for epoch in evaluation.epochs:
             record = self._record(evaluation, epoch)
             text = json.dumps([record], indent=4, sort_keys=True) + "\n"
-            _write_text(folder / f"{epoch.epoch}.json", text)
+            write_text(folder / f"{epoch.epoch}.json", text)
 
     def on_champion(self, evaluation: Evaluation, attachments: Path | None) -> None:
         """Writes the champion's module, and its weights where its trial attached them."""
@@ -93,10 +88,10 @@ class NasRunFiles:
         # Weights first, and none at all rather than those of another network: whoever finds the
         # new module next to a file of weights can load it.
         if weights is not None and weights.is_file():
-            _copy(weights, self.champion_weights)
+            copy_file(weights, self.champion_weights)
         elif not self._is_current(evaluation):
             self.champion_weights.unlink(missing_ok=True)
-        _write_text(self.champion, self._champion_source(evaluation))
+        write_text(self.champion, self._champion_source(evaluation))
 
     def _is_current(self, evaluation: Evaluation) -> bool:
         try:
@@ -140,38 +135,3 @@ class NasRunFiles:
             "transform": self._problem.transform,
             "uid": evaluation.key,
         }
-
-
-def _write_text(path: Path, text: str) -> None:
-    try:
-        if path.read_text() == text:
-            return
-    except (OSError, UnicodeDecodeError):
-        pass  # missing or damaged: written anew
-    _replace(path, lambda part: part.write_text(text))
-
-
-def _copy(source: Path, target: Path) -> None:
-    if target.is_file() and filecmp.cmp(source, target, shallow=False):
-        return
-    _replace(target, lambda part: shutil.copyfile(source, part))
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    part: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        part = Path(name)
-        write(part)
-        part.chmod(0o644)  # mkstemp's 0600 would hide the file from colleagues
-        part.replace(path)
-    except OSError as error:
-        raise RunStorageError(
-            f"{path} cannot be written ({error}): free the disk or restore the permissions and run"
-            " the same command again; finished evaluations are kept in run.db"
-        ) from error
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)

@@ -1,0 +1,35 @@
+"""`evonas report`: one HTML file that shows the search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from evonas.cli.screen import Taught, run_argument
+
+__all__ = ["report"]
+
+
+@click.command(
+    cls=Taught,
+    examples=(
+        "evonas report runs/demo",
+        "evonas report runs/demo -o demo.html",
+    ),
+)
+@run_argument()
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The file. [default: report.html in RUN]",
+)
+def report(run: Path, output: Path | None) -> None:
+    """Write one HTML file that shows what the search did.
+
+    It needs no network: open it, mail it, put it beside a paper. The run may still go on.
+    """
+    from evonas.report import write_report
+
+    click.echo(write_report(run, output))

@@ -1,0 +1,187 @@
+"""What the commands print with: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from evonas.callbacks.progress import format_duration
+from evonas.exceptions import RunStorageError
+from evonas.run_files import replace_file
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+__all__ = [
+    "Taught",
+    "aligned",
+    "console",
+    "duration",
+    "json_option",
+    "json_text",
+    "number",
+    "pairs",
+    "plain",
+    "put",
+    "run_argument",
+    "shown",
+    "table",
+    "write_or_print",
+]
+
+
+class Taught(click.Command):
+    """A command whose `--help` ends with notes and examples.
+
+    Args:
+        examples: One line each.
+        notes: Title to (name, text) pairs.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        examples: Sequence[str],
+        notes: Mapping[str, Sequence[tuple[str, str]]] | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(*args, **settings)
+        self.examples = tuple(examples)
+        self.notes = dict(notes or {})
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes notes and examples."""
+        for title, entries in self.notes.items():
+            with formatter.section(title):
+                formatter.write_dl(entries)
+        with formatter.section("Examples"):
+            for line in self.examples:
+                formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+# Not `exists=True`: a run that is not there is no wrong usage (2), but a missing run (1).
+run_argument = partial(click.argument, "run", type=click.Path(path_type=Path), metavar="RUN")
+json_option = partial(click.option, "--json", "as_json", is_flag=True, help="JSON for programs.")
+
+
+def console() -> Console:
+    """Returns where tables go: colours on a terminal only."""
+    from rich.console import Console
+
+    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+
+
+def put(*parts: RenderableType) -> None:
+    """Prints tables and lines; into a pipe or a file without blanks at the ends of lines."""
+    screen = console()
+    if screen.is_terminal:
+        screen.print(*parts, sep="\n")
+        return
+    with screen.capture() as captured:
+        screen.print(*parts, sep="\n")
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 0) -> Table:
+    """Returns a table of right-aligned columns, the last `left` of them left-aligned."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for place, name in enumerate(columns):
+        is_left = place >= len(columns) - left
+        # Folded where the terminal is narrow: nothing is cut off.
+        made.add_column(Text(name), justify="left" if is_left else "right", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(str(cell)) for cell in row))
+    return made
+
+
+def pairs(entries: Iterable[tuple[str, object]], *, indent: int = 0) -> RenderableType:
+    """Returns names and values in two columns; a long value goes on below itself."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in entries:
+        grid.add_row(Text(" " * indent + name), Text(str(value)))
+    return grid
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Returns a number as a person reads it; a dash for none."""
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def duration(seconds: float) -> str:
+    """Returns a duration as a person says it, the short ones with their decimals.
+
+    Example:
+        >>> duration(0.04917), duration(93)
+        ('0.0492 s', '1 min 33 s')
+    """
+    return f"{seconds:.3g} s" if seconds < 59.95 else format_duration(seconds)
+
+
+def aligned(values: Sequence[float | None]) -> list[str]:
+    """Returns the numbers of a column, all with as many decimals as the longest needs.
+
+    Example:
+        >>> aligned([0.553, 0.56025, None])
+        ['0.5530', '0.5603', '-']
+    """
+    texts = [number(value) for value in values]
+    if any("e" in text for text in texts):
+        return texts
+    decimals = max((len(text.partition(".")[2]) for text in texts), default=0)
+    return ["-" if value is None else f"{value:.{decimals}f}" for value in values]
+
+
+def shown(value: object) -> str:
+    """Returns a gene's value or a metric: floats short, lists and dicts as JSON."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, (list, tuple, dict)):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def plain(value: Any) -> Any:
+    """Returns a value as strict JSON: NaN and the infinities, which are not, as null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): plain(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    return value
+
+
+def json_text(value: Any, *, indent: int | None = 2) -> str:
+    """Returns strict JSON."""
+    return json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def write_or_print(text: str, output: Path | None) -> None:
+    """Prints a text, or writes it to a file (whole or not at all) and prints where.
+
+    Raises:
+        RunStorageError: The file cannot be written.
+    """
+    if output is None:
+        click.echo(text, nl=not text.endswith("\n"))
+        return
+    if output.is_dir():
+        raise RunStorageError(f"{output} is a directory: -o wants the name of a file")
+    replace_file(output, lambda part: part.write_text(text, encoding="utf-8"))
+    click.echo(output)

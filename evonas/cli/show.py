@@ -1,0 +1,228 @@
+"""`evonas show`: what a run is doing, or did."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from evonas.cli.screen import (
+    Taught,
+    aligned,
+    console,
+    duration,
+    json_option,
+    json_text,
+    number,
+    pairs,
+    put,
+    run_argument,
+    shown,
+    table,
+)
+from evonas.cli.state import State, read_state, summary
+
+if TYPE_CHECKING:
+    from rich.console import Group, RenderableType
+
+__all__ = ["show"]
+
+_MAX_LISTED = 12
+
+
+@click.command(
+    cls=Taught,
+    examples=(
+        "evonas show runs/demo",
+        "evonas show runs/demo --watch --every 10",
+        "evonas show runs/demo --json | jq .champion.genes",
+    ),
+)
+@run_argument()
+@json_option()
+@click.option("--watch", is_flag=True, help="Show it again and again, until the search ends.")
+@click.option(
+    "--every",
+    type=click.FloatRange(min=0.1),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often --watch looks.",
+)
+def show(run: Path, as_json: bool, watch: bool, every: float) -> None:
+    """Show state, champion and what comes next.
+
+    Counts by status, the hall of fame and the time spent, too.
+
+    Works while the search goes on. With --watch it ends when the search does, and with Ctrl-C.
+    --json --watch prints a line of JSON whenever something has changed.
+    """
+    if not watch:
+        _print(read_state(run), as_json)
+    elif as_json or not console().is_terminal:
+        _print_changes(run, as_json, every)
+    else:
+        _watch(run, every)
+
+
+def _print(state: State, as_json: bool) -> None:
+    if as_json:
+        click.echo(json_text(summary(state)))
+    else:
+        put(_page(state))
+
+
+def _states(run: Path, every: float) -> Iterator[State]:
+    while True:
+        state = read_state(run)
+        yield state
+        if state.has_ended:
+            return
+        time.sleep(every)
+
+
+def _print_changes(run: Path, as_json: bool, every: float) -> None:
+    before = None
+    for state in _states(run, every):
+        seen = summary(state)
+        clock = seen.pop("seconds")
+        if seen != before:
+            if as_json:
+                click.echo(json_text({**seen, "seconds": clock}, indent=None))
+            else:
+                put(_page(state), "")
+        before = seen
+
+
+def _watch(run: Path, every: float) -> None:
+    from rich.live import Live
+
+    screen = console()
+    # On a screen of its own a page longer than the terminal is cut, not scrolled past.
+    with Live(console=screen, auto_refresh=False, screen=False, transient=True) as live:
+        for state in _states(run, every):
+            last = state
+            live.update(_page(state, live=True), refresh=True)
+    put(_page(last))
+
+
+def _page(state: State, *, live: bool = False) -> Group:
+    from rich.console import Group
+    from rich.text import Text
+
+    result = state.result
+    parts: list[RenderableType] = [pairs(_head(state))]
+    if not result.hall_of_fame:
+        return Group(*parts, Text("\nno evaluation has a fitness yet"))
+    champion = result.champion
+    title = f"\nchampion    number {champion.number}, "
+    if len(result.objectives) == 1:
+        title += f"fitness {number(champion.values[0])}"
+    else:
+        named = zip(result.objectives, champion.values, strict=True)
+        title += ", ".join(f"{objective.name} {number(value)}" for objective, value in named)
+    genes = [(name, shown(value)) for name, value in champion.genes.items()]
+    if live and len(genes) > _MAX_LISTED:
+        genes = [*genes[:_MAX_LISTED], (f"… and {len(genes) - _MAX_LISTED} more", "")]
+    parts += [Text(title), pairs(genes, indent=2)]
+    if result.confirmed:
+        parts.append(Text("\nrepeated on fresh seeds"))
+        rows = [
+            (
+                entry.evaluation.number if entry.evaluation.number >= 0 else "-",
+                f"{entry.mean:.4f}" if entry.values else "-",
+                f"{entry.std:.4f}" if len(entry.values) > 1 else "-",
+                len(entry.values),
+                entry.evaluation.key[:12],
+            )
+            for entry in result.confirmed
+        ]
+        parts.append(table(["number", "mean", "std", "repeats", "key"], rows, left=1))
+    names = [objective.name for objective in result.objectives]
+    columns = [
+        aligned([entry.values[place] for entry in result.hall_of_fame])
+        for place in range(len(names))
+    ]
+    hall = [
+        (
+            entry.number,
+            *(column[place] for column in columns),
+            f"{entry.seconds:.1f}",
+            entry.key[:12],
+        )
+        for place, entry in enumerate(result.hall_of_fame)
+    ]
+    parts.append(Text("\nhall of fame"))
+    parts.append(table(["number", *names, "seconds", "key"], hall, left=1))
+    return Group(*parts)
+
+
+def _strategy_words(settings: Mapping[str, Any]) -> str:
+    words = f"{settings['strategy']['name']}, seed {settings['seed']}"
+    chosen_for = settings.get("chosen_for")
+    return f"{words} (auto: {chosen_for})" if chosen_for else words
+
+
+def _head(state: State) -> list[tuple[str, object]]:
+    result, counts = state.result, state.result.counts
+    wanted = ", ".join(f"{entry.name} ({entry.direction})" for entry in result.objectives)
+    starts = len(result.sessions)
+    spent = duration(result.seconds)
+    if starts > 1:
+        spent += f" in {starts} starts"
+    if counts.evaluated:
+        spent += f", {number(result.seconds / counts.evaluated, 3)} s per evaluation"
+    lines: list[tuple[str, object]] = [
+        ("run", result.run_dir),
+        ("state", state.words),
+        ("strategy", _strategy_words(result.settings)),
+        ("objectives" if len(result.objectives) > 1 else "objective", wanted),
+        ("generations", len(result.logbook)),
+        (
+            "trained",
+            f"{counts.evaluated}  (reused {counts.reused}, invalid "
+            f"{counts.by_status.get('invalid', 0)}, failed {counts.failed})",
+        ),
+    ]
+    lines += [
+        (f"  {name}", counts.by_status[name])
+        for name in ("pruned", "failed", "diverged", "out_of_memory", "timeout", "lost")
+        if counts.by_status.get(name)
+    ]
+    lines.append(("time", spent))
+    left = _budget_words(state)
+    if left:
+        lines.append(("left", left))
+    lines.append(("next", _next(state)))
+    return lines
+
+
+def _budget_words(state: State) -> str:
+    left = state.budget_left()
+    words = []
+    for name, amount in left.items():
+        if name == "max_seconds":
+            words.append(duration(amount))
+        else:
+            unit = "generation" if name == "generations" else "evaluation"
+            words.append(f"{amount:.0f} {unit}{'' if amount == 1 else 's'}")
+    return ", ".join(words)
+
+
+def _next(state: State) -> str:
+    asked, result = state.asked, state.result
+    listed = ", ".join(str(each) for each in asked.numbers[:_MAX_LISTED])
+    if len(asked.numbers) > _MAX_LISTED:
+        listed += f" and {len(asked.numbers) - _MAX_LISTED} more"
+    waiting = f"number {listed} of generation {asked.generation}, asked for and not finished"
+    if state.has_ended:
+        if result.outcome == "finished":
+            more = "give its command a larger budget to go on"
+            return f"{waiting}: {more}" if asked.numbers else f"nothing: {more}"
+        if asked.numbers:
+            return f"{waiting} (evonas resume {result.run_dir})"
+        return f"the next generation (evonas resume {result.run_dir})"
+    return waiting if asked.numbers else "what the strategy asks for"

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import evonas as en
+from evonas.cli import main
+from evonas.identity import start_command
+
+ROOT = Path(__file__).resolve().parents[2]
+Search = Callable[..., en.Result]
+
+SCRIPT = """
+import sys
+import evonas as en
+
+def fitness(genes, trial):
+    return genes["x"]
+
+if __name__ == "__main__":
+    en.evolve({"x": en.Integer(1, 50)}, fitness, population=4, generations=int(sys.argv[1]),
+              elite=1, seed=0, run_dir="run")
+    sys.exit(7)
+"""
+
+
+def with_environment(run_dir: Path, **changes: Any) -> None:
+    """Changes what the last start of a run put on record."""
+    with sqlite3.connect(run_dir / "run.db") as database:
+        (text,) = database.execute(
+            "SELECT environment FROM sessions ORDER BY id DESC LIMIT 1"
+        ).fetchone()
+        database.execute(
+            "UPDATE sessions SET environment = ? WHERE id = (SELECT max(id) FROM sessions)",
+            (json.dumps(json.loads(text) | changes),),
+        )
+    database.close()
+
+
+def test_the_command_runs_where_it_ran_and_gives_its_status(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "job.py").write_text(SCRIPT)
+    command = [sys.executable, "-X", "utf8", "job.py", "2"]
+    assert subprocess.run(command, cwd=tmp_path, check=False, timeout=60).returncode == 7
+    run = tmp_path / "run"
+    assert en.open_run(run).sessions[0]["environment"]["command"] == command
+    assert main(["resume", str(run), "--print"]) == 0
+    assert capfd.readouterr().out == f"cd {tmp_path} && {shlex.join(command)}\n"
+    assert main(["resume", str(run), "--json"]) == 0
+    assert json.loads(capfd.readouterr().out) == {"command": command, "directory": str(tmp_path)}
+    assert len(en.open_run(run).sessions) == 1
+    assert main(["resume", str(run)]) == 7
+    assert "running" in capfd.readouterr().err
+    assert len(en.open_run(run).sessions) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"command": None}, "does not know the command that made it"),
+        ({"directory": "/nowhere/at/all"}, "the directory /nowhere/at/all, in which .* is gone"),
+        ({"command": ["/nowhere/python", "x.py"]}, "/nowhere/python, which started .* is gone"),
+    ],
+)
+def test_what_cannot_run_says_what_to_do(
+    changes: dict[str, Any],
+    message: str,
+    tmp_path: Path,
+    search: Search,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import re
+
+    search(tmp_path, generations=1)
+    with_environment(tmp_path, **changes)
+    assert main(["resume", str(tmp_path)]) == 1
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_run_that_is_running_is_refused(
+    tmp_path: Path, search: Search, capsys: pytest.CaptureFixture[str]
+) -> None:
+    statuses = []
+
+    class Resumes(en.Observer):
+        def on_evaluation(self, evaluation: en.Evaluation, best: en.Evaluation | None) -> None:
+            if evaluation.number == 2:
+                statuses.append(main(["resume", str(tmp_path)]))
+
+    search(tmp_path, generations=1, callbacks=[Resumes()])
+    assert statuses == [1]
+    assert "is running already" in capsys.readouterr().err
+
+
+def test_a_command_that_writes_elsewhere_is_told(
+    tmp_path: Path, search: Search, capfd: pytest.CaptureFixture[str]
+) -> None:
+    search(tmp_path, generations=1)
+    with_environment(
+        tmp_path, command=[sys.executable, "-c", "import os; os._exit(3)"], directory=os.getcwd()
+    )
+    assert main(["resume", str(tmp_path)]) == 3
+    assert "is as it was: its command goes on with another directory" in capfd.readouterr().err
+
+
+def test_a_command_killed_by_a_signal_gives_the_status_that_shells_give(
+    tmp_path: Path, search: Search
+) -> None:
+    search(tmp_path, generations=1)
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    with_environment(tmp_path, command=[sys.executable, "-c", code], directory=os.getcwd())
+    assert main(["resume", str(tmp_path)]) == 128 + 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "has_file", "expected"),
+    [
+        (["job.py", "--fast"], True, ["job.py", "--fast"]),
+        (["-m", "package.job"], True, ["-m", "package.job"]),
+        (["-c", "import job"], False, ["-c", "import job"]),
+        (["-"], False, None),
+        ([], False, None),
+        (["-m", "ipykernel_launcher", "-f", "x.json"], False, None),
+        (["-i", "job.py"], True, None),
+    ],
+)
+def test_which_starts_can_be_repeated(
+    arguments: list[str],
+    has_file: bool,
+    expected: list[str] | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "orig_argv", ["python", *arguments])
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "x.py" if has_file else None)
+    command = start_command()
+    assert command == (None if expected is None else [sys.executable, *expected])
