@@ -64,7 +64,7 @@ MAY_IMPORT = {
     "callbacks": f"{CONTRACT} storage",
     # The main figure of a run, below `result`, whose `plot` draws it.
     "report.canvas": "exceptions objectives records",
-    "report.progress": "exceptions objectives records report.canvas",
+    "report.progress": "exceptions limits objectives records report.canvas",
     "result": f"{CONTRACT} limits storage callbacks report.progress",
     "confirm": f"{CONTRACT} {RECORDING} identity",
     "pruning": "objectives records",

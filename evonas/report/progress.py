@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evonas.limits import Limits
 from evonas.records import Evaluation, Status
 from evonas.report.canvas import (
     BEST,
@@ -65,8 +66,8 @@ def progress(result: Searched, *, objective: int = 0, most: int = _MAX_POINTS) -
         )
         for label, part, look in _by_origin(result, numbers, keep)
     ]  # fmt: skip
-    best = np.maximum.accumulate(values * chosen.weight) * chosen.weight
-    steps = np.flatnonzero(np.r_[True, best[1:] != best[:-1]])
+    best = _best_so_far(result, ok, values * chosen.weight) * chosen.weight
+    steps = np.flatnonzero(np.r_[True, best[1:] != best[:-1]] & np.isfinite(best))
     steps = np.unique(np.r_[steps, len(best) - 1])
     traces.append(
         go.Scatter(
@@ -80,6 +81,16 @@ def progress(result: Searched, *, objective: int = 0, most: int = _MAX_POINTS) -
         xaxis={"title": "evaluation, in ask order"},
         yaxis={"title": name, "range": bounded_range(values)},
     )
+
+
+def _best_so_far(
+    result: Searched, ok: Sequence[Evaluation], values: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Returns the largest value so far within the limits, -inf before the first that is."""
+    limits = Limits.of(result.settings.get("strategy", {}))
+    within = np.array([limits.excess(entry, result.objectives) == 0.0 for entry in ok])
+    counted = np.where(within | (not within.any()), values, -np.inf)
+    return np.asarray(np.maximum.accumulate(counted))
 
 
 def _by_origin(

@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evonas.records import Evaluation, Status
 from evonas.report.canvas import as_number, shown
@@ -174,7 +174,7 @@ def confirmed_table(result: Result) -> list[str]:
     for entry in result.confirmed:
         searched = _searched(result, entry.evaluation)
         row: list[object] = [entry.evaluation.number if entry.evaluation.number >= 0 else "–"]
-        row += [_mask_label(result, entry.evaluation.genes)] if masks else []
+        row += [_mask_label(result, entry.evaluation)] if masks else []
         row += [_spread(entry.values), f"{len(entry.values)} of {len(entry.repeats)}"]
         row += [_spread(_metric(entry, name)) for name in metrics]
         row += [_percent(_metric(entry, "trainable_share"))] if shares else []
@@ -200,9 +200,8 @@ def _metric(entry: Confirmed, name: str) -> list[float]:
     return [value for value in map(as_number, found) if not math.isnan(value)]
 
 
-def _mask_label(result: Result, genes: Mapping[str, Any]) -> str:
-    names = gene_names(result)
-    frozen = [bool(genes.get(name)) for name in names]
+def _mask_label(result: Result, evaluation: Evaluation) -> str:
+    frozen = [bool(evaluation.genes.get(name)) for name in gene_names(result)]
     bits = "".join("1" if bit else "0" for bit in frozen)
     bits = bits if len(bits) <= 40 else f"{bits[:39]}…"
     if not any(frozen):
@@ -210,7 +209,10 @@ def _mask_label(result: Result, genes: Mapping[str, Any]) -> str:
     if all(frozen):
         return f"{bits} all frozen"
     first = frozen.index(False)
-    return f"{bits} first {first} frozen" if not any(frozen[first:]) else bits
+    if not any(frozen[first:]):
+        return f"{bits} first {first} frozen"
+    # `compare_masks` draws the others that the search did not train.
+    return f"{bits} {'of the search' if evaluation.number >= 0 else 'random'}"
 
 
 def champion_code(result: Result) -> str:

@@ -117,7 +117,7 @@ def test_how_to_reproduce_is_what_was_recorded(small: en.Result, page: Reader) -
     texts = page.of("dd")
     assert "3" in texts  # the seed
     assert any(str(small.sessions[0]["environment"]["python"]) in text for text in texts)
-    assert sys.argv[0].split("/")[-1] in " ".join(page.of("code"))
+    assert sys.orig_argv[-1] in " ".join(page.of("code"))
 
 
 def test_a_mask_search_has_its_heat_map_and_its_honest_table(masks: en.Result) -> None:
@@ -129,6 +129,7 @@ def test_a_mask_search_has_its_heat_map_and_its_honest_table(masks: en.Result) -
     for entry in masks.confirmed:
         assert f"{entry.mean:.4g} ± {entry.std:.2g}" in cells
     assert "000000 nothing frozen" in cells
+    assert any(cell.endswith(" of the search") for cell in cells)
     best = masks.confirmed[0]
     assert f"{best.mean:.4g} ± {best.std:.2g}" in page.of("b")
     assert not any("not finished" in text for text in page.of("p"))

@@ -42,6 +42,19 @@ def test_the_best_so_far_follows_the_direction(two_objectives: en.Result) -> Non
     assert best[-1] == min(entry.values[1] for entry in two_objectives.evaluations)
 
 
+def test_the_best_so_far_keeps_to_the_limits() -> None:
+    limited = en.evolve(
+        {"size": en.Integer(1, 30)},
+        lambda genes, trial: float(genes["size"]),
+        strategy=en.NSGA2(6, at_most={"fitness": 12}), generations=4, seed=0,
+    )  # fmt: skip
+    best = traces(plots.progress(limited))["best so far"]
+    assert max(entry.values[0] for entry in limited.evaluations) > 12, "nothing breaks the limit"
+    assert list(best.y) == sorted(best.y)
+    assert best.y[-1] == limited.champion.fitness
+    assert best.y[-1] <= 12
+
+
 def test_progress_is_thinned_but_not_its_best(large: en.Result) -> None:
     points, best = plots.progress(large).data
     assert points.name == "one evaluation (2,000 of 9,500 shown)".replace(
