@@ -5,7 +5,16 @@ from __future__ import annotations
 import ast
 import configparser
 import functools
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
 import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
 from collections.abc import Mapping
 from importlib.metadata import packages_distributions
 from itertools import pairwise
@@ -132,3 +141,121 @@ def test_all_lists_what_is_there_once() -> None:
 def test_the_package_is_marked_as_typed() -> None:
     assert (ROOT / "evonas" / "py.typed").is_file()
     assert CONFIG["options.package_data"]["evonas"] == "py.typed"
+
+
+# What is built, and whether it runs elsewhere.
+
+BUILD = """
+import sys
+from setuptools import build_meta
+print(getattr(build_meta, f"build_{sys.argv[1]}")(sys.argv[2]))
+"""
+
+
+def run(*command: str | Path, cwd: Path, **environment: str) -> str:
+    done = subprocess.run(
+        list(map(str, command)), cwd=cwd, env={**os.environ, **environment},
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def setuptools(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the setuptools is that pyproject.toml asks for; fetched where this one is older."""
+    needed = re.search(r'"setuptools>=(\d+)"', (ROOT / "pyproject.toml").read_text())
+    assert needed is not None
+    try:
+        if int(importlib.metadata.version("setuptools").split(".")[0]) >= int(needed[1]):
+            return ""
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    place = tmp_path_factory.mktemp("setuptools")
+    run(sys.executable, "-m", "pip", "install", "-q", "-t", place, needed[0].strip('"'), cwd=place)
+    return str(place)
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory, setuptools: str) -> Path:
+    """The unpacked sdist of a copy of this tree."""
+    work = tmp_path_factory.mktemp("sdist")
+    leftovers = shutil.ignore_patterns(".*_cache", "__pycache__", ".git", "*.egg-info", "build")
+    shutil.copytree(ROOT, work / "tree", ignore=leftovers)
+    run(sys.executable, "-c", BUILD, "sdist", work, cwd=work / "tree", PYTHONPATH=setuptools)
+    (archive,) = work.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        file.extractall(work, filter="data")
+    return work / archive.name.removesuffix(".tar.gz")
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, setuptools: str) -> Path:
+    """The wheel that is built from the sdist, not from this tree."""
+    run(sys.executable, "-c", BUILD, "wheel", sdist.parent, cwd=sdist, PYTHONPATH=setuptools)
+    (found,) = sdist.parent.glob("*.whl")
+    return found
+
+
+@pytest.mark.slow
+def test_the_sdist_has_what_tests_and_docs_need(sdist: Path) -> None:
+    for name in (
+        "CHANGELOG.md CITATION.cff CONTRIBUTING.md LICENSE README.md mkdocs.yml .ci/run"
+        " tests/test_packaging.py docs/index.md docs/site_build.py examples/cifar10_alexnet.py"
+        " benchmarks/kill_resume.py evonas/py.typed"
+    ).split():
+        assert (sdist / name).is_file(), name
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as file:
+        names = set(file.namelist())
+    there = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "evonas").rglob("*")
+        if path.suffix == ".py" or path.name == "py.typed"
+    }
+    packaged = {name for name in names if ".dist-info/" not in name}
+    assert packaged == there
+    assert any(name.endswith("/licenses/LICENSE") for name in names)
+
+
+SEARCH = """
+import importlib, pkgutil, sys
+import evonas as en
+
+assert "torch" not in sys.modules
+
+def fitness(genes, trial):
+    trial.report(accuracy=genes["x"])
+    return genes["x"]
+
+if __name__ == "__main__":
+    space = {"x": en.Float(0.0, 1.0)}
+    result = en.evolve(space, fitness, population=4, generations=2, seed=0, workers=2,
+                       run_dir="runs/there")
+    print(en.__file__, result.counts.evaluated)
+    for module in pkgutil.walk_packages(en.__path__, "evonas."):
+        importlib.import_module(module.name)
+"""
+
+
+@pytest.mark.slow
+def test_the_wheel_installs_and_runs_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "empty", with_pip=True)
+    python = tmp_path / "empty" / "bin" / "python"
+    isolated = {"PYTHONPATH": "", "PYTHONNOUSERSITE": "1"}
+    run(python, "-m", "pip", "install", "-q", "--no-deps", wheel, cwd=tmp_path, **isolated)
+    # Its dependencies are this environment's: torch need not be downloaded again. A directory
+    # that a .pth file names comes last, and its own .pth files (an editable evonas) do not count.
+    (site,) = (tmp_path / "empty").glob("lib/python*/site-packages")
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (tmp_path / "search.py").write_text(SEARCH)
+    where, n_evaluated = run(python, "search.py", cwd=tmp_path, **isolated).split()
+    assert Path(where).is_relative_to(site)
+    assert int(n_evaluated) == 7
+    shown = run(tmp_path / "empty/bin/evonas", "show", "runs/there", cwd=tmp_path, **isolated)
+    assert "champion" in shown
+    version = run(python, "-m", "pip", "show", "evonas", cwd=tmp_path, **isolated)
+    assert f"Version: {en.__version__}" in version

@@ -142,6 +142,8 @@ def test_which_starts_can_be_repeated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "orig_argv", ["python", *arguments])
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", "x.py" if has_file else None)
+    monkeypatch.setattr(
+        sys.modules["__main__"], "__file__", "x.py" if has_file else None, raising=False
+    )
     command = start_command()
     assert command == (None if expected is None else [sys.executable, *expected])

@@ -257,7 +257,7 @@ CHANGES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("change", CHANGES, ids=str)
+@pytest.mark.parametrize("change", CHANGES, ids="-".join)
 def test_whatever_changes_a_fitness_changes_the_fingerprint(
     make_tiny: Make, change: dict[str, Any]
 ) -> None:
