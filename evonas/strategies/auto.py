@@ -9,8 +9,8 @@ from typing import Any
 
 from evonas.objectives import Objective
 from evonas.space import SearchSpace
-from evonas.strategies.aging import AgingEvolution
 from evonas.strategies.base import Strategy
+from evonas.strategies.generational import Generational
 from evonas.strategies.nsga2 import NSGA2
 from evonas.strategies.surrogate import SurrogateEvolution
 
@@ -27,8 +27,8 @@ def choose_strategy(
     """Returns the strategy that our benchmark recommends, and why, in words.
 
     `SurrogateEvolution` up to 2,000 evaluations and 200 genes; beyond, where a model costs more
-    than it brings, `AgingEvolution`, or `NSGA2` for several objectives. The number of workers has
-    no say. What is chosen needs numpy alone.
+    than it brings, `Generational`, or `NSGA2` for several objectives, with 100 individuals. The
+    number of workers has no say. What is chosen needs numpy alone.
 
     Args:
         space: What is searched.
@@ -56,8 +56,8 @@ def choose_strategy(
         row_every = 50 if n_evaluations is None or n_evaluations > _FEW else 10
         return SurrogateEvolution(row_every=row_every), why
     if len(objectives) > 1:
-        return NSGA2(), why
-    return AgingEvolution(50, 25), why
+        return NSGA2(100), why
+    return Generational(100), why
 
 
 def strategy_again(settings: Mapping[str, Any]) -> Strategy:
@@ -66,7 +66,7 @@ def strategy_again(settings: Mapping[str, Any]) -> Strategy:
     Raises:
         ValueError: The settings are of none of its strategies.
     """
-    classes = {each.__name__: each for each in (SurrogateEvolution, AgingEvolution, NSGA2)}
+    classes = {each.__name__: each for each in (SurrogateEvolution, Generational, NSGA2)}
     chosen = classes.get(settings["name"])
     if chosen is None:
         raise ValueError(f"auto never chose {settings['name']!r}, only {', '.join(classes)}")

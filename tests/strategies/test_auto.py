@@ -31,10 +31,10 @@ def search(run_dir: Path | None = None, **changes: Any) -> en.Result:
         (8, ONE, 100, en.SurrogateEvolution),
         (8, ONE, None, en.SurrogateEvolution),
         (8, TWO, 100, en.SurrogateEvolution),
-        (20, ONE, 20_000, en.AgingEvolution),
+        (20, ONE, 20_000, en.Generational),
         (20, TWO, 20_000, en.NSGA2),
         (8, ONE, 20_000, en.SurrogateEvolution),  # its 256 points are searched whole
-        (300, ONE, 100, en.AgingEvolution),
+        (300, ONE, 100, en.Generational),
         (300, TWO, 100, en.NSGA2),
     ],
 )

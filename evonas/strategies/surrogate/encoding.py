@@ -22,7 +22,8 @@ class Encoding:
     """Points of a space as rows (n, n_genes), and the distance of two rows in each gene.
 
     A row holds the place of a choice, the place of a number between low (0) and high (1), and -1
-    for an inactive gene. Distance: 0 or 1 for choices, the squared difference for numbers. An
+    for an inactive gene. Distance: 0 or 1 for choices, the squared difference for numbers, its mean
+    over the features for a gene of the user's own with several of them (`Gene.encode`). An
     inactive gene is the centre of its values: between them all, and so nearer to each than they
     are to each other. That the point differs is said by the gene that made it inactive. (With a
     distance of 1, as between two choices, every change of a depth made a point a stranger: on
@@ -43,7 +44,14 @@ class Encoding:
             None if number else _simplex(int(gene.cardinality))
             for gene, number in zip(self._genes, self.is_number, strict=True)
         ]
-        self._columns = [_column_of(gene) for gene in self._genes]
+        self._features = [
+            _Features(gene) if gene.n_features > 1 and number else None
+            for gene, number in zip(self._genes, self.is_number, strict=True)
+        ]
+        self._columns = [
+            _column_of(gene) if features is None else features.places
+            for gene, features in zip(self._genes, self._features, strict=True)
+        ]
         self._tests = self._conditions()
 
     @property
@@ -106,12 +114,32 @@ class Encoding:
     def _coordinates(self, rows: Floats) -> list[Floats]:
         """Returns for each gene coordinates (n, n_coordinates), the distance being their square."""
         found: list[Floats] = []
-        for column, table in zip(rows.T, self._choices, strict=True):
+        for column, table, features in zip(rows.T, self._choices, self._features, strict=True):
             if table is not None:
                 found.append(table[column.astype(np.intp)])
+            elif features is not None:
+                found.append(features.coordinates(column))
             else:
                 found.append(np.where(column == _INACTIVE, 0.5, column)[:, None])
         return found
+
+
+class _Features:
+    """The values of a gene that were met so far, by place, with their features."""
+
+    def __init__(self, gene: Gene) -> None:
+        self._gene = gene
+        self._places: dict[tuple[float, ...], int] = {}
+
+    def places(self, values: Sequence[Any]) -> Floats:
+        met = (tuple(map(float, self._gene.encode(value))) for value in values)
+        return np.array([self._places.setdefault(each, len(self._places)) for each in met], float)
+
+    def coordinates(self, column: Floats) -> Floats:
+        """Returns (n, n_features) of places, at the centre where they are inactive."""
+        centre = (0.5,) * self._gene.n_features
+        table = np.array([*self._places, centre])  # in the order of their places
+        return np.asarray(table[column.astype(np.intp)] / np.sqrt(self._gene.n_features))
 
 
 def _simplex(n: int) -> Floats:
