@@ -167,7 +167,8 @@ class Driver:
     def _gate(self) -> str | None:
         """Why no further trial may begin."""
         budget = self._settings.budget
-        n_begun = self.counts.evaluated + len(self._flying)
+        # What failed before the user mended something was in vain.
+        n_begun = self.counts.evaluated - len(self._history.forgiven) + len(self._flying)
         if budget.max_evaluations is not None and n_begun >= budget.max_evaluations:
             return f"max_evaluations {budget.max_evaluations} is used up"
         spent = self._seconds_before + self.seconds

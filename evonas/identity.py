@@ -165,11 +165,18 @@ def _short(value: Any) -> str:
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
-def environment(budget: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def environment(
+    budget: Mapping[str, Any] | None = None,
+    *,
+    run_dir: str | os.PathLike[str] | None = None,
+    most_evaluations: int | None = None,
+) -> dict[str, Any]:
     """Returns the command, the machine and the versions, for the record of a start.
 
     Args:
         budget: When this start ends, for whoever asks how much is left. None: not on record.
+        run_dir: The run's directory: what `command` goes on with. None: in memory.
+        most_evaluations: How many evaluations the budget allows at most. None: not known.
     """
     packages: dict[str, str | None] = {}
     for name in ("evonas", "deap", "numpy", "torch", "torchvision"):
@@ -186,6 +193,8 @@ def environment(budget: Mapping[str, Any] | None = None) -> dict[str, Any]:
         "cores": available_cores(),
         "packages": packages,
         **({} if budget is None else {"budget": dict(budget)}),
+        **({} if run_dir is None else {"run_dir": os.path.abspath(run_dir)}),
+        **({} if most_evaluations is None else {"most_evaluations": most_evaluations}),
     }
 
 

@@ -51,9 +51,9 @@ class EpochMetrics:
     metrics: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Evaluation:
-    """The record of one finished trial.
+    """The record of one finished trial; printed, number, status, fitness and genes of it.
 
     Attributes:
         number: Place in the order in which the search asked for it, from 0. The files of a run
@@ -92,3 +92,7 @@ class Evaluation:
         if self.status is not Status.OK:
             return None
         return self.values[0] if len(self.values) == 1 else self.values
+
+    def __repr__(self) -> str:
+        found = self.status.value if self.fitness is None else f"fitness {self.fitness}"
+        return f"<Evaluation {self.number}: {found}, genes {self.genes}>"

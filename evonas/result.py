@@ -117,7 +117,11 @@ class Result:
                 return entry.evaluation
         if not self._hall:
             counts = ", ".join(f"{n} {name}" for name, n in self.counts.by_status.items() if n)
-            raise EvonasError(f"no evaluation has a fitness ({counts or 'nothing evaluated'})")
+            error = next((entry.error for entry in self.evaluations if entry.error), None)
+            first = f"; the first error: {error.strip().splitlines()[-1]}" if error else ""
+            raise EvonasError(
+                f"no evaluation has a fitness ({counts or 'nothing evaluated'}){first}"
+            )
         return self._hall[0]
 
     @property
@@ -179,8 +183,8 @@ class Result:
     def to_frame(self) -> pandas.DataFrame:
         """Returns a pandas DataFrame with a row per evaluation.
 
-        Columns: number, status, one per objective, `gene.<name>`, `metric.<name>`, seconds, key,
-        error.
+        Columns: number, status, one per objective, `gene.<name>` in the order of the space,
+        `metric.<name>`, seconds, key, error.
 
         Raises:
             MissingDependencyError: pandas is not installed.
@@ -189,7 +193,12 @@ class Result:
             import pandas
         except ImportError as error:
             raise MissingDependencyError("to_frame needs pandas: pip install pandas") from error
-        return pandas.DataFrame([self._row(entry) for entry in self.evaluations])
+        # Not in the order in which the rows bring them: a gene may be inactive in the first.
+        columns = ["number", "status", *(objective.name for objective in self.objectives)]
+        columns += [f"gene.{gene['name']}" for gene in self.settings["space"]["genes"]]
+        columns += dict.fromkeys(f"metric.{name}" for e in self.evaluations for name in e.metrics)
+        columns += ["seconds", "key", "error"]
+        return pandas.DataFrame([self._row(entry) for entry in self.evaluations], columns=columns)
 
     def _row(self, entry: Evaluation) -> dict[str, Any]:
         row: dict[str, Any] = {"number": entry.number, "status": entry.status.value}

@@ -224,13 +224,17 @@ def _drive(
         best=driver.best,
         chosen_for=chosen_for,
     )
-    store.begin_session(environment(asdict(budget)))
+    started = environment(
+        asdict(budget), run_dir=store.run_dir, most_evaluations=info.max_evaluations
+    )
+    store.begin_session(started)
     outcome, reason = "error", "an error"
     with Interrupts() as interrupts:
         try:
             observers.notify(lambda observer: observer.on_start(info))
             reason = driver.run(interrupts)
-            outcome = "finished"
+            # Where all failed, the next start tries again: the user may have mended what it was.
+            outcome = "failures" if driver.best is None and driver.counts.failed else "finished"
         except TooManyFailures:
             outcome, reason = "failures", "too many failures in a row"
             raise
@@ -238,7 +242,10 @@ def _drive(
             outcome, reason = "interrupted", f"stopped by {interrupts.received or 'Ctrl-C'}"
             saved = "lost, because no run_dir was given"
             if store.run_dir is not None:
-                saved = f"saved in {store.run_dir}; run the same command again to go on"
+                saved = f"saved in {store.run_dir}; run the same command again"
+                if started["command"]:
+                    saved += f", or `evonas resume {store.run_dir}`,"
+                saved += " to go on"
             raise SearchInterrupted(
                 f"{reason}: {driver.counts.evaluated} evaluations are {saved}"
             ) from None

@@ -3,9 +3,9 @@
     python examples/train_champion.py runs/cifar10-alexnet --epochs 50
 
 The champion's genes and data come from the run. What differs from the search: the validation
-images are trained on too, the images are flipped and cropped at random, and the learning rate
-rises to the champion's and then falls to zero (one cycle). The test images decide nothing: they
-are reported on after each epoch, and the last one counts.
+images are trained on too (where there is a test part), the images are flipped and cropped at
+random, and the learning rate rises to the champion's and then falls to zero (one cycle). The test
+images decide nothing: they are reported on after each epoch, and the last one counts.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
@@ -27,10 +28,10 @@ from evonas.execution import TrialSettings
 from evonas.execution.choice import available_cores
 from evonas.execution.torch_env import resolve_device, torch_environment
 from evonas.nas import FAMILIES, ImageClassificationProblem, NasRunFiles
-from evonas.nas.datasets import dataset_label, dataset_opener, open_dataset
+from evonas.nas.datasets import dataset_label, dataset_opener, has_test_part, open_dataset
 from evonas.nas.problem import GRAD_CLIP
 from evonas.records import Genes
-from evonas.training import DeviceData, FlipCrop, fit, place
+from evonas.training import DeviceData, FlipCrop, ImageData, fit, place
 
 AUGMENTATIONS = {"flip-crop": FlipCrop(), "crop": FlipCrop(flip=False, pad=2), "none": None}
 WARMUP = 0.15  # of all steps
@@ -57,18 +58,15 @@ def train(options: argparse.Namespace) -> float:
     champion = result.champion
     genes = with_overrides(champion.genes, options)
     metadata = result.settings["metadata"]
-    root = options.data_root or metadata["data_root"]
-    test = open_dataset(metadata["dataset"], root, size=metadata["image_size"], part="test")
-    # Normalised as in the search, so that the weights fit the champion's module.
-    test = test.normalised_like(problem.data)
+    learnt, test, part = parts(problem, metadata, options.data_root or metadata["data_root"])
     device = resolve_device(options.device)
     precision = problem.configure(None)["precision"]
     augment = options.augment or ("crop" if metadata["dataset"] == "digits" else "flip-crop")
-    n_train, n_test = len(problem.data), len(test)
+    n_train, n_test = len(learnt), len(test)
     print(
         f"network {champion.number} of {options.run}: validation accuracy {champion.values[0]:.4f}"
-        f" in the search\n{n_train:,} training and {n_test:,} test images, {options.epochs} epochs,"
-        f" {augment}, {precision} on {device}"
+        f" in the search\n{n_train:,} training and {n_test:,} {part} images,"
+        f" {options.epochs} epochs, {augment}, {precision} on {device}"
     )
     settings = TrialSettings(
         seed=options.seed,
@@ -80,7 +78,7 @@ def train(options: argparse.Namespace) -> float:
         n_steps = options.epochs * -(-n_train // problem.batch_size)
         accuracy = fit(
             model,
-            DeviceData(problem.data, device),
+            DeviceData(learnt, device),
             DeviceData(test, device),
             n_epochs=options.epochs,
             batch_size=problem.batch_size,
@@ -98,16 +96,29 @@ def train(options: argparse.Namespace) -> float:
             precision=precision,
             augment=AUGMENTATIONS[augment],
             grad_clip=GRAD_CLIP,
-            report=Lines(options.epochs),
+            report=Lines(options.epochs, part),
         )
     files = NasRunFiles(options.run, problem)
     weights = files.champion.with_name(f"{files.champion.stem}-trained.pt")
     save(model, weights)
     print(
-        f"\ntest accuracy {accuracy:.4f}\n"
+        f"\n{part} accuracy {accuracy:.4f}\n"
         f'weights: {weights}   (load("{weights.name}") in {files.champion.name})'
     )
     return accuracy
+
+
+def parts(
+    problem: ImageClassificationProblem, metadata: Mapping[str, Any], root: Path | None
+) -> tuple[ImageData, ImageData, str]:
+    """Returns the images to train on, those to report on, and what to call these."""
+    if not has_test_part(metadata["dataset"], root):
+        print(f"{root} has no test/: trained without the validation images, and reported on them")
+        learnt, held_out = (problem.data.subset(indices) for indices in problem.splits)
+        return learnt, held_out, "validation"
+    test = open_dataset(metadata["dataset"], root, size=metadata["image_size"], part="test")
+    # Normalised as in the search, so that the weights fit the champion's module.
+    return problem.data, test.normalised_like(problem.data), "test"
 
 
 def open_problem(result: en.Result, data_root: Path | None) -> ImageClassificationProblem:
@@ -160,16 +171,16 @@ def with_overrides(genes: Genes, options: argparse.Namespace) -> Genes:
 class Lines:
     """Prints a line per epoch, and a bar below them."""
 
-    def __init__(self, n_epochs: int) -> None:
+    def __init__(self, n_epochs: int, part: str) -> None:
         self._began = time.monotonic()
         self._n_epochs = n_epochs
-        print(f"{'epoch':>5} {'train loss':>10} {'test accuracy':>13} {'time left':>10}")
+        print(f"{'epoch':>5} {'train loss':>10} {part + ' accuracy':>19} {'time left':>10}")
 
     def __call__(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Prints the epoch's line."""
         left = (time.monotonic() - self._began) / (epoch + 1) * (self._n_epochs - epoch - 1)
         print(
-            f"{epoch + 1:>5} {metrics['train_loss']:>10.4f} {metrics['accuracy']:>13.4f}"
+            f"{epoch + 1:>5} {metrics['train_loss']:>10.4f} {metrics['accuracy']:>19.4f}"
             f" {format_duration(left):>10}",
             flush=True,
         )

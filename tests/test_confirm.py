@@ -374,7 +374,7 @@ def test_wrong_arguments(arguments: Any, error: Any, message: str, tmp_path: Pat
 
 
 def test_where_there_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"holds no run: there is no run.db in it"):
+    with pytest.raises(FileNotFoundError, match="typo holds no run: there is no such directory"):
         en.confirm(Noisy(), tmp_path / "typo")
     assert not (tmp_path / "typo").exists()
     Store.create(tmp_path).close()

@@ -167,10 +167,15 @@ def test_the_pareto_front() -> None:
 
 
 def test_to_frame(tmp_path: Path) -> None:
-    frame = search(tmp_path).to_frame()
+    result = search(tmp_path)
+    frame = result.to_frame()
     evaluations = en.open_run(tmp_path).evaluations
-    assert list(frame.columns[:3]) == ["number", "status", "fitness"]
-    assert {"gene.depth", "gene.width3", "metric.draw", "seconds", "key", "error"} <= set(frame)
+    genes = [f"gene.{gene['name']}" for gene in result.settings["space"]["genes"]]
+    assert "gene.width3" in genes
+    # In the order of the space, though some genes are inactive in the first rows.
+    assert list(frame.columns) == [
+        "number", "status", "fitness", *genes, "metric.draw", "seconds", "key", "error",
+    ]  # fmt: skip
     assert list(frame["number"]) == [entry.number for entry in evaluations]
     assert list(frame["status"]) == [entry.status.value for entry in evaluations]
     ok = frame["status"] == "ok"
@@ -213,3 +218,15 @@ def test_a_run_is_read_while_it_goes_on(tmp_path: Path) -> None:
     )  # fmt: skip
     assert seen == list(range(1, len(seen) + 1))
     assert len(seen) > 4
+
+
+def test_a_printed_evaluation_is_a_line() -> None:
+    def half(genes: Any, trial: en.Trial) -> float:
+        if genes["x"] == 2:
+            raise RuntimeError("no two")
+        return float(genes["x"])
+
+    result = en.evolve({"x": [1, 2]}, half, strategy=en.RandomSearch(), seed=0)
+    shown = sorted(repr(entry).split(": ", 1)[1] for entry in result.evaluations)
+    assert shown == ["failed, genes {'x': 2}>", "fitness 1.0, genes {'x': 1}>"]
+    assert str(result.champion).startswith("<Evaluation ")

@@ -9,7 +9,17 @@ from typing import Any
 import click
 
 from evonas.canonical import canonical_json
-from evonas.cli.screen import Taught, aligned, duration, json_option, json_text, number, put, table
+from evonas.cli.screen import (
+    RunPath,
+    Taught,
+    aligned,
+    duration,
+    json_option,
+    json_text,
+    number,
+    put,
+    table,
+)
 from evonas.cli.trajectory import Trajectory, round_numbers, trajectory
 from evonas.exceptions import EvonasError
 from evonas.result import Result, open_run
@@ -26,7 +36,7 @@ _SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
         "evonas compare runs/seed-* --json",
     ),
 )
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@click.argument("runs", nargs=-1, required=True, type=RunPath(), metavar="RUN...")
 @json_option()
 def compare(runs: tuple[Path, ...], as_json: bool) -> None:
     """Compare the course of several searches.
@@ -52,12 +62,14 @@ def compare(runs: tuple[Path, ...], as_json: bool) -> None:
     put(_runs(names, results, courses))
     better = "highest" if objective.direction == "max" else "lowest"
     put(f"\n{better} {objective.name} after so many evaluations")
-    columns = [aligned([course.after(n) for n in counts]) for course in courses]
-    rows = list(zip(map(str, counts), *columns, strict=True))
+    reached = [n for n in counts if any(course.after(n) is not None for course in courses)]
+    columns = [aligned([course.after(n) for n in reached]) for course in courses]
+    rows = list(zip(map(str, reached), *columns, strict=True))
     put(table(["evaluations", *names], rows))
     put(f"\n{better} {objective.name} after so long a search")
-    columns = [aligned([course.at(at) for at in times]) for course in courses]
-    rows = list(zip(map(duration, times), *columns, strict=True))
+    told = [at for at in times if any(course.at(at) is not None for course in courses)]
+    columns = [aligned([course.at(at) for at in told]) for course in courses]
+    rows = list(zip(map(duration, told), *columns, strict=True))
     put(table(["time", *names], rows))
     for note in notes:
         put(f"\nnote: {note}")

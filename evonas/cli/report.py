@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from evonas.cli.screen import Taught, run_argument
+from evonas.cli.screen import Taught, check_output, run_argument
+from evonas.result import open_run
 
 __all__ = ["report"]
 
@@ -32,4 +33,6 @@ def report(run: Path, output: Path | None) -> None:
     """
     from evonas.report import write_report
 
+    open_run(run)  # what is wrong with the run comes before what is wrong with the file
+    check_output(output or run / "report.html")
     click.echo(write_report(run, output))

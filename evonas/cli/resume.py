@@ -14,7 +14,7 @@ from types import FrameType
 import click
 
 from evonas.cli.screen import Taught, json_option, json_text, run_argument
-from evonas.cli.state import last_command
+from evonas.cli.state import Start, last_start
 from evonas.exceptions import EvonasError
 from evonas.result import open_run
 from evonas.storage.lock import LOCK, is_held
@@ -39,57 +39,66 @@ def resume(run: Path, only_print: bool, as_json: bool) -> int:
     the environment of now (PYTHONPATH, CUDA_VISIBLE_DEVICES, …). Nothing that is finished is
     repeated. The exit status is the command's own. --json prints only, as --print does.
 
-    A run of somebody else's holds somebody else's command: look at it with --print first.
+    Refused where RUN was moved or is a copy: its command would go on with the directory that it
+    names, not with this one. The message has the command, to be given this directory.
     """
     result = open_run(run)
-    found = last_command(result)
-    if found is None:
+    start = last_start(result)
+    if start is None:
         raise EvonasError(
             f"{run} does not know the command that made it (a notebook or a prompt did): run what "
             f"made it again, with run_dir={str(run)!r}"
         )
-    command, directory = found
+    if not start.goes_on_with(run):
+        raise EvonasError(
+            f"{run} was moved here or is a copy: its command goes on with {start.run_dir}; run it "
+            f"with this directory in place of that one (--run-dir {run.resolve()}, or run_dir= in "
+            f"its code): {start.line}"
+        )
     if as_json:
-        click.echo(json_text({"command": command, "directory": directory}))
+        click.echo(json_text({"command": start.command, "directory": start.directory}))
         return 0
     if only_print:
-        click.echo(f"cd {shlex.quote(directory)} && {shlex.join(command)}")
+        click.echo(start.line)
         return 0
-    _check(run, command, directory)
-    status = _run(command, directory)
+    _check(run, start)
+    status = _run(start)
     if len(open_run(run).sessions) == len(result.sessions):
         click.echo(
-            f"evonas: {run} is as it was: its command goes on with another directory (was this one "
-            "moved or copied?), or failed before it began",
+            f"evonas: {run} is as it was: its command goes on with another directory, or failed "
+            "before it began",
             err=True,
         )
     return status
 
 
-def _check(run: Path, command: list[str], directory: str) -> None:
+def _check(run: Path, start: Start) -> None:
     """Refuses what cannot run.
 
     Raises:
         EvonasError: The run is in use, or its directory or program is gone.
     """
-    line = shlex.join(command)
+    line = shlex.join(start.command)
     if is_held(run / LOCK):
         raise EvonasError(f"{run} is running already: `evonas show {run} --watch` follows it")
-    if not Path(directory).is_dir():
+    if not Path(start.directory).is_dir():
         raise EvonasError(
-            f"the directory {directory}, in which {run} was started, is gone: run its command from "
-            f"where its files are now: {line}"
+            f"the directory {start.directory}, in which {run} was started, is gone: run its "
+            f"command from where its files are now: {line}"
         )
-    if shutil.which(command[0]) is None:
+    if shutil.which(start.command[0]) is None:
         raise EvonasError(
-            f"{command[0]}, which started {run}, is gone: run the same with another Python: {line}"
+            f"{start.command[0]}, which started {run}, is gone: run the same with another Python: "
+            f"{line}"
         )
 
 
-def _run(command: list[str], directory: str) -> int:
-    click.echo(f"evonas: running {shlex.join(command)} in {directory}", err=True)
+def _run(start: Start) -> int:
+    click.echo(f"evonas: running {shlex.join(start.command)} in {start.directory}", err=True)
     sys.stderr.flush()
-    process = subprocess.Popen(command, cwd=directory, env={**os.environ, "PWD": directory})
+    process = subprocess.Popen(
+        start.command, cwd=start.directory, env={**os.environ, "PWD": start.directory}
+    )
 
     def pass_on(received: int, frame: FrameType | None) -> None:
         process.send_signal(received)

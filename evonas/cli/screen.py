@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -15,14 +16,17 @@ import click
 from evonas.callbacks.progress import format_duration
 from evonas.exceptions import RunStorageError
 from evonas.run_files import replace_file
+from evonas.storage.schema import DATABASE
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
 __all__ = [
+    "RunPath",
     "Taught",
     "aligned",
+    "check_output",
     "console",
     "duration",
     "json_option",
@@ -36,6 +40,9 @@ __all__ = [
     "table",
     "write_or_print",
 ]
+
+
+_ENDLESS = 1_000_000
 
 
 class Taught(click.Command):
@@ -67,23 +74,41 @@ class Taught(click.Command):
                 formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
 
 
-# Not `exists=True`: a run that is not there is no wrong usage (2), but a missing run (1).
-run_argument = partial(click.argument, "run", type=click.Path(path_type=Path), metavar="RUN")
+class RunPath(click.Path):
+    """A run's directory; its database stands for it.
+
+    Not `exists=True`: a run that is not there is no wrong usage (2), but a missing run (1).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Returns the directory."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        return path.parent if path.name == DATABASE and path.is_file() else path
+
+
+run_argument = partial(click.argument, "run", type=RunPath(), metavar="RUN")
 json_option = partial(click.option, "--json", "as_json", is_flag=True, help="JSON for programs.")
 
 
 def console() -> Console:
-    """Returns where tables go: colours on a terminal only."""
+    """Returns where tables go: colours on a terminal only, and elsewhere lines of any length."""
     from rich.console import Console
 
-    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    screen = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    if not screen.is_terminal:
+        screen.width = _ENDLESS  # or rich wraps at 80 columns, and cuts paths and commands in two
+    return screen
 
 
 def put(*parts: RenderableType) -> None:
     """Prints tables and lines; into a pipe or a file without blanks at the ends of lines."""
     screen = console()
     if screen.is_terminal:
-        screen.print(*parts, sep="\n")
+        # A line that is not to be wrapped is not cut off either.
+        screen.print(*parts, sep="\n", crop=False)
         return
     with screen.capture() as captured:
         screen.print(*parts, sep="\n")
@@ -172,6 +197,25 @@ def json_text(value: Any, *, indent: int | None = 2) -> str:
     return json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
+def check_output(output: Path, *, to_directory: bool = False) -> None:
+    """Refuses where nothing can be written: no tree of directories is made for a slip.
+
+    Raises:
+        RunStorageError: The directory is not there or cannot be written, or `output` is one.
+    """
+    if not output.parent.is_dir():
+        raise RunStorageError(
+            f"{output} cannot be written: there is no directory {output.parent}; make it, or give "
+            "another -o"
+        )
+    if output.is_dir() and not to_directory:
+        raise RunStorageError(f"{output} is a directory: -o wants the name of a file")
+    if not os.access(output.parent, os.W_OK | os.X_OK):
+        raise RunStorageError(
+            f"{output} cannot be written: {output.parent} is not writable; give another -o"
+        )
+
+
 def write_or_print(text: str, output: Path | None) -> None:
     """Prints a text, or writes it to a file (whole or not at all) and prints where.
 
@@ -181,7 +225,6 @@ def write_or_print(text: str, output: Path | None) -> None:
     if output is None:
         click.echo(text, nl=not text.endswith("\n"))
         return
-    if output.is_dir():
-        raise RunStorageError(f"{output} is a directory: -o wants the name of a file")
+    check_output(output)
     replace_file(output, lambda part: part.write_text(text, encoding="utf-8"))
     click.echo(output)

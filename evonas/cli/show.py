@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from evonas.cli.screen import (
     Taught,
@@ -23,7 +25,7 @@ from evonas.cli.screen import (
     shown,
     table,
 )
-from evonas.cli.state import State, read_state, summary
+from evonas.cli.state import State, last_start, read_state, summary
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
@@ -43,6 +45,7 @@ _MAX_LISTED = 12
 )
 @run_argument()
 @json_option()
+@click.pass_context
 @click.option("--watch", is_flag=True, help="Show it again and again, until the search ends.")
 @click.option(
     "--every",
@@ -52,7 +55,7 @@ _MAX_LISTED = 12
     metavar="SECONDS",
     help="How often --watch looks.",
 )
-def show(run: Path, as_json: bool, watch: bool, every: float) -> None:
+def show(ctx: click.Context, run: Path, as_json: bool, watch: bool, every: float) -> None:
     """Show state, champion and what comes next.
 
     Counts by status, the hall of fame and the time spent, too.
@@ -60,6 +63,8 @@ def show(run: Path, as_json: bool, watch: bool, every: float) -> None:
     Works while the search goes on. With --watch it ends when the search does, and with Ctrl-C.
     --json --watch prints a line of JSON whenever something has changed.
     """
+    if not watch and ctx.get_parameter_source("every") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--every says how often --watch looks: give --watch too")
     if not watch:
         _print(read_state(run), as_json)
     elif as_json or not console().is_terminal:
@@ -115,6 +120,8 @@ def _page(state: State, *, live: bool = False) -> Group:
 
     result = state.result
     parts: list[RenderableType] = [pairs(_head(state))]
+    # Beside the table, whose cells are wrapped: a command is copied as one line.
+    parts += [Text(line, no_wrap=True, overflow="ignore") for line in _recipe(state)]
     if not result.hall_of_fame:
         return Group(*parts, Text("\nno evaluation has a fitness yet"))
     champion = result.champion
@@ -183,7 +190,7 @@ def _head(state: State) -> list[tuple[str, object]]:
         ("generations", len(result.logbook)),
         (
             "trained",
-            f"{counts.evaluated}  (reused {counts.reused}, invalid "
+            f"{_how_far(state)}  (reused {counts.reused}, invalid "
             f"{counts.by_status.get('invalid', 0)}, failed {counts.failed})",
         ),
     ]
@@ -193,36 +200,69 @@ def _head(state: State) -> list[tuple[str, object]]:
         if counts.by_status.get(name)
     ]
     lines.append(("time", spent))
-    left = _budget_words(state)
+    left = "" if result.outcome == "finished" and state.has_ended else _left(state)
     if left:
         lines.append(("left", left))
     lines.append(("next", _next(state)))
     return lines
 
 
-def _budget_words(state: State) -> str:
-    left = state.budget_left()
+def _how_far(state: State) -> str:
+    result, most = state.result, state.most_evaluations
+    done = result.counts.evaluated
+    if most is None or (state.has_ended and result.outcome == "finished"):
+        return str(done)
+    return f"{done} of {_at_most(state)}{most}"
+
+
+def _at_most(state: State) -> str:
+    """Says where duplicates, which are not trained, may make it less."""
+    return "at most " if "generations" in state.budget_left() else ""
+
+
+def _left(state: State) -> str:
     words = []
-    for name, amount in left.items():
+    for name, amount in state.budget_left().items():
         if name == "max_seconds":
-            words.append(duration(amount))
+            words.append(f"{duration(amount)} of max_seconds")
         else:
             unit = "generation" if name == "generations" else "evaluation"
             words.append(f"{amount:.0f} {unit}{'' if amount == 1 else 's'}")
+    seconds = state.seconds_left()
+    if seconds is not None and state.most_evaluations is not None and not state.has_ended:
+        words.append(f"{_at_most(state)}about {duration(seconds)} at this pace")
     return ", ".join(words)
 
 
+def _recipe(state: State) -> list[str]:
+    """Returns how to go on with a run that has ended, the command in a line of its own."""
+    run, start = state.result.run_dir, last_start(state.result)
+    if not state.has_ended or run is None:
+        return []
+    if start is not None and not start.goes_on_with(run):
+        return [
+            f"\nmoved here or copied: its command goes on with {start.run_dir}. To go on with this",
+            f"one, run it with --run-dir {run.resolve()}, or run_dir= in its code:",
+            f"  {start.line}",
+        ]
+    if state.result.outcome == "finished":
+        return ["\nto go on, run the same command with a larger budget"]
+    if start is None:
+        return ["\nto go on, run the same command (or cell) again"]
+    return [
+        "\nto go on, run the same command again, or",
+        f"  evonas resume {shlex.quote(str(run))}",
+    ]
+
+
 def _next(state: State) -> str:
-    asked, result = state.asked, state.result
+    asked = state.asked
     listed = ", ".join(str(each) for each in asked.numbers[:_MAX_LISTED])
     if len(asked.numbers) > _MAX_LISTED:
         listed += f" and {len(asked.numbers) - _MAX_LISTED} more"
     waiting = f"number {listed} of generation {asked.generation}, asked for and not finished"
-    if state.has_ended:
-        if result.outcome == "finished":
-            more = "give its command a larger budget to go on"
-            return f"{waiting}: {more}" if asked.numbers else f"nothing: {more}"
-        if asked.numbers:
-            return f"{waiting} (evonas resume {result.run_dir})"
-        return f"the next generation (evonas resume {result.run_dir})"
-    return waiting if asked.numbers else "what the strategy asks for"
+    if asked.numbers:
+        return waiting
+    if not state.has_ended:
+        return "what the strategy asks for"
+    return "nothing" if state.result.outcome == "finished" else "the next generation"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 
@@ -35,6 +36,9 @@ def source(run: Path, key: str, as_json: bool, output: Path | None) -> None:
 
     KEY is an evaluation's number, the beginning of its key (`evonas show` lists both), or the word
     `champion`.
+
+    It is the network's code: a class to import, which does nothing when it is run. What runs alone
+    is the champion's own file, ga-champ-NAME.py in RUN, with its weights (.pt) beside it.
     """
     result = open_run(run)
     evaluation = _chosen(result, key)
@@ -75,10 +79,13 @@ def _chosen(result: Result, wanted: str) -> Evaluation:
         raise EvonasError(
             f"key {wanted!r} is the beginning of {len(by_key)} keys: {named}{more}; give more of it"
         )
-    last = f", the numbers go up to {max(numbers)}" if numbers else ", it has none yet"
+    if not numbers:
+        raise EvonasError(f"{result.run_dir} has no evaluation yet")
+    close = difflib.get_close_matches(wanted.lower(), ["champion"])
     raise EvonasError(
-        f"{result.run_dir} has no evaluation {wanted!r}: give a number, the beginning of a key, or "
-        f"`champion`{last}"
+        f"{result.run_dir} has no evaluation {wanted!r}"
+        + (" (did you mean champion?)" if close else "")
+        + f": give a number (up to {max(numbers)}), the beginning of a key, or champion"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from evonas.result import Result, open_run
 from evonas.storage import RunReader
 from evonas.storage.lock import LOCK, is_held
 
-__all__ = ["Asked", "State", "last_command", "read_state", "summary"]
+__all__ = ["Asked", "Start", "State", "last_start", "read_state", "summary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +59,36 @@ class State:
             return f"{result.outcome}: {result.stop_reason}"
         return {
             True: "running",
-            False: "killed (the same command goes on)",
-            None: "running, or killed (the same command goes on)",
+            False: "killed",
+            None: "running, or killed",
         }[self.is_running]
+
+    @property
+    def most_evaluations(self) -> int | None:
+        """How many evaluations the last start may come to, or None where that is not known."""
+        most = self._environment.get("most_evaluations")
+        return most if isinstance(most, int) else None
+
+    def seconds_left(self) -> float | None:
+        """Returns how long the search still takes at most, at its pace so far; None: unknown."""
+        done, most = self.result.counts.evaluated, self.most_evaluations
+        bounds = []
+        if done and most is not None:
+            bounds.append(max(0, most - done) * self.result.seconds / done)
+        left = self.budget_left()
+        if "max_seconds" in left:
+            bounds.append(left["max_seconds"])
+        return min(bounds, default=None)
+
+    @property
+    def _environment(self) -> Mapping[str, Any]:
+        sessions = self.result.sessions
+        environment: Mapping[str, Any] = sessions[-1]["environment"] if sessions else {}
+        return environment
 
     def budget_left(self) -> dict[str, float]:
         """Returns how much is left of each budget of the last start, where it is on record."""
-        sessions = self.result.sessions
-        budget = sessions[-1]["environment"].get("budget") if sessions else None
+        budget = self._environment.get("budget")
         if not isinstance(budget, Mapping):
             return {}
         used = {
@@ -110,12 +134,42 @@ def _asked(reader: RunReader) -> Asked:
     return Asked(tuple(numbers), generation)
 
 
-def last_command(result: Result) -> tuple[list[str], str] | None:
-    """Returns the command of the last start that has one, and the directory it began in."""
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a run was started.
+
+    Attributes:
+        command: Of the start, word by word.
+        directory: Where it began.
+        run_dir: The run that it made or went on with; None where that is not on record.
+    """
+
+    command: list[str]
+    directory: str
+    run_dir: str | None
+
+    @property
+    def line(self) -> str:
+        """The command for a shell, wherever that is."""
+        return f"cd {shlex.quote(self.directory)} && {shlex.join(self.command)}"
+
+    def goes_on_with(self, run: Path) -> bool:
+        """Whether the command, run again, goes on with this run and not with another directory."""
+        if self.run_dir is None:  # of an earlier evonas
+            return True
+        return Path(self.run_dir).resolve() == run.resolve() or (
+            os.path.exists(self.run_dir) and os.path.samefile(self.run_dir, run)
+        )
+
+
+def last_start(result: Result) -> Start | None:
+    """Returns the last start whose command is on record."""
     for session in reversed(result.sessions):
-        command = session["environment"].get("command")
+        environment = session["environment"]
+        command = environment.get("command")
         if isinstance(command, list) and command:
-            return [str(word) for word in command], str(session["environment"]["directory"])
+            words = [str(word) for word in command]
+            return Start(words, str(environment["directory"]), environment.get("run_dir"))
     return None
 
 
@@ -123,7 +177,7 @@ def summary(state: State) -> dict[str, Any]:
     """Returns all of it as JSON."""
     result = state.result
     hall = result.hall_of_fame
-    command = last_command(result)
+    start = last_start(result)
     return {
         "run_dir": str(result.run_dir),
         "outcome": result.outcome,
@@ -141,9 +195,12 @@ def summary(state: State) -> dict[str, Any]:
         "next": {
             "asked": list(state.asked.numbers),
             "generation": state.asked.generation,
+            "most_evaluations": state.most_evaluations,
             "budget_left": state.budget_left(),
-            "command": None if command is None else command[0],
-            "directory": None if command is None else command[1],
+            "seconds_left": None if state.has_ended else state.seconds_left(),
+            "command": None if start is None else start.command,
+            "directory": None if start is None else start.directory,
+            "command_run_dir": None if start is None else start.run_dir,
         },
         "champion": _entry(result.champion) if hall else None,
         "hall_of_fame": [_entry(evaluation) for evaluation in hall],

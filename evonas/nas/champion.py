@@ -128,12 +128,19 @@ def main():
     import sys
 
     paths = sys.argv[1:]
-    if paths:
-        images = torch.cat([read_image(path) for path in paths])
-    else:
-        print(f"usage: python {{sys.argv[0]}} IMAGE...; without one, here is noise:")
-        paths, images = ["noise"], torch.randint(0, 256, IN_SHAPE).to(torch.uint8)
-    for path, probabilities in zip(paths, predict(load(), images)):
+    usage = f"usage: python {{sys.argv[0]}} IMAGE..."
+    if {{"-h", "--help"}} & set(paths):
+        print(f"{{usage}}; the weights are the file of its name that ends in .pt")
+        return
+    try:
+        images = [read_image(path) for path in paths]
+        net = load()
+    except (OSError, ValueError) as error:  # an image, or the weights beside this file
+        sys.exit(f"{{sys.argv[0]}}: {{error}}")
+    if not paths:
+        print(f"{{usage}}; without one, here is noise:")
+        paths, images = ["noise"], [torch.randint(0, 256, IN_SHAPE).to(torch.uint8)]
+    for path, probabilities in zip(paths, predict(net, torch.cat(images))):
         best = int(probabilities.argmax())
         print(f"{{path}}: {{CLASSES[best]}} ({{probabilities[best]:.1%}})")
 

@@ -11,7 +11,7 @@ from typing import Literal
 from evonas.exceptions import DataError
 from evonas.training import ImageData, load_cifar10, load_digits, load_image_folder, split
 
-__all__ = ["DATASETS", "dataset_label", "dataset_opener", "open_dataset"]
+__all__ = ["DATASETS", "dataset_label", "dataset_opener", "has_test_part", "open_dataset"]
 
 DATASETS = ("cifar10", "imagefolder", "digits")
 _N_DIGITS_FOR_TEST = 360
@@ -52,12 +52,21 @@ def open_dataset(
         raise ValueError("the data set imagefolder needs the root of its images (--data-root)")
     if part == "train":
         return load_image_folder(root, size=size)
-    for folder in ("test", "val"):
-        if (Path(root) / folder).is_dir():
-            return load_image_folder(root, size=size, split=folder)
-    raise DataError(
-        f"{root} must hold train/ and test/ (or val/) to report test accuracy; found no test/"
-    )
+    folder = _test_folder(root)
+    if folder is None:
+        raise DataError(
+            f"{root} must hold train/ and test/ (or val/) to report test accuracy; found no test/"
+        )
+    return load_image_folder(root, size=size, split=folder)
+
+
+def has_test_part(name: str, root: str | Path | None) -> bool:
+    """Whether there are images for a test: not in a folder of classes alone."""
+    return name != "imagefolder" or (root is not None and _test_folder(root) is not None)
+
+
+def _test_folder(root: str | Path) -> str | None:
+    return next((name for name in ("test", "val") if (Path(root) / name).is_dir()), None)
 
 
 def dataset_opener(

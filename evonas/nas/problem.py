@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from evonas.exceptions import InvalidPoint
+from evonas.exceptions import DataError, InvalidPoint
 from evonas.nas.cost import COUNTED, MEASURED, count_macs, count_params, measure_latency
 from evonas.nas.export import WEIGHTS, NasRunFiles
 from evonas.nas.layers import Shape
@@ -43,6 +44,8 @@ __all__ = ["DEFAULT_PRM", "GRAD_CLIP", "ImageClassificationProblem", "NetworkFun
 
 NetworkFunction = Callable[[Genes, int], Network]
 """`(genes, n_classes)` to the network that they describe."""
+
+_N_TRIED = 200  # networks, before a search: one that takes the images is enough
 
 Metric = Callable[[Tensor, Tensor], float]
 
@@ -206,12 +209,30 @@ class ImageClassificationProblem(Problem):
         return " + ".join([size, *steps])
 
     def configure(self, stored: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Returns `{"precision": …}`: the stored one, the one asked for, or the faster one here."""
+        """Returns `{"precision": …}`: the stored one, the one asked for, or the faster one here.
+
+        Raises:
+            DataError: No network of the space can take the images.
+        """
+        self._check_fit()
         if stored and "precision" in stored and self.precision is None:
             self.precision = as_precision(stored["precision"])
         if self.precision is None:
             self.precision = choose_precision(self.device, self.threads)
         return {"precision": self.precision}
+
+    def _check_fit(self) -> None:
+        rng = random.Random(0)
+        reason: str | None = None
+        for _ in range(_N_TRIED):
+            reason = self.invalid_reason(self.space.sample(rng))
+            if reason is None:
+                return
+        size = "x".join(map(str, self.in_shape))
+        raise DataError(
+            f"none of {_N_TRIED} networks of the space takes images of {size}; the last one: "
+            f"{reason}: give larger images, or a space that is made for small ones"
+        )
 
     def fingerprint(self) -> dict[str, Any]:
         """Returns what makes two trainings comparable: data, split, training, precision."""
@@ -235,15 +256,32 @@ class ImageClassificationProblem(Problem):
     def invalid_reason(self, genes: Genes) -> str | None:
         """Returns which layer cannot take what reaches it, or None."""
         try:
-            self.network(genes, self.n_classes).shapes(self.in_shape)
+            self._network(genes).shapes(self.in_shape)
         except InvalidPoint as invalid:
             return str(invalid)
         return None
 
+    def _network(self, genes: Genes) -> Network:
+        """Returns the network of a point; an error of the user's function names the genes.
+
+        Raises:
+            InvalidPoint: The function says that the point builds nothing.
+        """
+        try:
+            return self.network(genes, self.n_classes)
+        except InvalidPoint:
+            raise
+        except Exception as error:
+            error.add_note(
+                f"network() raised this for the genes {genes}: mend it, or raise "
+                "evonas.InvalidPoint where a point builds nothing"
+            )
+            raise
+
     def source(self, genes: Genes) -> str | None:
         """Returns the generated module, its genes in the comment at the end; None if invalid."""
-        network = self.network(genes, self.n_classes)
         try:
+            network = self._network(genes)
             return generate_source(
                 network, self.in_shape, genes=genes, hyperparameters=self.training_genes(genes)
             )
@@ -264,7 +302,7 @@ class ImageClassificationProblem(Problem):
         Raises:
             InvalidPoint: A layer cannot take what reaches it.
         """
-        network = self.network(genes, self.n_classes)
+        network = self._network(genes)
         return build(network, self.in_shape, prm=self.prm(genes))
 
     def optimizer(self, model: nn.Module, genes: Genes) -> torch.optim.Optimizer:

@@ -113,6 +113,11 @@ def _checked_genes(genes: Any) -> dict[str, Gene]:
     for name, gene in genes.items():
         if not isinstance(name, str) or not name:
             raise TypeError(f"the name of a gene must be a non-empty string, got {name!r}")
+        if isinstance(gene, tuple) and len(gene) == 2 and all(isinstance(x, float) for x in gene):
+            raise TypeError(
+                f"gene {name!r}: {gene!r} may mean a range or two choices; give Float{gene!r} for "
+                f"the range, {list(gene)!r} for the choices"
+            )
         if isinstance(gene, (list, tuple)):
             try:
                 gene = Categorical(gene)

@@ -13,9 +13,12 @@ from typing import Any, Self
 from evonas.exceptions import RunStorageError
 from evonas.records import EpochMetrics, Evaluation, Genes, Status
 from evonas.storage.encoding import from_json
-from evonas.storage.schema import DATABASE, check_version, connect, corrupt
+from evonas.storage.lock import LOCK, is_held
+from evonas.storage.schema import DATABASE, check_version, connect, corrupt, not_begun
 
 __all__ = ["KnownPoint", "PlannedProposal", "RunReader"]
+
+_MAX_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +56,24 @@ class RunReader:
 
         Raises:
             FileNotFoundError: There is no run in `run_dir`.
-            RunCorruptError: `run.db` is damaged.
+            RunCorruptError: `run.db` is damaged, or empty beside files of a run.
             SchemaVersionError: `run.db` comes from a newer evonas.
         """
         path = run_dir / DATABASE
         if not path.is_file():
-            raise FileNotFoundError(f"{run_dir} holds no run: there is no {DATABASE} in it")
+            raise _no_run(run_dir)
         uri = path.resolve().as_uri()
-        try:
-            return cls(_open_read_only(f"{uri}?mode=ro", path), run_dir)
-        except sqlite3.OperationalError:
-            # A read-only medium has no room for WAL's shared memory file.
-            pass
+        # At rest it is taken as it is: WAL's own files would be made anew, and left behind.
+        if is_held(run_dir / LOCK) is not False or _has_log(path):
+            try:
+                return cls(_open_read_only(f"{uri}?mode=ro", path), run_dir)
+            except sqlite3.OperationalError as error:
+                # A read-only medium has no room for WAL's shared memory file.
+                if _has_log(path):  # what `immutable` would not read
+                    raise RunStorageError(
+                        f"{path} cannot be read with its {DATABASE}-wal ({error}): copy the run, "
+                        "with all its files, to where you can write"
+                    ) from error
         try:
             return cls(_open_read_only(f"{uri}?mode=ro&immutable=1", path), run_dir)
         except sqlite3.OperationalError as error:
@@ -257,10 +266,38 @@ def _open_read_only(uri: str, path: Path) -> sqlite3.Connection:
     connection = connect(uri, uri=True)
     try:
         check_version(connection, path)
+        not_begun(connection, path)
+    except sqlite3.OperationalError:
+        connection.close()
+        raise
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise corrupt(path, error) from error
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _has_log(path: Path) -> bool:
+    try:
+        return path.with_name(f"{DATABASE}-wal").stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def _no_run(run_dir: Path) -> FileNotFoundError:
+    if not run_dir.exists():
+        return FileNotFoundError(f"{run_dir} holds no run: there is no such directory")
+    if not run_dir.is_dir():
+        return FileNotFoundError(f"{run_dir} is a file: pass the directory of a run")
+    text = f"{run_dir} holds no run: there is no {DATABASE} in it"
+    runs = sorted(found.parent for found in run_dir.glob(f"*/{DATABASE}"))
+    if runs:
+        named = ", ".join(map(str, runs[:_MAX_NAMED]))
+        more = f" and {len(runs) - _MAX_NAMED} more" if len(runs) > _MAX_NAMED else ""
+        text += f"; there are runs in {named}{more}"
+    return FileNotFoundError(text)
 
 
 def _planned(row: Sequence[Any]) -> PlannedProposal:

@@ -17,12 +17,16 @@ __all__ = [
     "create_schema",
     "make_database",
     "make_directory",
+    "not_begun",
     "prepare",
 ]
 
 SCHEMA_VERSION = 1
 DATABASE = "run.db"
 _APPLICATION_ID = 0x65766F6E  # "evon": tells a run database from any other SQLite file
+_CHAMPION = ("ga-champ-", "mask.json", "report.html")
+_MAX_NAMED = 5
+_NEW_RUN = ", or pass a new run_dir"
 
 _SCHEMA = """
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -117,12 +121,44 @@ def make_database(path: Path) -> None:
     unfinished.replace(path)
 
 
-def corrupt(path: Path, error: Exception) -> RunCorruptError:
-    """Returns the error that says that `path` is damaged, and what to do."""
+def corrupt(path: Path, error: object, *, drives: bool = False) -> RunCorruptError:
+    """Returns the error that says that `path` is damaged, and what to do.
+
+    Args:
+        path: The database.
+        error: What is wrong with it.
+        drives: Whether a search wants it: that could begin elsewhere.
+    """
     return RunCorruptError(
-        f"{path} is damaged ({error}): restore it from a backup, or pass a new run_dir "
+        f"{path} is damaged ({error}): restore it from a backup{_NEW_RUN if drives else ''} "
         "(the files beside it are left as they are)"
     )
+
+
+def not_begun(connection: sqlite3.Connection, path: Path) -> bool:
+    """Returns whether a database holds no run yet.
+
+    Raises:
+        RunCorruptError: None, although there are files of a run beside it.
+        sqlite3.Error: The database cannot be read.
+    """
+    if connection.execute("SELECT EXISTS (SELECT 1 FROM settings)").fetchone()[0]:
+        return False
+    # A run that was killed keeps all it has in the log: without it the database looks new, and a
+    # search would number its files anew over those that are there.
+    # Folders and champions only: a log of the shell's may be there before the run is.
+    beside = sorted(
+        entry.name
+        for entry in path.parent.iterdir()
+        if entry.name.startswith(_CHAMPION) or (entry.is_dir() and entry.name[0] != ".")
+    )
+    if beside:
+        named = ", ".join(beside[:_MAX_NAMED]) + (", …" if len(beside) > _MAX_NAMED else "")
+        raise RunCorruptError(
+            f"{path} holds nothing, but there are files of a run beside it ({named}): is "
+            f"{DATABASE}-wal missing? Copy a run with all its files{_NEW_RUN}"
+        )
+    return True
 
 
 def create_schema(connection: sqlite3.Connection) -> None:
@@ -140,8 +176,13 @@ def create_schema(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def check_version(connection: sqlite3.Connection, path: Path) -> None:
+def check_version(connection: sqlite3.Connection, path: Path, *, drives: bool = False) -> None:
     """Refuses what is no run database, and one from a newer evonas.
+
+    Args:
+        connection: An open database.
+        path: Its file.
+        drives: Whether a search wants it.
 
     Raises:
         RunCorruptError: It is damaged, or of another program.
@@ -151,18 +192,22 @@ def check_version(connection: sqlite3.Connection, path: Path) -> None:
     try:
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
+        n_tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:
-        raise corrupt(path, error) from error
+        raise corrupt(path, error, drives=drives) from error
+    if not n_tables:
+        raise corrupt(path, "it is empty", drives=drives)
+    other = _NEW_RUN if drives else ""
     if application != _APPLICATION_ID:
         raise RunCorruptError(
-            f"{path} is not an evonas run database: pass the directory of a run, or a new one"
+            f"{path} is not an evonas run database: pass the directory of a run{other}"
         )
     if version > SCHEMA_VERSION:
         raise SchemaVersionError(
             f"{path} has schema version {version}, this evonas reads up to {SCHEMA_VERSION}: "
-            "upgrade evonas, or pass a new run_dir"
+            f"upgrade evonas{other}"
         )
 
 
@@ -173,8 +218,9 @@ def prepare(path: Path, durability: str) -> sqlite3.Connection:
         RunStorageError: It cannot be written, is damaged, or has another schema.
     """
     connection = None
+    existed = path.exists()
     try:
-        if not path.exists():
+        if not existed:
             if path.with_name("stats").exists():  # numbered anew, its files would not fit
                 raise RunCorruptError(
                     f"{path} is missing although {path.parent} holds the files of a run (stats): "
@@ -182,13 +228,13 @@ def prepare(path: Path, durability: str) -> sqlite3.Connection:
                 )
             make_database(path)
         connection = connect(str(path))
-        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-            raise sqlite3.DatabaseError("it is empty")
-        check_version(connection, path)
+        check_version(connection, path, drives=True)
         connection.execute("PRAGMA journal_mode = WAL")
         damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if damage != "ok":
             raise sqlite3.DatabaseError(damage)
+        if existed:
+            not_begun(connection, path)
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
     except BaseException as error:
         if connection is not None:
@@ -196,6 +242,6 @@ def prepare(path: Path, durability: str) -> sqlite3.Connection:
         if isinstance(error, (sqlite3.OperationalError, OSError)):
             raise RunStorageError(f"{path} cannot be written: {error}") from error
         if isinstance(error, sqlite3.DatabaseError):
-            raise corrupt(path, error) from error
+            raise corrupt(path, error, drives=True) from error
         raise
     return connection

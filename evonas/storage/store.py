@@ -78,7 +78,7 @@ class Store(RunReader):
 
         Raises:
             RunInUseError: Another process drives this run.
-            RunCorruptError: `run.db` is damaged.
+            RunCorruptError: `run.db` is damaged, or empty beside files of a run.
             SchemaVersionError: `run.db` comes from a newer evonas.
             RunStorageError: The directory cannot be written.
         """

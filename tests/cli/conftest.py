@@ -37,14 +37,13 @@ def ended(search: Search, tmp_path_factory: pytest.TempPathFactory) -> en.Result
 
 @pytest.fixture(scope="session")
 def snapshot() -> Snapshot:
-    """Content and time of change of a folder's files, SQLite's own aside."""
+    """Content and time of change of a folder's files."""
 
     def take(folder: Path) -> dict[str, tuple[bytes, int]]:
         return {
             str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
             for path in sorted(folder.rglob("*"))
-            # SQLite's index of its log, which a reader may make and writes its marks into.
-            if path.is_file() and not path.name.endswith(("-shm", "-wal"))
+            if path.is_file()
         }
 
     return take

@@ -30,6 +30,7 @@ COMMANDS = ["show", "report", "export", "source", "compare", "resume"]
         (["export", "x"], "Missing option '--format'"),
         (["export", "x", "--format", "xls"], "'xls' is not one of"),
         (["compare", "x"], "compare wants two runs or more"),
+        (["show", "x", "--every", "3"], "--every says how often --watch looks: give --watch too"),
     ],
 )
 def test_wrong_usage_ends_with_2(
@@ -81,7 +82,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (lambda path: None, "evonas: .* holds no run: there is no run.db in it"),
         (lambda path: (path / "run.db").write_text("x" * 5000), "evonas: .*run.db is damaged"),
-        (lambda path: (path / "run.db").touch(), "evonas: .*run.db is not an evonas run database"),
+        (lambda path: (path / "run.db").touch(), "evonas: .*run.db is damaged .it is empty."),
+        (
+            lambda path: (path / "a").mkdir() or (path / "a" / "run.db").touch(),
+            "evonas: .* holds no run: there is no run.db in it; there are runs in .*/a",
+        ),
+        (lambda path: path.rmdir(), "evonas: .*/run holds no run: there is no such directory"),
+        (lambda path: path.rmdir() or path.touch(), "evonas: .* is a file: pass the directory of"),
     ],
 )
 @pytest.mark.parametrize(
@@ -94,12 +101,56 @@ def test_a_run_that_cannot_be_read_ends_with_1(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    prepare(tmp_path)
-    assert main([arguments[0], str(tmp_path), *arguments[1:]]) == 1
+    run = tmp_path / "run"
+    run.mkdir()
+    prepare(run)
+    assert main([arguments[0], str(run), *arguments[1:]]) == 1
     shown, errors = capsys.readouterr()
     assert shown == ""
     assert re.match(message, errors)
     assert errors.count("\n") == 1
+    assert "run_dir" not in errors  # it is no search that could begin elsewhere
+
+
+@pytest.mark.parametrize("command", [["show"], ["compare", "RUN"], ["export", "--format=CSV"]])
+def test_the_database_stands_for_its_run(
+    command: list[str], ended: en.Result, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(ended.run_dir) if word == "RUN" else word for word in command]
+    assert main([*words, str(ended.run_dir)]) == 0
+    by_directory = capsys.readouterr().out
+    assert main([*words, f"{ended.run_dir}/run.db"]) == 0
+    assert capsys.readouterr().out == by_directory
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["report"],
+        ["export", "--format=csv"],
+        ["export", "--format=optuna"],
+        ["export", "--format=nn-dataset"],
+        ["source", "champion"],
+    ],
+)
+def test_no_tree_is_made_for_an_output(
+    command: list[str],
+    classified: en.Result,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = [command[0], str(classified.run_dir), *command[1:], "-o"]
+    assert main([*words, str(tmp_path / "no" / "x")]) == 1
+    assert re.search(
+        f"no/x cannot be written: there is no directory {tmp_path}/no; make it, or give another -o",
+        capsys.readouterr().err,
+    )
+    assert not list(tmp_path.iterdir())
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK and access(path, mode))
+    assert main([*words, str(tmp_path / "x")]) == 1
+    assert "is not writable; give another -o" in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_with_130_and_no_traceback(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -33,9 +34,9 @@ if __name__ == "__main__":
 """
 
 
-def with_environment(run_dir: Path, **changes: Any) -> None:
+def with_environment(run: Path, **changes: Any) -> None:
     """Changes what the last start of a run put on record."""
-    with sqlite3.connect(run_dir / "run.db") as database:
+    with sqlite3.connect(run / "run.db") as database:
         (text,) = database.execute(
             "SELECT environment FROM sessions ORDER BY id DESC LIMIT 1"
         ).fetchone()
@@ -86,6 +87,44 @@ def test_what_cannot_run_says_what_to_do(
     with_environment(tmp_path, **changes)
     assert main(["resume", str(tmp_path)]) == 1
     assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_run_that_was_moved_or_copied_is_refused_before_anything_starts(
+    moved: bool, tmp_path: Path, search: Search, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its command would go on with the original, or begin anew where that was."""
+    run, other = tmp_path / "run", tmp_path / "other"
+    search(run, generations=1)
+    mark = tmp_path / "mark"
+    with_environment(run, command=[sys.executable, "-c", f"open({str(mark)!r}, 'w')"])
+    (tmp_path / "link").symlink_to(run)
+    assert main(["resume", str(tmp_path / "link"), "--print"]) == 0  # the same directory
+    (shutil.move if moved else shutil.copytree)(run, other)
+    capfd.readouterr()
+    for option in ([], ["--print"], ["--json"]):
+        assert main(["resume", str(other), *option]) == 1
+        shown, errors = capfd.readouterr()
+        assert shown == ""
+        assert errors.startswith(
+            f"evonas: {other} was moved here or is a copy: its command goes on with {run}; run it "
+            f"with this directory in place of that one (--run-dir {other}, or run_dir= in its "
+            f"code): cd {os.getcwd()} && {sys.executable} -c "
+        )
+    assert not mark.exists()
+    assert main(["show", str(other)]) == 0
+    shown = capfd.readouterr().out
+    assert "evonas resume" not in shown
+    assert f"moved here or copied: its command goes on with {run}." in shown
+
+
+def test_a_run_without_its_directory_on_record_is_resumed(tmp_path: Path, search: Search) -> None:
+    """As those are that an earlier evonas made."""
+    search(tmp_path, generations=1)
+    with_environment(
+        tmp_path, run_dir=None, command=[sys.executable, "-c", ""], directory=os.getcwd()
+    )
+    assert main(["resume", str(tmp_path)]) == 0
 
 
 def test_a_run_that_is_running_is_refused(

@@ -42,7 +42,9 @@ def test_state_counts_champion_and_hall(
     )
     assert pair(shown, "failed") == str(counts.by_status["failed"])
     assert pair(shown, "diverged") == str(counts.by_status["diverged"])
-    assert pair(shown, "next") == "nothing: give its command a larger budget to go on"
+    assert pair(shown, "next") == "nothing"
+    assert "\nto go on, run the same command with a larger budget\n" in shown
+    assert "evonas resume" not in shown
     champion = ended.champion
     assert f"champion    number {champion.number}, fitness {champion.fitness:.4g}" in shown
     for name, value in champion.genes.items():
@@ -52,8 +54,8 @@ def test_state_counts_champion_and_hall(
     assert [int(line.split()[0]) for line in hall] == [e.number for e in ended.hall_of_fame]
 
 
-@pytest.mark.parametrize("columns", [80, 160])
-def test_a_pipe_gets_no_colours_no_blanks_and_no_long_lines(
+@pytest.mark.parametrize("columns", [20, 160])
+def test_a_pipe_gets_no_colours_no_blanks_and_nothing_in_two(
     columns: int,
     ended: en.Result,
     capsys: pytest.CaptureFixture[str],
@@ -63,7 +65,9 @@ def test_a_pipe_gets_no_colours_no_blanks_and_no_long_lines(
     assert main(["show", str(ended.run_dir)]) == 0
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
-    assert all(line == line.rstrip() and len(line) <= columns for line in shown.splitlines())
+    assert all(line == line.rstrip() for line in shown.splitlines())
+    assert pair(shown, "run") == str(ended.run_dir)
+    assert pair(shown, "state") == "finished: 3 generations are done"
     assert all(entry.key[:12] in shown for entry in ended.hall_of_fame)
 
 
@@ -126,12 +130,16 @@ def test_a_run_that_was_killed_says_what_is_open(
     asked = sorted({p.evaluation for p in result.proposals} - done)
     assert asked
     assert main(["show", str(tmp_path)]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "state killed (the same command goes on)" in shown
-    assert "generations 0" in shown
+    shown = capsys.readouterr().out
+    assert pair(shown, "state") == "killed"
+    assert pair(shown, "generations") == "0"
+    assert pair(shown, "trained").startswith(f"{result.counts.evaluated} of at most 34  (reused ")
+    assert pair(shown, "left") == "3 generations"
     listed = ", ".join(map(str, asked[:12]))
-    assert f"next number {listed} of generation 0, asked for and not finished" in shown
-    assert "(evonas resume" in shown
+    expected = f"number {listed} of generation 0, asked for and not finished"
+    assert pair(shown, "next") == expected
+    recipe = f"\nto go on, run the same command again, or\n  evonas resume {tmp_path}\n"
+    assert recipe in shown
     assert main(["show", "--json", str(tmp_path)]) == 0
     data = json.loads(capsys.readouterr().out)
     assert (data["running"], data["next"]["asked"]) == (False, asked)
@@ -148,8 +156,11 @@ def test_a_run_that_is_running(tmp_path: Path, search: Search) -> None:
                 done = subprocess.run(show, capture_output=True, text=True, timeout=60, check=True)
                 seen.append(done.stdout)
 
-    search(tmp_path, callbacks=[Shows()])
+    search(tmp_path, callbacks=[Shows()], max_evaluations=20, generations=None)
     assert pair(seen[0], "state") == "running"
+    assert re.match(r"\d+ of 20  ", pair(seen[0], "trained"))
+    assert re.match(r"1\d evaluations, about [\d.]+ s at this pace", pair(seen[0], "left"))
+    assert "to go on" not in seen[0]
 
 
 def test_where_the_system_does_not_tell(
@@ -162,7 +173,7 @@ def test_where_the_system_does_not_tell(
         search(tmp_path)
     monkeypatch.setattr("evonas.cli.state.is_held", lambda path: None)
     assert main(["show", str(tmp_path)]) == 0
-    assert "running, or killed (the same command" in capsys.readouterr().out
+    assert pair(capsys.readouterr().out, "state") == "running, or killed"
 
 
 def test_a_run_without_a_fitness(

@@ -38,8 +38,12 @@ def test_what_failed_has_source_too(
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ("zz", "has no evaluation 'zz': give a number, the beginning of a key, or `champion`"),
-        ("9999", "has no evaluation '9999'"),
+        (
+            "zz",
+            "has no evaluation 'zz': give a number (up to 14), the beginning of a key, or champ",
+        ),
+        ("Champ", "has no evaluation 'Champ' (did you mean champion?): give a number"),
+        ("9999", "has no evaluation '9999': give a number"),
         ("", r"is the beginning of"),
     ],
 )

@@ -180,6 +180,19 @@ def test_from_search_to_tested_champion(
     assert float((found == test.labels).float().mean()) == pytest.approx(accuracy, abs=1e-4)
 
 
+def test_without_test_images_the_champion_is_held_against_the_validation_images(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    flat = f"{open_root(arguments)}/train"
+    arguments[arguments.index("--data-root") + 1] = flat
+    assert cifar10_alexnet.main([*arguments, "--max-evaluations", "2"]) == 0
+    assert train_champion.main([str(tmp_path / "run"), "--epochs", "1", "--device", "cpu"]) == 0
+    text = capsys.readouterr().out
+    assert f"{flat} has no test/: trained without the validation images" in text
+    assert "24 training and 8 validation images, 1 epochs" in text
+    assert "validation accuracy" in text.splitlines()[-2]
+
+
 def test_the_champion_is_tested_on_images_normalised_as_in_the_search(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -205,6 +205,17 @@ def test_the_champion_predicts_as_the_search_did(
     usage, guess = capsys.readouterr().out.splitlines()
     assert usage == "usage: python champion.py IMAGE...; without one, here is noise:"
     assert guess.startswith("noise: ")
+    monkeypatch.setattr(sys, "argv", ["champion.py", "--help"])
+    champion["main"]()
+    assert capsys.readouterr().out.startswith("usage: python champion.py IMAGE...; the weights")
+    pytest.importorskip("PIL.Image")
+    monkeypatch.setattr(sys, "argv", ["champion.py", "no.png"])
+    with pytest.raises(SystemExit, match="champion.py: .* No such file or directory: 'no.png'"):
+        champion["main"]()
+    files.champion_weights.unlink()
+    monkeypatch.setattr(sys, "argv", ["champion.py"])
+    with pytest.raises(SystemExit, match=r"champion.py: .* No such file .*\.pt'"):
+        champion["main"]()
     assert champion["CHROMOSOME"] == genes
     assert champion["CLASSES"] == problem.data.classes
     tree = ast.parse(files.champion.read_text())

@@ -68,10 +68,10 @@ def test_a_damaged_database_is_refused_and_left_as_it_is(name: str, run: Path) -
     DAMAGES[name](run / "run.db")
     (run / "notes.txt").write_text("mine")
     before = (run / "run.db").read_bytes()
-    message = r"(?s)run.db is (damaged \(.*\)|not an evonas run database): .*pass "
-    with pytest.raises(RunCorruptError, match=message):
+    message = r"(?s)run.db is damaged \(.*\): restore it from a backup{} \(the files beside it"
+    with pytest.raises(RunCorruptError, match=message.format(", or pass a new run_dir")):
         search(run)
-    with pytest.raises(RunCorruptError, match=message):
+    with pytest.raises(RunCorruptError, match=message.format("")):  # a reader cannot begin anew
         trace(en.open_run(run))
     assert (run / "run.db").read_bytes() == before
     assert (run / "notes.txt").read_text() == "mine"
@@ -94,11 +94,12 @@ def test_a_newer_schema(run: Path) -> None:
     before = (run / "run.db").read_bytes()
     message = (
         f"run.db has schema version {SCHEMA_VERSION + 1}, this evonas reads up to "
-        f"{SCHEMA_VERSION}: upgrade evonas, or pass a new run_dir"
+        f"{SCHEMA_VERSION}: upgrade evonas"
     )
-    for attempt in (search, en.open_run):
-        with pytest.raises(SchemaVersionError, match=message):
-            attempt(run)
+    with pytest.raises(SchemaVersionError, match=f"{message}, or pass a new run_dir"):
+        search(run)
+    with pytest.raises(SchemaVersionError, match=f"{message}$"):
+        en.open_run(run)
     assert (run / "run.db").read_bytes() == before
 
 
@@ -171,5 +172,54 @@ def test_a_run_that_has_not_begun(tmp_path: Path) -> None:
     Store.create(tmp_path).close()
     with pytest.raises(FileNotFoundError, match="holds a run that has not begun yet"):
         en.open_run(tmp_path)
-    with pytest.raises(FileNotFoundError, match="no such folder|holds no run"):
+    with pytest.raises(FileNotFoundError, match="nowhere holds no run: there is no such"):
         RunReader.open(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"run.db is a file: pass the directory of a run"):
+        RunReader.open(tmp_path / "run.db")
+
+
+def test_a_directory_of_runs_names_them(tmp_path: Path) -> None:
+    for number in range(7):
+        Store.create(tmp_path / f"run{number}").close()
+    listed = ", ".join(str(tmp_path / f"run{number}") for number in range(5))
+    message = f"there is no run.db in it; there are runs in {listed} and 2 more$"
+    with pytest.raises(FileNotFoundError, match=message):
+        RunReader.open(tmp_path)
+
+
+def test_a_killed_run_copied_without_its_log(tmp_path: Path) -> None:
+    """All that it has is in the log: the database alone looks as if it had not begun."""
+    killed = killed_copies(search, tmp_path)[-5]
+    (killed / "output").mkdir()
+    assert en.open_run(killed).counts.evaluated > 0
+    (killed / "run.db-wal").unlink()
+    (killed / "run.db-shm").unlink(missing_ok=True)
+    before = (killed / "run.db").read_bytes()
+    message = (
+        r"run.db holds nothing, but there are files of a run beside it \(output\): is run.db-wal "
+        "missing\\? Copy a run with all its files, or pass a new run_dir"
+    )
+    for attempt in (search, en.open_run):
+        with pytest.raises(RunCorruptError, match=message):
+            attempt(killed)
+    assert (killed / "run.db").read_bytes() == before
+    # What a shell's redirection makes before the run begins is no file of a run.
+    (killed / "output").rmdir()
+    (killed / "log.txt").touch()
+    assert len(search(killed).logbook) == 4
+
+
+def test_reading_a_run_at_rest_leaves_nothing_behind(run: Path) -> None:
+    before = sorted(path.name for path in run.iterdir())
+    assert len(en.open_run(run).evaluations) > 8
+    assert sorted(path.name for path in run.iterdir()) == before
+    (run / "run.db-wal").touch()  # as an older reader left it
+    en.open_run(run)
+    assert not (run / "run.db-shm").exists()
+
+
+def test_reading_sees_what_is_only_in_the_log(tmp_path: Path) -> None:
+    copies = killed_copies(search, tmp_path)
+    counts = [en.open_run(copy).counts.evaluated for copy in copies]
+    assert counts == sorted(counts)
+    assert counts[-1] > counts[1]

@@ -207,9 +207,16 @@ def test_a_run_on_a_medium_that_cannot_be_written_is_read(
         return sqlite3.connect(path, uri=uri)
 
     monkeypatch.setattr("evonas.storage.reader.connect", connect)
-    with RunReader.open(tmp_path) as reader:
-        assert reader.evaluation(0) is not None
-    assert len(connects) == 2
+    for held, n_connects in ((None, 2), (False, 1)):  # at rest it is opened like that at once
+        connects.clear()
+        monkeypatch.setattr("evonas.storage.reader.is_held", lambda path, held=held: held)
+        with RunReader.open(tmp_path) as reader:
+            assert reader.evaluation(0) is not None
+        assert len(connects) == n_connects
+    (tmp_path / "run.db-wal").write_text("what would not be read")
+    with pytest.raises(RunStorageError, match=r"run.db-wal \(.*\): copy the run, with all its"):
+        RunReader.open(tmp_path)
+    (tmp_path / "run.db-wal").unlink()
     monkeypatch.setattr(
         "evonas.storage.reader.connect",
         lambda path, uri: sqlite3.connect(tmp_path / "no" / "such", uri=False),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from evonas.cli.screen import Taught, run_argument, write_or_print
+from evonas.cli.screen import Taught, check_output, run_argument, write_or_print
 from evonas.result import open_run
 
 __all__ = ["export"]
@@ -41,7 +41,7 @@ __all__ = ["export"]
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["csv", "json", "nn-dataset", "optuna"]),
+    type=click.Choice(["csv", "json", "nn-dataset", "optuna"], case_sensitive=False),
     required=True,
     help="What to write.",
 )
@@ -52,6 +52,8 @@ def export(run: Path, form: str, output: Path | None) -> None:
     csv and json replace a file that exists; the others refuse to.
     """
     result = open_run(run)
+    if output is not None:
+        check_output(output, to_directory=form == "nn-dataset")
     if form == "csv":
         from evonas.cli.export.rows import as_csv
 

@@ -18,10 +18,10 @@ def as_csv(result: Result) -> str:
     """Returns a row for each evaluation, in ask order.
 
     Columns: number, status, one per objective, seconds, seed, started_at (seconds since 1970),
-    generation, `gene.<name>`, `metric.<name>`, epochs (how many), key, error (its last line). An
-    inactive gene is empty; lists and dicts are JSON.
+    generation, `gene.<name>` in the order of the space, `metric.<name>`, epochs (how many), key,
+    error (its last line). An inactive gene is empty; lists and dicts are JSON.
     """
-    genes = list(dict.fromkeys(name for entry in result.evaluations for name in entry.genes))
+    genes = [gene["name"] for gene in result.settings["space"]["genes"]]
     metrics = list(dict.fromkeys(name for entry in result.evaluations for name in entry.metrics))
     ancestry = _ancestry(result)
     out = io.StringIO()
