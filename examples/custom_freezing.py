@@ -4,7 +4,8 @@
 
 A small convolutional network is trained on the digits 0 to 4 (scikit-learn's, no download). Then it
 is fine-tuned on 5 to 9, of which there are only a few examples: which of its blocks should be
-frozen? Copy this script, and put your own network and data in the two marked places.
+frozen? Copy this script, freezing_options.py and search_options.py into one folder, and put your
+own network and data in the two marked places.
 `--objectives accuracy trainable_share --strategy nsga2` asks for the best mask of each size.
 """
 

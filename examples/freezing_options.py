@@ -28,6 +28,7 @@ from evonas.callbacks import format_duration
 from evonas.execution.choice import available_cores, choose_executor
 from evonas.execution.torch_env import resolve_device
 from evonas.freezing import FreezingProblem, GenerationLog, compare_masks
+from evonas.freezing.advice import frozen_in_words
 from evonas.freezing.comparison import candidate_count
 
 __all__ = ["add_search_options", "compute_options", "parse", "run_script", "search"]
@@ -131,7 +132,8 @@ def search(
     print(
         f"\n{result.stop_reason}: {counts.evaluated} masks trained"
         + (f" ({pruned} of them pruned)" if pruned else "")
-        + f", {counts.reused} duplicates reused, {counts.failed} failed, in"
+        + (f" ({counts.failed} of them failed)" if counts.failed else "")
+        + f", {counts.reused} duplicates reused, in"
         f" {format_duration(result.seconds)}",
         flush=True,
     )
@@ -157,9 +159,8 @@ def search(
     folder = Path(options.run_dir)
     (folder / "comparison.json").write_text(json.dumps(table.to_json(), indent=2) + "\n")
     champion = table.champion
-    frozen = [name for name, bit in zip(table.blocks, champion.mask, strict=True) if bit]
     print(
-        f"freeze: {', '.join(frozen) or 'nothing'}   {list(champion.mask)}\n"
+        f"freeze: {frozen_in_words(table.blocks, champion.mask)}   {list(champion.mask)}\n"
         f"the mask is in {folder / 'mask.json'}; in your own training script:\n\n"
         f"    from evonas.freezing import apply_mask, load_mask, trainable_parameter_groups\n"
         f"    apply_mask(model, load_mask({str(folder / 'mask.json')!r}))\n"

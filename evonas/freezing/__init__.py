@@ -5,7 +5,7 @@ problem = FreezingProblem(make_model, train, val, n_epochs=3)
 evonas.evolve(problem, population=16, generations=8, run_dir="runs/mine",
               callbacks=[GenerationLog(problem)])
 print(compare_masks(problem, "runs/mine", test))
-apply_mask(model, load_mask("runs/mine/mask.json"))
+apply_mask(model, load_mask("runs/mine"))
 ```
 
 - `find_blocks`, `Block`: the parts of any model that can be frozen.
@@ -35,6 +35,7 @@ from evonas.freezing.prefix_decision import ReuseDecision, decide_reuse
 from evonas.freezing.prefix_store import PrefixStore
 from evonas.freezing.problem import FreezingProblem
 from evonas.freezing.progress import GenerationLog
+from evonas.freezing.saved_mask import SavedMask
 
 __all__ = [
     "AppliedMask",
@@ -48,6 +49,7 @@ __all__ = [
     "PrefixSource",
     "PrefixStore",
     "ReuseDecision",
+    "SavedMask",
     "applied_mask",
     "apply_mask",
     "as_mask",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree  # transformers registers its output classes there
 
 from evonas.freezing._calls import Call, modes_kept, record_calls, rng_kept
+from evonas.freezing._mending import padded_tensors
 from evonas.freezing._structure import parents
 from evonas.freezing.blocks import Block
 from evonas.freezing.mask import frozen_subtrees
@@ -32,7 +33,7 @@ class LeafRule:
 
     Attributes:
         dims: Each a size, or `batch`, or `length` (the padded length).
-        dtype: Of the tensor.
+        dtype: Of the tensor, as the trace saw it; see `dtypes_at`.
         order: Its dimensions as they are stored: batch, length, then by stride, so that
             channels-last stays channels-last.
     """
@@ -147,7 +148,7 @@ class Trace:
         self.model = model
         self.blocks = blocks
         self.probes = probes
-        with modes_kept(model), rng_kept(model):
+        with modes_kept(model), rng_kept(model), padded_tensors(model):
             model.eval()
             runs = [record_calls(model, probe.inputs, _describe) for probe in probes]
         self.calls = runs[0]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
+from evonas.exceptions import FitnessError
 from evonas.freezing._recipe import Recipe
 from evonas.freezing.examples import Examples
 from evonas.freezing.mask import AppliedMask
@@ -67,8 +68,10 @@ def fine_tune(
 
     Raises:
         RuntimeError: No gradient reached a block that the mask leaves trainable.
+        FitnessError: The metric returned NaN of outputs that are numbers.
     """
     model, began = applied.model, time.perf_counter()
+    metric = _checked(metric, metric_name)
     with PrefixSession(
         applied, place.examples, decision, place.store, precision=precision
     ) as session:
@@ -106,23 +109,54 @@ def fine_tune(
 
 
 def check_labels(model: nn.Module, sample: Any, targets: Mapping[str, Tensor]) -> None:
-    """Refuses class numbers that the model has no output for.
+    """Refuses targets that cross entropy of the model's outputs `(N, C)` does not take.
+
+    Outputs of another shape (one for each token or pixel) are left to the training.
 
     Raises:
-        ValueError: A label is negative, or not below the number of classes.
+        ValueError: The labels are no integers `(N,)`; one is negative, or not below the number of
+            classes.
     """
     was_training = model.training
     model.eval()
     with torch.no_grad():
         outputs = forward(model, sample)
     model.train(was_training)
+    if outputs.ndim != 2:
+        return
+    n_classes = outputs.shape[1]
     for name, labels in targets.items():
-        if outputs.ndim != 2 or labels.ndim != 1 or labels.is_floating_point():
-            continue  # soft labels, or labels for each token
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= outputs.shape[1]:
+        if labels.ndim != 1 or labels.dtype != torch.int64:
             raise ValueError(
-                f"labels of {name} must be from 0 to {outputs.shape[1] - 1}, since the model has "
-                f"{outputs.shape[1]} outputs; got {low if low < 0 else high}: number the classes "
+                f"labels of {name} must be class numbers of shape (N,) and dtype int64 for cross "
+                f"entropy, got shape {tuple(labels.shape)} and dtype "
+                f"{str(labels.dtype).removeprefix('torch.')}: {_way_out(labels, n_classes)}; for "
+                f"other targets pass a loss_function and a metric"
+            )
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= n_classes:
+            raise ValueError(
+                f"labels of {name} must be from 0 to {n_classes - 1}, since the model has "
+                f"{n_classes} outputs; got {low if low < 0 else high}: number the classes "
                 f"from 0, or give the model more outputs (num_labels)"
             )
+
+
+def _way_out(labels: Tensor, n_classes: int) -> str:
+    if labels.ndim == 2 and labels.shape[1] == n_classes > 1:
+        return "pass labels.argmax(1)"
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        return "pass labels.squeeze(1)" + ("" if labels.dtype == torch.int64 else ".long()")
+    return "pass labels.long()" if labels.ndim == 1 else "pass one number for each example"
+
+
+def _checked(metric: Metric, name: str) -> Metric:
+    """Returns the metric, whose NaN is its own fault where all outputs are numbers."""
+
+    def measured(outputs: Tensor, targets: Tensor) -> float:
+        value = float(metric(outputs, targets))
+        if not math.isfinite(value) and bool(outputs.isfinite().all()):
+            raise FitnessError(f"the metric {name} returned {value}")
+        return value
+
+    return measured

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from evonas.exceptions import DataError
 from evonas.freezing.examples import as_bytes
 from evonas.freezing.mask import trainable_parameter_groups
-from evonas.training import name_of, seeded
+from evonas.training import fingerprint_of, seeded
 
 __all__ = ["OptimizerFactory", "Pretrained", "Recipe", "Schedule"]
 
@@ -57,7 +57,7 @@ class Recipe:
         return {
             "n_epochs": self.n_epochs,
             "batch_size": self.batch_size,
-            "optimizer": name_of(self.optimizer) if own else "AdamW",
+            "optimizer": fingerprint_of(self.optimizer) if own else "AdamW",
             "lr": None if own else self.lr,
             "weight_decay": self.weight_decay,
             "schedule": self.schedule,

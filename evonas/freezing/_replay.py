@@ -12,12 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from evonas.freezing._calls import call_model
+from evonas.freezing._calls import call_model, modes_kept
 from evonas.freezing._cut import Cut, LeafRule
 from evonas.freezing.examples import Examples
 from evonas.freezing.prefix_store import StoredLevel, TensorSpec
 
-__all__ = ["Replay", "fill", "gather", "level_specs", "prefix_output"]
+__all__ = ["NotStorable", "Replay", "dtypes_at", "fill", "gather", "level_specs", "prefix_output"]
+
+
+class NotStorable(RuntimeError):
+    """What a prefix returns cannot be stored after all; the message says why."""
 
 
 @dataclass
@@ -29,6 +33,8 @@ class _State:
     length: int
     tensors: Callable[[], Sequence[Tensor]]
     counts: Counter[str] = field(default_factory=Counter)
+    skipped: bool = False
+    filled: bool = False
 
 
 class Replay:
@@ -66,12 +72,18 @@ class Replay:
             batch: Examples in the batch.
             length: Their padded length (1 where they have one size).
             tensors: Returns what the prefix would, in fresh tensors each time.
+
+        Raises:
+            RuntimeError: The prefix was skipped, but what is stored was never asked for (a fused
+                kernel may go past the cut): the model computed on placeholders.
         """
-        self.state = _State(cut, batch, length, tensors)
+        state = self.state = _State(cut, batch, length, tensors)
         try:
             yield
         finally:
             self.state = None
+        if state.skipped and not state.filled:
+            raise RuntimeError(f"the forward pass never called {cut.path!r}, where its prefix ends")
 
     def remove(self) -> None:
         """Puts every `forward` back."""
@@ -114,10 +126,12 @@ class _Patch:
         number = state.counts[path] % max(cut.n_calls.get(path, 1), 1)
         state.counts[path] += 1
         if (path, number) == (cut.path, cut.number):
+            state.filled = True
             return cut.stored.filled(state.tensors())
         rule = cut.skipped.get((path, number))
         if rule is None:
             return self.original(*args, **kwargs)
+        state.skipped = True
         return rule.placeholder(state.batch, state.length, self.device)
 
 
@@ -135,7 +149,7 @@ def prefix_output(model: nn.Module, path: str, number: int, inputs: Any) -> list
         inputs: As the model takes them.
 
     Raises:
-        RuntimeError: The call is not made.
+        NotStorable: The call is not made.
     """
     module = model.get_submodule(path)
     own, original = module.__dict__.get("forward"), module.forward
@@ -154,7 +168,7 @@ def prefix_output(model: nn.Module, path: str, number: int, inputs: Any) -> list
     module.__dict__["forward"] = forward
     try:
         call_model(model, inputs)
-        raise RuntimeError(f"call {number} of {path!r} was not made")
+        raise NotStorable(f"call {number} of {path!r} was not made")
     except _Reached:
         pass
     finally:
@@ -164,20 +178,59 @@ def prefix_output(model: nn.Module, path: str, number: int, inputs: Any) -> list
     return [leaf for leaf in _pytree.tree_leaves(reached) if isinstance(leaf, Tensor)]
 
 
-def level_specs(cut: Cut, examples: Examples) -> list[TensorSpec]:
+def dtypes_at(model: nn.Module, cut: Cut, number: int, inputs: Any) -> list[torch.dtype]:
+    """Returns the dtypes of what the prefix returns, in training and in evaluation alike.
+
+    The trace does not know them: it hooks into the modules, and hooks keep
+    `nn.TransformerEncoderLayer` off its fused kernel, whose output has another dtype under
+    autocast (bfloat16, where the layer's own code ends in float32).
+
+    Args:
+        model: In train mode, under the mask, which is put back; in the precision of the training.
+        cut: Where the prefix ends.
+        number: Which call of its module that is while nothing is skipped.
+        inputs: Any batch.
+
+    Raises:
+        NotStorable: Training and evaluation differ, the tensors are nested, or the call is not
+            made.
+    """
+    found = []
+    for training in (True, False):
+        with modes_kept(model), torch.set_grad_enabled(training):
+            model.train(training)
+            outputs = prefix_output(model, cut.path, number, inputs)
+            if any(output.is_nested for output in outputs):
+                raise NotStorable("the prefix returns a nested tensor")
+            found.append([output.dtype for output in outputs])
+    if found[0] != found[1]:
+        raise NotStorable(f"the prefix returns {found[0]} in training but {found[1]} in evaluation")
+    return found[0]
+
+
+def level_specs(cut: Cut, examples: Examples, dtypes: Sequence[torch.dtype]) -> list[TensorSpec]:
     """Returns shapes and dtypes of what `cut` stores for `examples`.
 
     Ragged: one row for each position of each example and one of zeros, `(n_rows + 1, ...)`; else
     one row for each example, `(N, ...)`.
     """
-    return [((_n_rows(rule, examples), *rule.row_shape), rule.dtype) for rule in cut.stored.rules]
+    return [
+        ((_n_rows(rule, examples), *rule.row_shape), dtype)
+        for rule, dtype in zip(cut.stored.rules, dtypes, strict=True)
+    ]
 
 
 def fill(
     level: StoredLevel, cut: Cut, examples: Examples, ids: Tensor, outputs: Sequence[Tensor]
 ) -> None:
-    """Stores the prefix outputs of the examples `ids`, without their padding."""
+    """Stores the prefix outputs of the examples `ids`, without their padding.
+
+    Raises:
+        NotStorable: They have other dtypes than `level`.
+    """
     for rule, output, tensor in zip(cut.stored.rules, outputs, level.tensors, strict=True):
+        if output.dtype != tensor.dtype:
+            raise NotStorable(f"the prefix returned {output.dtype} after {tensor.dtype}")
         rows = output.detach().permute(rule.order)  # (B, L, ...) or (B, ...)
         if rule.is_ragged and examples.layout is not None:
             index = examples.layout.rows(ids)  # (B, L)

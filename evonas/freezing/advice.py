@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["FULL", "HEAD_ONLY", "mask_label", "usual_masks"]
+__all__ = ["FULL", "HEAD_ONLY", "frozen_in_words", "mask_label", "usual_masks"]
 
 FULL = "full fine-tuning"
 HEAD_ONLY = "head only"
@@ -27,6 +27,27 @@ def mask_label(mask: Sequence[int], *, head_is_a_gene: bool = False) -> str:
     if not all(mask[:n_frozen]):
         return "mask"
     return HEAD_ONLY if n_frozen == len(mask) - head_is_a_gene else f"first {n_frozen} frozen"
+
+
+def frozen_in_words(names: Sequence[str], mask: Sequence[int]) -> str:
+    """Returns the names of the frozen blocks, of three or more in a row only the ends.
+
+    Example:
+        >>> frozen_in_words(["stem", "layer1", "layer2", "layer3", "norm"], [1, 1, 1, 0, 1])
+        'stem to layer2, norm'
+        >>> frozen_in_words(["stem", "layer1"], [0, 0])
+        'nothing'
+    """
+    rows: list[list[str]] = [[]]
+    for name, bit in zip(names, mask, strict=True):
+        if bit:
+            rows[-1].append(name)
+        elif rows[-1]:
+            rows.append([])
+    parts = []
+    for row in rows:
+        parts += [f"{row[0]} to {row[-1]}"] if len(row) > 2 else row
+    return ", ".join(parts) or "nothing"
 
 
 def usual_masks(

@@ -8,13 +8,15 @@ import random
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from evonas.confirm import confirm
 from evonas.exceptions import EvonasError
 from evonas.execution.base import Executor
-from evonas.freezing.advice import FULL, HEAD_ONLY, usual_masks
+from evonas.freezing.advice import FULL, HEAD_ONLY, frozen_in_words, usual_masks
 from evonas.freezing.examples import Examples
+from evonas.freezing.files import MaskFiles
 from evonas.freezing.problem import FreezingProblem
 from evonas.identity import check_int, check_problem
 from evonas.randomness import derive_seed
@@ -62,12 +64,14 @@ class MaskTable:
         blocks: Names of the blocks.
         metric: Name of the score.
         repeats: How many seeds.
+        note: What the reader should know of the search; "" where there is nothing.
     """
 
     rows: tuple[MaskRow, ...]
     blocks: tuple[str, ...]
     metric: str
     repeats: int
+    note: str = ""
 
     @property
     def champion(self) -> MaskRow:
@@ -82,24 +86,28 @@ class MaskTable:
         width = max(len(row.label) for row in self.rows)
         lines = [
             f"{'':2}{'mask':<{width}}  {'validation':>15}  {'test':>15}  {'trainable':>9}"
-            f"  {'seconds':>11}  {'in the search':>13}",
+            f"  {'seconds':>11}  {'in the search':>13}  frozen",
         ]
         for row in self.rows:
             searched = "" if row.searched is None else f"{row.searched:.4f}"
             failed = f"  {row.n_failed} failed" if row.n_failed else ""
+            mask = f"{list(row.mask)} {frozen_in_words(self.blocks, row.mask)}"
             lines.append(
                 f"{'* ' if row is self.champion else '  '}{row.label:<{width}}"
                 f"  {_spread(row.val):>15}  {_spread(row.test):>15}  {row.trainable_share:>9.1%}"
-                f"  {_spread(row.seconds, 1):>11}  {searched:>13}  {list(row.mask)}{failed}"
+                f"  {_spread(row.seconds, 1):>11}  {searched:>13}  {mask}{failed}"
             )
         return "\n".join([*lines, "", *self.verdicts()])
 
     def verdicts(self) -> Iterator[str]:
-        """Yields a sentence for the champion against each baseline."""
-        yield (
-            f"{self.metric}, mean ± standard deviation over {self.repeats} fresh seeds each; "
-            f"* is the best mean on validation"
-        )
+        """Yields a sentence for the champion against each baseline, and the note."""
+        if self.repeats == 1:
+            yield f"{self.metric}, on one fresh seed each; * is the best on validation"
+        else:
+            yield (
+                f"{self.metric}, mean ± standard deviation over {self.repeats} fresh seeds each; "
+                f"* is the best mean on validation"
+            )
         usual = [self.row(FULL), self.row(HEAD_ONLY), self._best_first_k()]
         for row in usual:
             if row is not None and row is not self.champion:
@@ -109,7 +117,10 @@ class MaskTable:
         if scores and self.champion not in randoms:
             mean = statistics.fmean(self.champion.test or self.champion.val)
             gain = mean - statistics.fmean(scores)
-            yield f"against {len(randoms)} random masks: {_part(self.champion)} {gain:+.4f}"
+            others = "1 random mask" if len(randoms) == 1 else f"{len(randoms)} random masks"
+            yield f"against {others}: {_part(self.champion)} {gain:+.4f}"
+        if self.note:
+            yield self.note
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain data."""
@@ -117,6 +128,7 @@ class MaskTable:
             "metric": self.metric,
             "blocks": list(self.blocks),
             "repeats": self.repeats,
+            "note": self.note,
             "rows": [
                 {
                     "label": row.label,
@@ -152,8 +164,8 @@ def compare_masks(
     A search reports its best single score, which is partly luck: what it gained shows only on
     fresh seeds and beside what anyone would have tried. Compared are the search's `top` masks, full
     fine-tuning, head only, the best of the first-k masks that the search tried, and `n_random`
-    masks drawn by the run's seed. The champion is the one with the best mean *validation* score;
-    each training is scored once on `test`, which decides nothing.
+    masks drawn by the run's seed. The champion is the one with the best mean *validation* score,
+    and `mask.json` gets its scores; each training is scored once on `test`, which decides nothing.
 
     The repeats are kept in the run (see `evonas.confirm`): called again, none is made again.
 
@@ -168,7 +180,8 @@ def compare_masks(
         on_repeat: Called with the evaluation and the record of each training.
 
     Raises:
-        TypeError, ValueError: A number is out of range, or the test examples are wrong.
+        TypeError, ValueError: A number is out of range; the test examples are wrong, or those of
+            training or validation.
         FileNotFoundError: There is no run in `run_dir`.
         RunMismatchError: The run is of another problem.
         EvonasError: No evaluation of the search, or no training of the comparison, has a score.
@@ -207,7 +220,12 @@ def compare_masks(
         error = confirmed[0].repeats[0].error
         raise EvonasError(f"no training of the comparison has a score; the first: {error}")
     names = tuple(block.name for block in problem.blocks)
-    return MaskTable(tuple(rows), names, problem.metric_name, repeats)
+    table = MaskTable(tuple(rows), names, problem.metric_name, repeats, _note(result))
+    champion = confirmed[0].evaluation
+    if problem.mask_of(champion.genes) == table.champion.mask:
+        files = MaskFiles(Path(run_dir), problem)
+        files.on_comparison(champion, table.champion.label, _scores(table))
+    return table
 
 
 def candidate_count(problem: FreezingProblem, result: Result, top: int, n_random: int) -> int:
@@ -275,6 +293,25 @@ def _row(problem: FreezingProblem, entry: Confirmed, label: str, repeats: int) -
         seconds=tuple(record.metrics["train_seconds"] for record in ok),
         n_failed=len(records) - len(ok),
     )
+
+
+def _scores(table: MaskTable) -> dict[str, Any]:
+    """Returns the champion's scores on fresh seeds, for `mask.json`."""
+    scores: dict[str, Any] = {"metric": table.metric, "seeds": len(table.champion.val)}
+    for name, values in (("validation", table.champion.val), ("test", table.champion.test)):
+        scores[f"{name}_mean"] = statistics.fmean(values) if values else None
+        scores[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else None
+    return scores
+
+
+def _note(result: Result) -> str:
+    """Returns what to say of the masks of the search that failed."""
+    failed = [entry for entry in result.evaluations if entry.status.is_failure]
+    if not failed:
+        return ""
+    masks = "1 mask" if len(failed) == 1 else f"{len(failed)} masks"
+    error = (failed[0].error or failed[0].status.value).strip().splitlines()[-1]
+    return f"{masks} of the search failed; evaluation {failed[0].number}: {error}"
 
 
 def _difference(champion: MaskRow, other: MaskRow) -> str:

@@ -11,14 +11,16 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from evonas.training import Augment, Batch, ImageData, name_of
+from evonas.training import Augment, Batch, ImageData, fingerprint_of
 
 __all__ = ["Examples", "Layout", "as_bytes", "as_examples"]
 
 _POOL = 16  # batches that are sorted by length together: some order is left to chance
 _FILL_BATCH = 64
 _FILL_TOKENS = 4096
+_SEVERAL = 'Examples({"ids": ids, "mask": mask}, targets)'
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,8 @@ class Examples:
         self._single = isinstance(inputs, Tensor)
         if not isinstance(inputs, (Tensor, Mapping)):
             raise TypeError(
-                f"inputs must be a tensor or a mapping of keyword arguments, "
-                f"got {type(inputs).__name__}"
+                f"inputs must be a tensor or a mapping of the model's keyword arguments, got "
+                f"{type(inputs).__name__}{_way_out_of_inputs(inputs)}"
             )
         columns: Mapping[str, Any] = {"": inputs} if isinstance(inputs, Tensor) else inputs
         self._fixed: dict[str, Tensor] = {}
@@ -172,7 +174,7 @@ class Examples:
         if isinstance(self.transform, _Normalise):
             tensors += [self.transform.shift, self.transform.scale]
         elif self.transform is not None:
-            digest.update(name_of(self.transform).encode())
+            digest.update(fingerprint_of(self.transform).encode())
         if self.layout is not None:
             digest.update(self.layout.side.encode())
             tensors.append(self.layout.lengths)
@@ -313,11 +315,42 @@ def as_examples(data: Any, name: str) -> Examples:
     if n is None:
         raise TypeError(
             f"{name} must be Examples, ImageData or a tuple (inputs, targets), "
-            f"got {type(data).__name__}"
+            f"got {_in_words(data)}{_way_out(data)}"
         )
     if n == 0:
         raise ValueError(f"{name} must hold at least one example, got none")
     return Examples.from_images(data) if isinstance(data, ImageData) else Examples(*data)
+
+
+def _in_words(data: Any) -> str:
+    return f"a tuple of {len(data)}" if isinstance(data, tuple) else type(data).__name__
+
+
+def _way_out(data: Any) -> str:
+    """Returns how to pass what people have instead of examples, if that is known."""
+    if isinstance(data, tuple) and len(data) > 2:
+        return f": for a model of several inputs pass {_SEVERAL}"
+    if isinstance(data, TensorDataset):
+        if len(data.tensors) > 2:
+            return f": pass {_SEVERAL}, of its .tensors"
+        return ": pass its .tensors"
+    if isinstance(data, DataLoader):
+        return (
+            ": batches are made here; pass what the loader reads, as tensors (inputs, targets), "
+            f"or for several inputs {_SEVERAL}"
+        )
+    if isinstance(data, Dataset):
+        return (
+            ": stack its examples into tensors, (torch.stack([x for x, _ in data]), "
+            "torch.tensor([y for _, y in data]))"
+        )
+    return ""
+
+
+def _way_out_of_inputs(inputs: Any) -> str:
+    if isinstance(inputs, (tuple, list)) and inputs and isinstance(inputs[0], Tensor):
+        return f": for several inputs pass {_SEVERAL}, by the names in the model's forward"
+    return ": pass torch.as_tensor(inputs)"
 
 
 def as_bytes(tensor: Tensor) -> memoryview:

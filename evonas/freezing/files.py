@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from evonas.freezing.saved_mask import SavedMask
 from evonas.records import Evaluation
 
 if TYPE_CHECKING:
@@ -33,37 +35,75 @@ class MaskFiles:
 
     def on_champion(self, evaluation: Evaluation, attachments: Path | None) -> None:
         """Writes the champion's mask, whole or not at all, where it is another one."""
+        label = self._problem.label(self._problem.mask_of(evaluation.genes))
+        record = self._record(evaluation, label, None)
+        before = self._before()
+        same = ("mask", "evaluation", "score_in_the_search", "model", "blocks")
+        if all(before.get(name) == record[name] for name in same):
+            # What `compare_masks` added stays: it is about this champion.
+            record |= {name: before.get(name) for name in ("label", "on_fresh_seeds")}
+        self._write(record)
+
+    def on_comparison(self, evaluation: Evaluation, label: str, scores: Mapping[str, Any]) -> None:
+        """Adds to the champion's mask what it is called in the table, and its fresh scores."""
+        self._write(self._record(evaluation, label, scores))
+
+    def _record(
+        self, evaluation: Evaluation, label: str, fresh: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
         problem = self._problem
         mask = problem.mask_of(evaluation.genes)
         names = [block.name for block in problem.blocks]
-        record = {
+        searched = None
+        if evaluation.number >= 0:  # else it is a mask that only the comparison tried
+            metric = problem.objectives[0].name
+            searched = {"metric": metric, "value": evaluation.values[0], "seeds": 1}
+        return {
             "model": problem.model_name,
             "mask": dict(zip(names, mask, strict=True)),
             "frozen": [name for name, bit in zip(names, mask, strict=True) if bit],
-            "label": problem.label(mask),
+            "label": label,
             "evaluation": evaluation.number,
-            problem.objectives[0].name: evaluation.values[0],
+            "score_in_the_search": searched,
+            "on_fresh_seeds": fresh,
             "trainable_share": evaluation.metrics.get("trainable_share"),
+            "blocks": {b.name: [*b.modules, *b.loose_parameters] for b in problem.blocks},
+            "beside": list(problem.beside),
         }
+
+    def _before(self) -> dict[str, Any]:
+        try:
+            record = json.loads(self.champion.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
+
+    def _write(self, record: Mapping[str, Any]) -> None:
         _write(self.champion, json.dumps(record, indent=2) + "\n")
 
 
-def load_mask(path: str | os.PathLike[str]) -> dict[str, int]:
+def load_mask(path: str | os.PathLike[str]) -> SavedMask:
     """Returns the mask of a `mask.json`: block name to 1 (frozen) or 0, for `apply_mask`.
+
+    It knows what its blocks hold, so `apply_mask` needs no `blocks`, not even for blocks of one's
+    own making, and refuses a model that has others.
+
+    Args:
+        path: The file, or the run's directory.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It holds no mask.
     """
-    wrong = f"{path} must hold a mask by block name, as a freezing search writes it"
+    path = Path(path)
+    if path.is_dir():
+        path = path / "mask.json"
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        return SavedMask.from_json(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:  # no JSON, or no text at all
-        raise ValueError(f"{wrong} ({error})") from error
-    mask = record.get("mask") if isinstance(record, dict) else None
-    if not isinstance(mask, dict) or not all(value in (0, 1) for value in mask.values()):
-        raise ValueError(wrong)
-    return mask
+        raise ValueError(
+            f"{path} must hold a mask by block name, as a freezing search writes it ({error})"
+        ) from error
 
 
 def _write(path: Path, text: str) -> None:

@@ -8,10 +8,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from evonas.freezing._mending import mend
 from evonas.freezing._structure import is_norm
+from evonas.freezing.advice import frozen_in_words
 from evonas.freezing.blocks import Block, find_blocks
+from evonas.freezing.saved_mask import SavedMask
 
 __all__ = [
     "AppliedMask",
@@ -28,7 +30,6 @@ Mask = Sequence[int] | Mapping[str, int]
 """1 (frozen) or 0 (trainable) for each block in order, or by name (those left out: trainable)."""
 
 _HANDLE = "_evonas_mask"
-_CHECKPOINT = "_gradient_checkpointing_func"  # where transformers keeps it, on each module
 
 
 def apply_mask(
@@ -48,11 +49,18 @@ def apply_mask(
     through the frozen blocks) is taken off. A model that calls `torch.utils.checkpoint.checkpoint`
     itself must pass `use_reentrant=False`; `AppliedMask.check_gradients` finds out.
 
+    Nested tensors: an `nn.TransformerEncoder` with a padding mask, whose first layer is frozen and
+    a later one is not, makes torch raise; such encoders pass padded tensors on meanwhile.
+
     Args:
         model: Changed in place.
-        mask: A list such as `[0, 1, 0]`, in the order of the blocks, or a dict by block name.
-        blocks: What `find_blocks` returned. None: for a list, `find_blocks(model)`; for a dict,
-            the blocks of any granularity, or any modules, that have these names.
+        mask: By block name: what `load_mask` returns, or a dict. Or a list such as `[0, 1, 0]`, in
+            the order of `blocks`.
+        blocks: What `find_blocks` returned. None: for what `load_mask` returns, the blocks that
+            were searched; for a dict, the blocks of any granularity, or any modules, that have
+            these names; for a list, `find_blocks(model)`, in the order in which the model
+            *registers* them. A `FreezingProblem` and its tables count in the order in which they
+            *run*, which may be another: give `blocks=problem.blocks` with such a list, or names.
 
     Returns:
         The handle: call its `undo()`, or use it as a context manager.
@@ -60,7 +68,7 @@ def apply_mask(
     Raises:
         TypeError: The mask is neither a sequence nor a mapping.
         ValueError: The mask has the wrong length, an unknown name, or a value other than 0 and 1;
-            the blocks are of another model; or nothing would be left to train.
+            the blocks, or the loaded mask, are of another model; or nothing would be left to train.
         RuntimeError: A mask is applied to this model already.
 
     Example:
@@ -70,6 +78,8 @@ def apply_mask(
         ['3.weight', '3.bias']
         >>> applied.active, net[1].training
         (False, True)
+        >>> apply_mask(nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 4), nn.Linear(4, 2)), [1, 0])
+        AppliedMask([1, 0] on Sequential, frozen: 0)
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -213,13 +223,14 @@ class AppliedMask:
         for path in frozen_subtrees(model, blocks, mask):
             parent = model.get_submodule(path.rpartition(".")[0])
             self._undo.append(_hold_in_eval(model.get_submodule(path), parent))
-        if any(mask):
-            self._undo += _mend_checkpointing(model)
+        self._undo += mend(model, is_frozen=any(mask))
         model.__dict__[_HANDLE] = self
 
     def __repr__(self) -> str:
         state = "" if self.active else ", undone"
-        return f"AppliedMask({list(self.mask)} on {type(self.model).__name__}{state})"
+        frozen = frozen_in_words([block.name for block in self.blocks], self.mask)
+        name = type(self.model).__name__
+        return f"AppliedMask({list(self.mask)} on {name}, frozen: {frozen}{state})"
 
     def __enter__(self) -> Self:
         return self
@@ -369,28 +380,10 @@ def _owns(module: nn.Module) -> bool:
     return any(True for _ in module.parameters())
 
 
-def _mend_checkpointing(model: nn.Module) -> list[Callable[[], None]]:
-    undo: list[Callable[[], None]] = []
-    for module in model.modules():
-        function = module.__dict__.get(_CHECKPOINT)
-        if function is checkpoint:
-            function = functools.partial(checkpoint)
-        if isinstance(function, functools.partial) and function.keywords.get("use_reentrant", True):
-            earlier = module.__dict__[_CHECKPOINT]
-            module.__dict__[_CHECKPOINT] = functools.partial(function, use_reentrant=False)
-            undo.append(functools.partial(_set, module, _CHECKPOINT, earlier))
-        if module.__dict__.get("_require_grads_hooks") or "_require_grads_hook" in module.__dict__:
-            module.disable_input_require_grads()  # type: ignore[operator]
-            undo.append(module.enable_input_require_grads)  # type: ignore[arg-type]
-    return undo
-
-
-def _set(module: nn.Module, name: str, value: Any) -> None:
-    module.__dict__[name] = value
-
-
 def _blocks_for(model: nn.Module, mask: Mask) -> tuple[Block, ...]:
     """Returns the blocks that a mask without blocks means."""
+    if isinstance(mask, SavedMask) and mask.contents:
+        return mask.blocks_of(model)
     if not isinstance(mask, Mapping):
         return find_blocks(model)
     for granularity in ("block", "stage", "layer"):

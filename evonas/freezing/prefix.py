@@ -15,7 +15,15 @@ from torch import Tensor
 
 from evonas.freezing._calls import modes_kept, rng_kept
 from evonas.freezing._cut import Cut, NoCut, Trace
-from evonas.freezing._replay import Replay, fill, gather, level_specs, prefix_output
+from evonas.freezing._replay import (
+    NotStorable,
+    Replay,
+    dtypes_at,
+    fill,
+    gather,
+    level_specs,
+    prefix_output,
+)
 from evonas.freezing.examples import Examples, as_bytes
 from evonas.freezing.mask import AppliedMask, frozen_prefix
 from evonas.freezing.prefix_decision import ReuseDecision, probes_for
@@ -181,13 +189,19 @@ class PrefixSession:
     def _level(
         self, examples: Examples, trace: Trace, cuts: Mapping[int, Cut], depth: int
     ) -> StoredLevel | None:
-        """Returns the outputs at `depth`, computed if need be; None where they do not fit."""
+        """Returns the outputs at `depth`, computed if need be; None where that cannot be."""
         cut = cuts[depth]
         key = self._key(examples, cut)
         level = self._store.get(key)
         if level is not None:
             return level
-        level = self._store.create(key, level_specs(cut, examples))
+        probe = probes_for(examples)[0]
+        number = trace.number(cut.start, frozenset())
+        try:
+            dtypes = dtypes_at(self.model, cut, number, probe.inputs)
+        except NotStorable:
+            return None
+        level = self._store.create(key, level_specs(cut, examples, dtypes))
         if level is None:
             return None
         level.pins += 1
@@ -198,6 +212,8 @@ class PrefixSession:
                 stored = self._store.get(self._key(examples, lower))
                 base = base if stored is None else (lower, stored)
             self._fill(level, examples, trace, cut, base)
+        except NotStorable:
+            return None  # incomplete, so nobody gets it, and the next one replaces it
         finally:
             level.pins -= 1
         level.complete = True

@@ -15,12 +15,21 @@ from torch import Tensor, nn
 
 from evonas.freezing._calls import modes_kept, rng_kept
 from evonas.freezing._cut import Cut, NoCut, Probe, Trace
-from evonas.freezing._replay import Replay, fill, gather, level_specs, prefix_output
+from evonas.freezing._mending import padded_tensors
+from evonas.freezing._replay import (
+    NotStorable,
+    Replay,
+    dtypes_at,
+    fill,
+    gather,
+    level_specs,
+    prefix_output,
+)
 from evonas.freezing.blocks import Block
 from evonas.freezing.examples import Examples
 from evonas.freezing.mask import apply_mask
 from evonas.freezing.prefix_store import StoredLevel
-from evonas.training import forward
+from evonas.training import autocast, forward
 
 __all__ = ["ReuseDecision", "decide_reuse", "probes_for"]
 
@@ -96,6 +105,7 @@ def decide_reuse(
     examples: Examples,
     *,
     augmented: bool = False,
+    precision: str = "float32",
     seed: int = 0,
 ) -> ReuseDecision:
     """Returns at which depths reuse is exact for `model`; logs it once.
@@ -105,12 +115,14 @@ def decide_reuse(
     other padding; and behind it the model's outputs and the gradients of all trainable parameters
     are those of the plain model under the same random numbers, before and after a step. Equal
     outputs alone prove nothing: a loose parameter that is trained shows only in its gradient.
+    In `precision`, the prefix output has one dtype in training and evaluation.
 
     Args:
         model: As each training starts with it; its weights, modes and gradients are put back.
         blocks: What `find_blocks` returned for it.
         examples: The training examples.
         augmented: Whether training draws random augmentations: then nothing may be reused.
+        precision: As the trainings'.
         seed: Of the random numbers drawn meanwhile; torch's own are put back.
 
     Raises:
@@ -121,7 +133,7 @@ def decide_reuse(
     elif reason := _unfit(examples):
         decision = ReuseDecision({}, {0: reason})
     else:
-        decision = _tried(model, blocks, examples, seed)
+        decision = _tried(model, blocks, examples, precision, seed)
     level = logging.WARNING if 0 in decision.refused else logging.INFO
     _log.log(level, "%s: %s", type(model).__name__, decision.message)
     return decision
@@ -160,7 +172,7 @@ def _unfit(examples: Examples) -> str | None:
 
 
 def _tried(
-    model: nn.Module, blocks: Sequence[Block], examples: Examples, seed: int
+    model: nn.Module, blocks: Sequence[Block], examples: Examples, precision: str, seed: int
 ) -> ReuseDecision:
     cuts: dict[int, tuple[str, int]] = {}
     refused: dict[int, str] = {}
@@ -168,7 +180,7 @@ def _tried(
         trace = Trace(model, blocks, probes_for(examples))
     except NoCut as error:
         return ReuseDecision({}, {0: str(error)})
-    trial = _Trial(model, trace, examples, seed)
+    trial = _Trial(model, trace, examples, precision, seed)
     for depth in _depths(model, blocks):
         mask = [int(position < depth) for position in range(len(blocks))]
         with apply_mask(model, mask, blocks=blocks):
@@ -206,8 +218,11 @@ def _depths(model: nn.Module, blocks: Sequence[Block]) -> list[int]:
 class _Trial:
     """Tries cuts, each on a model that is masked for it."""
 
-    def __init__(self, model: nn.Module, trace: Trace, examples: Examples, seed: int) -> None:
+    def __init__(
+        self, model: nn.Module, trace: Trace, examples: Examples, precision: str, seed: int
+    ) -> None:
         self.model = model
+        self.precision = precision
         self.trace = trace
         self.examples = examples
         self.seed = seed
@@ -216,7 +231,7 @@ class _Trial:
         self.ids = _probe_ids(examples)
         self.parts = (self.ids[:2], self.ids[2:])
         # In eval mode a mask changes nothing, so one pass serves every depth.
-        with modes_kept(model), rng_kept(model, seed):
+        with modes_kept(model), rng_kept(model, seed), padded_tensors(model):
             self.expected = self._evaluated()
 
     def run(self, cut: Cut) -> str | None:
@@ -231,6 +246,9 @@ class _Trial:
             self.model.train()
             replay = Replay(self.model)
             try:
+                with autocast(self.precision, self.examples.device):
+                    number = self.trace.number(cut.start, frozenset())
+                    dtypes_at(self.model, cut, number, self.examples.gather(self.ids))
                 level = self._level(cut, self.parts)
                 again = self._level(cut, [self.ids])
                 if isinstance(level, str) or isinstance(again, str):
@@ -240,18 +258,22 @@ class _Trial:
                     return "the prefix's output for an example is not always the same"
                 replay.add(cut)
                 return self._compared(replay, cut, level, trainable)
+            except NotStorable as error:
+                return str(error)
             except _FAILURES as error:
                 return f"{type(error).__name__}: {error}".splitlines()[0]
             finally:
                 replay.remove()
 
     def _level(self, cut: Cut, batches: Sequence[Tensor]) -> StoredLevel | str:
-        level = StoredLevel(level_specs(cut, self.examples))
+        number = self.trace.number(cut.start, frozenset())
+        probe = self.examples.gather(self.ids)
+        dtypes = dtypes_at(self.model, cut, number, probe)
+        level = StoredLevel(level_specs(cut, self.examples, dtypes))
         level.tensors = tuple(
             torch.zeros(shape, dtype=dtype, device=self.examples.device)
             for shape, dtype in level.specs
         )
-        number = self.trace.number(cut.start, frozenset())
         for ids in batches:
             outputs = prefix_output(self.model, cut.path, number, self.examples.gather(ids))
             if any(output.requires_grad for output in outputs):

@@ -34,8 +34,9 @@ from evonas.training import (
     accuracy,
     as_precision,
     choose_precision,
-    name_of,
+    fingerprint_of,
     place,
+    readable_name,
     seeded,
 )
 
@@ -85,7 +86,7 @@ class FreezingProblem(Problem):
         grad_clip: Greatest gradient norm. None: not clipped.
         loss_function: `(outputs as float32, targets)` to a scalar tensor. None: cross entropy.
         metric: `(outputs (N, ...), targets (N, ...))` to a float that is maximised. None:
-            accuracy.
+            accuracy. A lambda is called `metric` on record; all validation examples come at once.
         augment: Changes images at random, which forbids the reuse of prefixes.
         reuse_prefix: Whether frozen prefixes may be computed once.
         prefix_memory_bytes: Memory for their outputs, in each worker.
@@ -157,7 +158,7 @@ class FreezingProblem(Problem):
         )
         self.model_factory = model_factory
         self.loss_function, self.metric, self.augment = loss_function, metric, augment
-        self.metric_name = "accuracy" if metric is None else name_of(metric)
+        self.metric_name = "accuracy" if metric is None else readable_name(metric, "metric")
         self.device, self.threads = device, threads
         self.precision = None if precision is None else as_precision(precision)
         self.reuse_prefix = reuse_prefix
@@ -177,9 +178,9 @@ class FreezingProblem(Problem):
         if loss_function is None:
             check_labels(model, sample, {"train": self.train.targets, "val": self.val.targets})
         owned = {name for block in self.blocks for name in block.parameters}
-        self._trains_beside = any(
-            p.requires_grad for name, p in model.named_parameters() if name not in owned
-        )
+        others = {n: p for n, p in model.named_parameters() if n not in owned}
+        self.beside = tuple(others)
+        self._trains_beside = any(p.requires_grad for p in others.values())
         self._warn_of_fresh_blocks()
         space = SearchSpace({block.name: Boolean() for block in self.blocks})
         super().__init__(space, objectives=objectives or Objective(self.metric_name))
@@ -248,9 +249,9 @@ class FreezingProblem(Problem):
             "train": self.train.identity,
             "val": self.val.identity,
             **self.recipe.fingerprint(),
-            "loss": "cross_entropy" if loss is None else name_of(loss),
-            "metric": self.metric_name,
-            "augment": "none" if self.augment is None else name_of(self.augment),
+            "loss": "cross_entropy" if loss is None else fingerprint_of(loss),
+            "metric": "accuracy" if self.metric is None else fingerprint_of(self.metric),
+            "augment": "none" if self.augment is None else fingerprint_of(self.augment),
             "precision": self.precision,
         }
 
@@ -264,10 +265,20 @@ class FreezingProblem(Problem):
         """Returns the same problem, whose trainings also record `test_<metric>` at their end.
 
         For trainings after the search: the search itself must not see the test examples.
+
+        Raises:
+            TypeError: They are something else than examples.
+            ValueError: They are the training or validation examples, or their labels are wrong.
         """
         other = copy.copy(self)
         other._test, other._places = as_examples(test, "test").to("cpu"), {}
         other._test_identity = other._test.identity
+        for name, part in (("training", self.train), ("validation", self.val)):
+            if part.identity == other._test_identity:
+                raise ValueError(
+                    f"test must be examples that the search has not seen, got the {name} examples: "
+                    f"split some off, or pass no test examples"
+                )
         if self.loss_function is None:
             with seeded(0):
                 model = self.model_factory()
@@ -287,6 +298,7 @@ class FreezingProblem(Problem):
 
         Raises:
             RuntimeError: No gradient reached a block that the mask leaves trainable.
+            FitnessError: The metric returned NaN of outputs that are numbers.
         """
         settings = trial.settings.problem or self.configure(None)
         mask = self.mask_of(genes)
@@ -335,7 +347,13 @@ class FreezingProblem(Problem):
             return ReuseDecision({}, {0: "reuse_prefix is False"})
         with seeded(0):
             model = self.model_factory()
-        return decide_reuse(model, self.blocks, self.train, augmented=self.augment is not None)
+        return decide_reuse(
+            model,
+            self.blocks,
+            self.train,
+            augmented=self.augment is not None,
+            precision=self.precision or "float32",
+        )
 
     def _place(self, device: str) -> Place:
         if device not in self._places:

@@ -23,6 +23,8 @@ class GenerationLog(Observer):
     Fittest chromosome: [0, 1, 0] | Fitness: 0.8500 | trainable 34.1% | 12 trained, 3 reused
     ```
 
+    The first failure of each kind is printed when it comes, with the last line of its error.
+
     Args:
         problem: Whose masks these are.
         file: Where to print. None: standard output.
@@ -33,25 +35,29 @@ class GenerationLog(Observer):
         self._file = file
         self._bar = ProgressBar()
         self._best: Evaluation | None = None
+        self._said: set[str] = set()
+        self._before: int | None = None  # trainings of earlier starts, until this one goes on
 
     def on_start(self, info: RunInfo) -> None:
-        """Says where a search goes on."""
+        """Remembers where a search goes on."""
         self._best = info.best
-        if info.resumed:
-            self._write(f"going on after {info.counts.evaluated} trainings")
+        self._before = info.counts.evaluated if info.resumed else None
         self._bar.on_start(info)
 
     def on_evaluation(self, evaluation: Evaluation, best: Evaluation | None) -> None:
-        """Moves the bar."""
+        """Moves the bar; says what failed."""
+        self._say_going_on()
         self._best = best
+        if evaluation.status.is_failure:
+            self._complain(evaluation)
         self._bar.on_evaluation(evaluation, best)
 
     def on_row(self, row: Mapping[str, Any]) -> None:
         """Prints a generation."""
+        self._say_going_on()
         self._write(f"=== Generation {row['gen'] + 1} ===")
-        counts = f"{row['nevals']} trained, {row['reused']} reused"
-        if row["failed"]:
-            counts += f", {row['failed']} failed"
+        failed = f" ({row['failed']} of them failed)" if row["failed"] else ""
+        counts = f"{row['nevals']} trained{failed}, {row['reused']} reused"
         left = self._bar.seconds_left()
         if left:
             counts += f" | {format_duration(left)} left"
@@ -67,8 +73,28 @@ class GenerationLog(Observer):
         )
 
     def on_end(self, reason: str) -> None:
-        """Clears the bar."""
+        """Clears the bar; says where nothing was left to do."""
         self._bar.on_end(reason)
+        if self._before is not None and not reason.startswith("stopped by"):
+            self._write(f"finished already, after {self._before} trainings: {reason}")
+
+    def _say_going_on(self) -> None:
+        """Only once it does: a finished run has nothing to go on with."""
+        if self._before is not None:
+            self._write(f"going on after {self._before} trainings")
+            self._before = None
+
+    def _complain(self, evaluation: Evaluation) -> None:
+        lines = (evaluation.error or evaluation.status.value).strip().splitlines()
+        kind = f"{evaluation.status.value} {lines[-1].partition(':')[0]}"
+        if kind in self._said:
+            return
+        self._said.add(kind)
+        whole = "; the whole text is in result.evaluations and `evonas report`"
+        self._write(
+            f"evaluation {evaluation.number} {evaluation.status.value.replace('_', ' ')}: "
+            f"{lines[-1]}{whole if len(lines) > 1 else ''}"
+        )
 
     def _write(self, line: str) -> None:
         file = sys.stdout if self._file is None else self._file

@@ -65,8 +65,10 @@ def has_test_part(name: str, root: str | Path | None) -> bool:
     return name != "imagefolder" or (root is not None and _test_folder(root) is not None)
 
 
-def _test_folder(root: str | Path) -> str | None:
-    return next((name for name in ("test", "val") if (Path(root) / name).is_dir()), None)
+def _test_folder(root: str | Path) -> Literal["test", "val"] | None:
+    if (Path(root) / "test").is_dir():
+        return "test"
+    return "val" if (Path(root) / "val").is_dir() else None
 
 
 def dataset_opener(

@@ -31,9 +31,11 @@ from evonas.training import (
     accuracy,
     as_precision,
     choose_precision,
+    fingerprint_of,
     fit,
     name_of,
     place,
+    readable_name,
     seeded,
 )
 
@@ -140,7 +142,7 @@ class ImageClassificationProblem(Problem):
         dataset: str = "images",
     ) -> None:
         self.metric = metric
-        self.metric_name = "accuracy" if metric is None else name_of(metric)
+        self.metric_name = "accuracy" if metric is None else readable_name(metric, "metric")
         if objectives is None:
             objectives = Objective(self.metric_name)
         super().__init__(space, objectives=objectives)
@@ -248,8 +250,8 @@ class ImageClassificationProblem(Problem):
             "n_epochs": self.n_epochs,
             "batch_size": self.batch_size,
             "precision": self.precision,
-            "augment": "none" if self.augment is None else name_of(self.augment),
-            "metric": self.metric_name,
+            "augment": "none" if self.augment is None else fingerprint_of(self.augment),
+            "metric": self.metric_name if self.metric is None else fingerprint_of(self.metric),
             "generator": GENERATOR_VERSION,
         }
 

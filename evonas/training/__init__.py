@@ -12,7 +12,7 @@ fit(model, DeviceData(data, "cpu", indices=train), DeviceData(data, "cpu", indic
 - `load_cifar10`, `load_image_folder`, `load_digits`, `from_dataset`, `from_tensors`: its sources.
 - `DeviceData`, `FlipCrop`: batches on the training device.
 - `fit`, `train_epoch`, `evaluate`, `accuracy`, `place`: the loop and its parts.
-- `seeded`, `PeakMemory`, `Timed`, `name_of`: around and about a training.
+- `seeded`, `PeakMemory`, `Timed`, `name_of`, `fingerprint_of`: around and about a training.
 - `choose_precision`, `autocast`: float32 or bfloat16.
 """
 
@@ -28,6 +28,7 @@ from evonas.training.batches import (
 from evonas.training.data import ImageData, split
 from evonas.training.loop import accuracy, evaluate, fit, forward, name_of, place, train_epoch
 from evonas.training.memory import PeakMemory
+from evonas.training.naming import fingerprint_of, readable_name
 from evonas.training.precision import Precision, as_precision, autocast, choose_precision
 from evonas.training.seeding import seeded
 from evonas.training.sources import (
@@ -54,6 +55,7 @@ __all__ = [
     "autocast",
     "choose_precision",
     "evaluate",
+    "fingerprint_of",
     "fit",
     "forward",
     "from_dataset",
@@ -63,6 +65,7 @@ __all__ = [
     "load_image_folder",
     "name_of",
     "place",
+    "readable_name",
     "seeded",
     "split",
     "train_epoch",

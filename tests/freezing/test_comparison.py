@@ -145,13 +145,55 @@ def test_another_test_set_makes_the_repeats_again(problem: Any, tmp_path: Path) 
     inputs, targets = opposite(problem)
     first = compare(problem, tmp_path, (inputs, targets))
     assert len(problem.trained) == n
-    second = compare(problem, tmp_path, (inputs, 1 - targets))
+    second = compare(problem, tmp_path, (inputs.flip(0), 1 - targets.flip(0)))
     assert len(problem.trained) == n
     for rows in zip(plain.rows, first.rows, second.rows, strict=True):
         assert rows[0].val == rows[1].val == rows[2].val  # the seeds are the same
         assert rows[0].test == ()
         assert rows[2].test == rows[2].val
         assert rows[1].test != rows[2].test
+
+
+def test_the_examples_of_the_search_are_no_test(problem: Any, tmp_path: Path) -> None:
+    search(problem, tmp_path, population=2)
+    for name, part in (("validation", problem.val), ("training", problem.train)):
+        with pytest.raises(ValueError, match=f"test must be examples .* got the {name} examples"):
+            compare(problem, tmp_path, part)
+    assert problem.trained == []
+
+
+def test_masks_that_failed_in_the_search_are_told(problem: Any, tmp_path: Path) -> None:
+    problem.broken = {(1, 1, 0, 0), (1, 0, 0, 0)}
+    search(problem, tmp_path)
+    problem.broken.clear()
+    table = compare(problem, tmp_path, top=1, n_random=1)
+    assert table.note.startswith("2 masks of the search failed; evaluation ")
+    assert table.note.endswith(": RuntimeError: this mask is broken")
+    assert str(table).splitlines()[-1] == table.note
+    assert table.to_json()["note"] == table.note
+
+
+def test_the_comparison_is_in_the_mask_file(problem: Any, tmp_path: Path) -> None:
+    result = search(problem, tmp_path)
+    table = compare(problem, tmp_path, opposite(problem), repeats=3)
+    best, path = table.champion, tmp_path / "mask.json"
+    saved = json.loads(path.read_text())
+    assert saved["label"] == best.label
+    assert saved["on_fresh_seeds"] == {
+        "metric": "accuracy", "seeds": 3,
+        "validation_mean": statistics.fmean(best.val), "validation_std": statistics.stdev(best.val),
+        "test_mean": statistics.fmean(best.test), "test_std": statistics.stdev(best.test),
+    }  # fmt: skip
+    expected = {"metric": "accuracy", "value": best.searched, "seeds": 1}
+    assert saved["score_in_the_search"] == (None if best.searched is None else expected)
+    before = path.read_text()
+    search(problem, tmp_path)  # has nothing left to do
+    champion = en.open_run(tmp_path).champion
+    problem.run_files(tmp_path).on_champion(champion, None)
+    assert path.read_text() == before
+    other = next(e for e in result.evaluations if e.key != champion.key)
+    problem.run_files(tmp_path).on_champion(other, None)
+    assert json.loads(path.read_text())["on_fresh_seeds"] is None
 
 
 def test_interrupted_and_resumed(problem: Any, tmp_path: Path) -> None:
@@ -193,7 +235,7 @@ def test_a_mask_that_the_search_never_tried_may_win(problem: Any, tmp_path: Path
         saved = json.loads((run_dir / "mask.json").read_text())
         assert tuple(saved["mask"].values()) == random.mask
         assert saved["evaluation"] == champion.number
-        assert saved["accuracy"] == 0.999
+        assert saved["score_in_the_search"] is None
         assert saved["trainable_share"] == random.trainable_share
 
     crowned()
@@ -307,21 +349,21 @@ def test_the_table_for_people() -> None:
     )  # fmt: skip
     assert str(table).splitlines() == [
         "  mask                           validation             test  trainable      seconds"
-        "  in the search",
+        "  in the search  frozen",
         "* search 1                  0.9100 ± 0.0141  0.8100 ± 0.0141      50.0%    1.5 ± 0.7"
-        "         0.9500  [0, 1]",
+        "         0.9500  [0, 1] layer1",
         "  first 2 frozen, search 2  0.9000 ± 0.0000  0.8000 ± 0.0141      50.0%    1.5 ± 0.7"
-        "         0.9400  [0, 1]",
+        "         0.9400  [0, 1] layer1",
         "  first 1 frozen            0.8000 ± 0.0000  0.9900 ± 0.0000      50.0%    1.5 ± 0.7"
-        "                 [0, 1]",
+        "                 [0, 1] layer1",
         "  full fine-tuning          0.7000 ± 0.0000  0.6000 ± 0.0000     100.0%    1.5 ± 0.7"
-        "                 [0, 0]",
+        "                 [0, 0] nothing",
         "  random 1                  0.6000 ± 0.0000  0.5000 ± 0.0000      50.0%    1.5 ± 0.7"
-        "                 [0, 1]",
+        "                 [0, 1] layer1",
         "  random 2                           0.6000           0.7000      50.0%          1.2"
-        "                 [0, 1]  1 failed",
+        "                 [0, 1] layer1  1 failed",
         "  head only                               -                -      50.0%            -"
-        "                 [0, 1]  2 failed",
+        "                 [0, 1] layer1  2 failed",
         "",
         HEADLINE,
         "against full fine-tuning: test +0.2100 ± 0.0100 (standard error of the difference)",
@@ -338,9 +380,10 @@ def test_the_verdict_without_a_test_set_and_with_one_seed() -> None:
          row("random 1", (0.6,))),
         ("stem", "layer1"), "f1", 1,
     )  # fmt: skip
-    assert list(table.verdicts())[1:] == [
+    assert list(table.verdicts()) == [
+        "f1, on one fresh seed each; * is the best on validation",
         "against head only: validation +0.2000 (one seed: no spread to judge it by)",
-        "against 1 random masks: validation +0.3000",
+        "against 1 random mask: validation +0.3000",
     ]
     assert table.row("search 1") is table.rows[0]
     assert table.row("search") is None

@@ -140,8 +140,12 @@ def test_bad_examples(inputs: Any, targets: Any, message: str) -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(TypeError, match="a tensor or a mapping of keyword arguments, got list"):
+    with pytest.raises(TypeError, match="got list: pass torch.as_tensor"):
         Examples([1, 2], [0, 1])  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match=r'several inputs pass Examples\(\{"ids": ids, "mask": mask'
+    ):
+        Examples((torch.zeros(2, 3), torch.ones(2, 3)), [0, 1])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         ragged().batches_of_ids(0)
     with pytest.raises(ValueError, match="seed must be given"):

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import evonas as en
 from evonas.freezing import apply_mask, load_mask, trainable_parameter_groups
+from evonas.training import seeded
 
 
 @pytest.fixture
@@ -30,8 +31,11 @@ def test_the_champion_is_written_by_block_name(run_dir: Path) -> None:
         "frozen": ["0", "2"],
         "label": "first 2 frozen",
         "evaluation": champion.number,
-        "accuracy": 0.999,
+        "score_in_the_search": {"metric": "accuracy", "value": 0.999, "seeds": 1},
+        "on_fresh_seeds": None,
         "trainable_share": pytest.approx(140 / 252),
+        "blocks": {"0": ["0", "1"], "2": ["2", "3"], "4": ["4", "5", "6"], "7": ["7", "8"]},
+        "beside": ["9.weight", "9.bias"],
     }
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert [entry.name for entry in run_dir.glob(".mask*")] == []
@@ -87,7 +91,7 @@ def test_a_failed_write_leaves_nothing(
     "text",
     [
         "[1, 0]", "{}", '{"mask": [1, 0]}', '{"mask": {"0": 2}}', '{"mask": {"0": [1]}}',
-        "not JSON", "",
+        "not JSON", "", '{"mask": {"0": 1}, "blocks": {"1": ["1"]}}',
     ],
 )  # fmt: skip
 def test_a_file_without_a_mask(tmp_path: Path, text: str) -> None:
@@ -110,5 +114,63 @@ def test_no_file(tmp_path: Path) -> None:
 
 def test_a_mask_of_another_model(run_dir: Path) -> None:
     other = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
-    with pytest.raises(ValueError, match="'4'|'2'"):
-        apply_mask(other, load_mask(run_dir / "mask.json"))
+    expected = "blocks 0, 2, 4, 7 of Sequential, but this Sequential lacks '3' of block '2': apply"
+    with pytest.raises(ValueError, match=expected):
+        apply_mask(other, load_mask(run_dir))
+
+
+class Stack(nn.Module):
+    """Layers whose order of registration is not that in which they run."""
+
+    def __init__(self, n_layers: int = 3, head: str = "head") -> None:
+        super().__init__()
+        with seeded(0):
+            layers = [nn.Linear(4, 4) for _ in range(n_layers)]
+        self.late = layers.pop()
+        self.layers = nn.ModuleList(layers)
+        self.add_module(head, nn.Linear(4, 2))
+        self.last = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x).tanh()
+        return self.get_submodule(self.last)(self.late(x).tanh())
+
+
+def test_a_saved_mask_goes_by_name_where_a_list_would_not(
+    make_problem: Any, tmp_path: Path
+) -> None:
+    problem = make_problem(Stack)
+    assert [block.name for block in problem.blocks] == ["layers.0", "layers.1", "late"]
+    best = en.Evaluation(0, "key", problem.genes_of([1, 0, 0]), en.Status.OK, (0.5,), {})
+    problem.run_files(tmp_path).on_champion(best, None)
+    with apply_mask(Stack(head="other"), load_mask(tmp_path)) as applied:
+        assert [block.name for block in applied.frozen] == ["layers.0"]
+        assert applied.blocks[0].n_parameters == 20
+    with apply_mask(Stack(), [1, 0, 0]) as applied:
+        assert repr(applied) == "AppliedMask([1, 0, 0] on Stack, frozen: late)"
+    with pytest.raises(ValueError, match=r"this Stack has 'layers.2.weight' too, which is in no b"):
+        apply_mask(Stack(4), load_mask(tmp_path))
+    with pytest.raises(ValueError, match=r"this Stack lacks 'layers.1' of block 'layers.1'"):
+        apply_mask(Stack(2), load_mask(tmp_path))
+
+
+def test_own_groups_need_no_blocks(make_problem: Any, tmp_path: Path) -> None:
+    groups = {"front": ["layers.0", "layers.1.bias"], "back": ["late"]}
+    problem = make_problem(Stack, blocks=groups)
+    best = en.Evaluation(0, "key", problem.genes_of({"front": 1}), en.Status.OK, (0.5,), {})
+    problem.run_files(tmp_path).on_champion(best, None)
+    mask = load_mask(tmp_path)
+    assert mask == {"front": 1, "back": 0}
+    model = Stack()
+    with apply_mask(model, mask):
+        frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {"layers.0.weight", "layers.0.bias", "layers.1.bias"}
+    with apply_mask(model, mask, blocks=problem.blocks) as applied:
+        assert applied.mask == (1, 0)
+
+
+def test_a_file_without_blocks_is_a_plain_mask(tmp_path: Path) -> None:
+    (tmp_path / "mask.json").write_text('{"mask": {"layers.0": 1}}')
+    with apply_mask(Stack(), load_mask(tmp_path)) as applied:
+        assert [block.name for block in applied.frozen] == ["layers.0"]

@@ -352,3 +352,17 @@ def test_trainable_share_counts_tied_weights_once(build: Any) -> None:
 
 def test_frozen_prefix() -> None:
     assert [frozen_prefix(mask) for mask in ([0, 1], [1, 0, 1], [1, 1], [])] == [0, 1, 2, 0]
+
+
+def test_an_encoder_with_a_padding_mask_under_a_mask_can_be_copied() -> None:
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 2)
+    model = nn.Sequential(encoder, nn.Linear(4, 2))
+    blocks = find_blocks(model, blocks=["0.layers.*"])
+    for mask in ([0, 0], [1, 0], [1, 1]):
+        apply_mask(model, mask, blocks=blocks)
+        assert not encoder.use_nested_tensor, "all masks are trained and evaluated alike"
+        for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            applied_mask(other).undo()
+            assert other[0].use_nested_tensor
+        applied_mask(model).undo()
+        assert encoder.use_nested_tensor

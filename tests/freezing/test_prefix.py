@@ -268,15 +268,15 @@ def test_the_prefix_is_computed_once_and_a_deeper_one_from_it(build: Any) -> Non
             n_steps = train(model, session.source("train"), n_epochs)
         return found, n_steps
 
-    n_fills, n_traces = len(data.fill_order()), 2
+    n_fills, n_traces, n_probes = len(data.fill_order()), 2, 2
     plain, n_steps = calls([0, 0, 0, 0, 0], 2)
     assert plain[words] == n_steps
     found, _ = calls([1, 0, 0, 0, 0], 2)
-    assert found[words] == n_fills + n_traces
+    assert found[words] == n_fills + n_traces + n_probes
     assert found[first] == n_steps + n_traces
     found, _ = calls([1, 1, 0, 1, 0], 2)
-    assert found[words] == n_traces, "the deeper prefix starts from the stored one"
-    assert found[first] == n_fills + n_traces
+    assert found[words] == n_traces + n_probes, "the deeper prefix starts from the stored one"
+    assert found[first] == n_fills + n_traces + n_probes
     assert found[second] == n_steps + n_traces
     found, _ = calls([1, 1, 0, 0, 0], 3)
     assert found[words] == found[first] == n_traces, "it is still stored"

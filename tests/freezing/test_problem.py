@@ -416,7 +416,7 @@ def test_a_regression(make_problem: Any) -> None:
     errors = [row.metrics["negative_error"] for row in champion.epochs]
     assert champion.values == (errors[-1],)
     assert errors[0] < errors[-1] < 0
-    problem.with_test(data)
+    problem.with_test((inputs.flip(0), counts.flip(0)))
 
 
 def test_images(make_problem: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
 import evonas as en
 from evonas.exceptions import DataError
@@ -102,6 +103,46 @@ def test_a_block_that_never_runs_is_named() -> None:
 def test_wrong_arguments(make_problem: Any, options: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         make_problem(**options)
+
+
+THREE = torch.zeros(3, 4)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.zeros(3), r"of shape \(N,\) and dtype int64 for cross entropy, got shape \(3,\) and "
+         r"dtype float32: pass labels.long\(\); for other targets pass a loss_function"),
+        (torch.zeros(3, dtype=torch.bool), r"dtype bool: pass labels.long\(\)"),
+        (torch.zeros(3, dtype=torch.int32), r"dtype int32: pass labels.long\(\)"),
+        (torch.zeros(3, 1).long(), r"shape \(3, 1\) and dtype int64: pass labels.squeeze\(1\);"),
+        (torch.eye(2)[[0, 1, 0]], r"shape \(3, 2\) and dtype float32: pass labels.argmax\(1\)"),
+    ],
+)  # fmt: skip
+def test_labels_that_are_no_class_numbers(make_problem: Any, labels: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=f"labels of val must be class numbers .*{message}"):
+        make_problem(val=(THREE, labels))
+    make_problem(
+        val=(THREE, labels), loss_function=lambda o, t: o.sum(), metric=lambda o, t: 0.0
+    )  # what they mean there is the user's business
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ((THREE, THREE, [0, 1, 0]),
+         r'got a tuple of 3: for a model of several inputs pass Examples\({"ids": ids, "mask"'),
+        (((THREE, THREE), torch.tensor([0, 1, 0])),
+         r'got tuple: for several inputs pass Examples\({"ids": ids, "mask": mask}, targets\), by'),
+        (TensorDataset(THREE, torch.arange(3)), r"got TensorDataset: pass its \.tensors"),
+        (TensorDataset(THREE, THREE, torch.arange(3)), r'pass Examples\({"ids".* of its \.tensors'),
+        (DataLoader(TensorDataset(THREE)), "got DataLoader: batches are made here; pass what"),
+        (Subset(TensorDataset(THREE), [0]), "got Subset: stack its examples into tensors"),
+    ],
+)  # fmt: skip
+def test_data_in_another_form(make_problem: Any, data: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        make_problem(val=data)
 
 
 @pytest.mark.parametrize("mask", [[1, 0], [1, 0, 2, 0], {"9": 1}])

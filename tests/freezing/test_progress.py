@@ -40,13 +40,32 @@ def test_a_generation_as_the_field_knows_it(make_problem: Any) -> None:
     log.on_end("done")
     assert file.getvalue().splitlines() == [
         "=== Generation 1 ===",
-        "no mask has a fitness yet | 2 trained, 0 reused, 2 failed",
+        "no mask has a fitness yet | 2 trained (2 of them failed), 0 reused",
         "=== Generation 2 ===",
         "Fittest chromosome: [0, 1, 0, 1] | Fitness: 0.8500 | trainable 34.1% | 12 trained, "
         "3 reused",
         "=== Generation 3 ===",
         "Fittest chromosome: [0, 1, 0, 1] | Fitness: 0.8500 | trainable 34.1% | 0 trained, "
         "15 reused",
+    ]
+
+
+def test_the_first_failure_of_each_kind_is_printed(make_problem: Any) -> None:
+    problem, file = make_problem(), io.StringIO()
+    log = GenerationLog(problem, file)
+    log.on_start(info())
+    errors = ["Traceback\n  ...\nRuntimeError: shapes 2 and 3", "RuntimeError: shapes 4 and 5",
+              "Traceback\nTypeError: no number"]  # fmt: skip
+    for number, error in enumerate(errors, 7):
+        log.on_evaluation(
+            en.Evaluation(number, "key", {}, en.Status.FAILED, (), {}, error=error), None
+        )
+    log.on_evaluation(en.Evaluation(10, "key", {}, en.Status.OUT_OF_MEMORY, (), {}), None)
+    whole = "; the whole text is in result.evaluations and `evonas report`"
+    assert file.getvalue().splitlines() == [
+        f"evaluation 7 failed: RuntimeError: shapes 2 and 3{whole}",
+        f"evaluation 9 failed: TypeError: no number{whole}",
+        "evaluation 10 out of memory: out_of_memory",
     ]
 
 
@@ -93,12 +112,17 @@ def test_in_a_search_on_standard_output(
     problem.rigged[1, 0, 0, 0] = 0.25
     search(1)
     assert capsys.readouterr().out.splitlines() == [
+        "evaluation 1 diverged: the fitness is nan",
         "=== Generation 1 ===",
-        "Fittest chromosome: [1, 1, 1, 1] | Fitness: 0.7500 | trainable 5.6% | 4 trained, 0 reused"
-        ", 1 failed",
+        "Fittest chromosome: [1, 1, 1, 1] | Fitness: 0.7500 | trainable 5.6% | "
+        "4 trained (1 of them failed), 0 reused",
     ]
     search(2)
     assert capsys.readouterr().out.splitlines()[:2] == [
         "going on after 4 trainings",
         "=== Generation 2 ===",
     ]
+    search(2)
+    out = capsys.readouterr().out
+    assert out.startswith("finished already, after ")
+    assert out.endswith(" trainings: 2 generations are done\n")

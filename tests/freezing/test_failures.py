@@ -1,0 +1,67 @@
+"""What a search tells of trainings that fail, and what makes it another search."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+import evonas as en
+from evonas.exceptions import EvonasError, RunMismatchError
+from evonas.execution import Task, TrialSettings
+from evonas.execution.base import run_trial
+
+
+def search(problem: Any, run_dir: Path | None = None) -> en.Result:
+    return en.evolve(
+        problem, population=2, generations=1, seed=0, run_dir=run_dir, threads_per_trial=1
+    )
+
+
+def test_another_lambda_is_another_problem(make_problem: Any, tmp_path: Path) -> None:
+    def score(step: float) -> Any:
+        return make_problem(n_epochs=1, metric=lambda outputs, _: float(outputs.std()) + step)
+
+    problem = score(1.0)
+    assert problem.metric_name == "metric"
+    assert problem.objectives[0].name == "metric"
+    first = search(problem, tmp_path)
+    assert "metric" in first.champion.epochs[0].metrics
+    assert search(score(1.0), tmp_path).champion.values == first.champion.values
+    with pytest.raises(RunMismatchError, match=r"another problem \(metric: <lambda> \w{16} in the"):
+        search(score(2.0), tmp_path)
+    for name in ("loss_function", "optimizer", "augment"):
+        digests = {
+            make_problem(**{name: option}).fingerprint()[name.removesuffix("_function")]
+            for option in (lambda *_: 1, lambda *_: 2)
+        }
+        assert len(digests) == 2, name
+
+
+def f1(outputs: Tensor, targets: Tensor) -> float:
+    return math.nan
+
+
+def outcome(problem: Any, mask: list[int]) -> Any:
+    settings = TrialSettings(seed=0, problem=problem.configure(None))
+    return run_trial(problem, Task(problem.genes_of(mask), settings))
+
+
+def test_a_metric_that_returns_nan_is_named(make_problem: Any) -> None:
+    found = outcome(make_problem(n_epochs=1, metric=f1), [1, 0, 0, 0])
+    assert found.status is en.Status.FAILED
+    assert found.error == "the metric f1 returned nan"
+    # Where the model has diverged, that is the reason.
+    diverged = make_problem(metric=f1, lr=1e30, schedule="constant", n_epochs=3)
+    assert outcome(diverged, [0, 0, 0, 0]).status is en.Status.DIVERGED
+
+
+def test_no_champion_says_why(make_problem: Any) -> None:
+    problem = make_problem(n_epochs=1, metric=f1)
+    result = search(problem)
+    expected = r"has a fitness \(2 failed\); the first error: the metric f1 returned nan"
+    with pytest.raises(EvonasError, match=expected):
+        _ = result.champion
