@@ -16,7 +16,7 @@ from evonas.strategies.surrogate import SurrogateEvolution
 
 __all__ = ["choose_strategy", "strategy_again"]
 
-_MOST_MODELLED = 2_000  # evaluations: beyond, a proposal takes the model about a second
+_MOST_MODELLED = 2_000  # evaluations: of more the model learns from a part, at 0.2 s a proposal
 _MOST_GENES = 200
 _FEW = 500  # evaluations: the logbook then has a row for each ten
 
