@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import HealthCheck, settings
+
+# Two test processes on two cores: with two threads each they wait for one another. Before torch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Time limits per example measure how busy the machine is, not the code.
 settings.register_profile("evonas", deadline=None, suppress_health_check=[HealthCheck.too_slow])

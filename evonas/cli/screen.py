@@ -145,7 +145,9 @@ def pairs(entries: Iterable[tuple[str, object]], *, indent: int = 0) -> Renderab
 
 def number(value: float | None, digits: int = 4) -> str:
     """Returns a number as a person reads it; a dash for none."""
-    return "-" if value is None else f"{value:.{digits}g}"
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if 10_000 <= abs(value) < 1e12 else f"{value:.{digits}g}"
 
 
 def duration(seconds: float) -> str:
@@ -164,12 +166,14 @@ def aligned(values: Sequence[float | None]) -> list[str]:
     Example:
         >>> aligned([0.553, 0.56025, None])
         ['0.5530', '0.5603', '-']
+        >>> aligned([21_780.0, 5_371.0])
+        ['21,780', '5,371']
     """
     texts = [number(value) for value in values]
     if any("e" in text for text in texts):
         return texts
     decimals = max((len(text.partition(".")[2]) for text in texts), default=0)
-    return ["-" if value is None else f"{value:.{decimals}f}" for value in values]
+    return ["-" if value is None else f"{value:,.{decimals}f}" for value in values]
 
 
 def shown(value: object) -> str:

@@ -127,7 +127,11 @@ def generations(result: Searched) -> Figure:
         ("best", of["best"], {"color": BEST, "width": 2.5}),
     ]
     drawn = np.isfinite(of["mean"] + of["std"])
-    around = [of["mean"] + of["std"], of["mean"] - of["std"]]
+    # No wider than what there was: an accuracy above 1 would be no accuracy.
+    around = [
+        np.fmin(of["mean"] + of["std"], of["max"]),
+        np.fmax(of["mean"] - of["std"], of["min"]),
+    ]
     traces = [
         go.Scatter(
             x=np.r_[x[drawn], x[drawn][::-1]], y=np.r_[around[0][drawn], around[1][drawn][::-1]],

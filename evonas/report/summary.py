@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evonas.records import Evaluation, Status
-from evonas.report.canvas import as_number, shown
+from evonas.report.canvas import as_number, measured, shown
 from evonas.report.columns import all_boolean, gene_names
 from evonas.report.page import code_block, description_list, esc, table
 from evonas.storage.lock import LOCK, is_held
@@ -82,7 +82,7 @@ def _best_tiles(result: Result) -> list[tuple[str, str, str]]:
         if entry.evaluation.key == champion.key and entry.values:
             note = f"mean of {len(entry.values)} fresh seeds, evaluation {champion.number}"
             return [(f"champion's {result.objectives[0].name}", _spread(entry.values), note)]
-    value = ", ".join(f"{value:.4g}" for value in champion.values)
+    value = ", ".join(measured(value, 4) for value in champion.values)
     names = ", ".join(objective.name for objective in result.objectives)
     note = f"one training of evaluation {champion.number}: the best of many is partly luck"
     if len(result.objectives) > 1:
@@ -106,10 +106,12 @@ def champion_genes(result: Result) -> str:
     searched = _searched(result, champion)
     for place, objective in enumerate(result.objectives):
         if searched is not None:
-            pairs.append((f"{objective.name} in the search", f"{searched.values[place]:.5g}"))
+            pairs.append((f"{objective.name} in the search", measured(searched.values[place])))
     pairs.append(("seconds", f"{champion.seconds:.1f}"))
     pairs += [
-        (name, _value(value)) for name, value in champion.metrics.items() if value is not None
+        (name, measured(value) if type(value) in (int, float) else _value(value))
+        for name, value in champion.metrics.items()
+        if value is not None
     ]
     genes = [(name, shown(value)) for name, value in champion.genes.items()]
     return f"{description_list(pairs)}<h3>Genes</h3>{description_list(genes)}"
@@ -139,7 +141,7 @@ def _ranking(head: list[str], entries: Sequence[Evaluation]) -> str:
     rows = [
         (
             entry.number,
-            *(f"{value:.5g}" for value in entry.values),
+            *map(measured, entry.values),
             f"{entry.seconds:.1f}",
             entry.key[:12],
         )
@@ -179,7 +181,7 @@ def confirmed_table(result: Result) -> list[str]:
         row += [_spread(_metric(entry, name)) for name in metrics]
         row += [_percent(_metric(entry, "trainable_share"))] if shares else []
         seconds = _metric(entry, "train_seconds") or [repeat.seconds for repeat in entry.repeats]
-        row += [_spread(seconds, 3), f"{searched.values[0]:.4g}" if searched else "–"]
+        row += [_spread(seconds, 3), measured(searched.values[0], 4) if searched else "–"]
         rows.append(row)
     crowned = [entry.evaluation.key for entry in result.confirmed]
     best = crowned.index(result.champion.key) if result.champion.key in crowned else None
