@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.cost:
         measure_cost()
         return
-    peers = ablation_peers() if options.ablation else all_peers()
+    peers = ablation_peers() if options.ablation else all_peers(options.in_flight)
     if options.peers:
         peers = {name: peer for name, peer in peers.items() if name in options.peers}
     for problem in options.problems:
@@ -61,15 +61,16 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--slow-seeds", type=int, help=f"of {SLOW[0]} and {SLOW[1]}")
     parser.add_argument("--evaluations", type=int, nargs="+", default=[50, 100, 200, 500])
+    parser.add_argument("--in-flight", type=int, default=1, help="evaluations under way (ours)")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--ablation", action="store_true", help="what each part of ours brings")
     what.add_argument("--cost", action="store_true", help="seconds per ask of each strategy")
     return parser.parse_args(argv)
 
 
-def all_peers() -> dict[str, Peer]:
+def all_peers(n_in_flight: int = 1) -> dict[str, Peer]:
     """Returns every peer whose package is installed, and says which are not."""
-    peers = {name: strategy_peer(make) for name, make in OURS.items()}
+    peers = {name: strategy_peer(make, n_in_flight) for name, make in OURS.items()}
     for name, (package, peer) in OUTSIDE.items():
         if installed(package):
             peers[name] = peer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -15,6 +16,7 @@ from benchmarks.search_quality.recorder import Recorder
 from evonas.strategies import (
     AgingEvolution,
     LocalSearch,
+    Proposal,
     RandomSearch,
     SearchContext,
     Strategy,
@@ -55,18 +57,23 @@ class Known:
         return list(self.known.values())
 
 
-def strategy_peer(make: Callable[[], Strategy]) -> Peer:
-    """Returns a strategy of ours as a peer, driven one evaluation at a time."""
+def strategy_peer(make: Callable[[], Strategy], n_in_flight: int = 1) -> Peer:
+    """Returns a strategy of ours as a peer, with so many evaluations under way at a time."""
 
     def search(fitness: Recorder, seed: int) -> None:
         space = fitness.instance.space
         history, strategy = Known(space), make()
         strategy.bind(SearchContext(space, (en.Objective("value"),), seed, history))
-        while proposals := strategy.ask(1):
-            for proposal in proposals:
-                reused = proposal.key in history.known
-                evaluation = history.add(proposal.genes, fitness(proposal.genes))
-                strategy.tell(proposal, evaluation, reused=reused)
+        in_flight: deque[Proposal] = deque()
+        while True:
+            while len(in_flight) < n_in_flight and (asked := strategy.ask(1)):
+                in_flight.extend(asked)
+            if not in_flight:
+                return
+            proposal = in_flight.popleft()
+            reused = proposal.key in history.known
+            evaluation = history.add(proposal.genes, fitness(proposal.genes))
+            strategy.tell(proposal, evaluation, reused=reused)
 
     return search
 
