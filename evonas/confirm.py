@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 
+from evonas.arguments import check_int
 from evonas.artifacts import Artifacts
 from evonas.exceptions import SearchInterrupted
 from evonas.execution.base import Executor, Outcome, Task
 from evonas.execution.serial import SerialExecutor
 from evonas.execution.trial import TrialSettings
-from evonas.identity import check_int, check_problem
+from evonas.identity import check_problem
 from evonas.interrupts import Interrupts
 from evonas.problem import Problem
 from evonas.randomness import derive_seed

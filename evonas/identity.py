@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from evonas.arguments import check_int
 from evonas.exceptions import RunMismatchError
 from evonas.execution.choice import available_cores
 from evonas.problem import Problem
@@ -18,7 +19,7 @@ from evonas.records import Genes
 from evonas.storage.encoding import from_json, to_json
 from evonas.strategies.base import Strategy
 
-__all__ = ["check_int", "check_problem", "environment", "identify", "start_command"]
+__all__ = ["check_problem", "environment", "identify", "start_command"]
 
 
 def identify(
@@ -210,16 +211,3 @@ def start_command() -> list[str] | None:
     if not has_code or not arguments or "-i" in arguments or hasattr(sys, "ps1"):
         return None
     return [sys.executable, *arguments]
-
-
-def check_int(name: str, value: Any, *, minimum: int) -> None:
-    """Refuses what is no int of at least `minimum`.
-
-    Raises:
-        TypeError: It is no int.
-        ValueError: It is less.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, got {value!r} ({type(value).__name__})")
-    if value < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {value}")

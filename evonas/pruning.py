@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from evonas.arguments import check_int
 from evonas.objectives import Objective
 from evonas.records import Evaluation, Status
 
@@ -60,8 +61,8 @@ class MedianPruner(Pruner):
     """
 
     def __init__(self, *, min_curves: int = 5, warmup_epochs: int = 0) -> None:
-        _check("min_curves", min_curves, 1)
-        _check("warmup_epochs", warmup_epochs, 0)
+        check_int("min_curves", min_curves, minimum=1)
+        check_int("warmup_epochs", warmup_epochs, minimum=0)
         self._min_curves = min_curves
         self._warmup_epochs = warmup_epochs
 
@@ -101,8 +102,8 @@ class SuccessiveHalving(Pruner):
     """
 
     def __init__(self, *, min_epochs: int = 1, reduction: int = 3) -> None:
-        _check("min_epochs", min_epochs, 1)
-        _check("reduction", reduction, 2)
+        check_int("min_epochs", min_epochs, minimum=1)
+        check_int("reduction", reduction, minimum=2)
         self._min_epochs = min_epochs
         self._reduction = reduction
 
@@ -188,10 +189,3 @@ def _by_epoch(curves: Iterable[Curve]) -> dict[int, list[float]]:
     if found:
         del found[max(found)]
     return dict(sorted(found.items()))
-
-
-def _check(name: str, value: int, minimum: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, got {value!r} ({type(value).__name__})")
-    if value < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {value}")

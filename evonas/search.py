@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from deap.base import Toolbox
 
+from evonas.arguments import check_int
 from evonas.budget import Budget
 from evonas.callbacks.base import Observer, Observers, RunInfo
 from evonas.callbacks.progress import ProgressBar
@@ -21,7 +22,7 @@ from evonas.execution.base import Executor
 from evonas.execution.choice import choose_executor, default_threads
 from evonas.execution.worker_process import refuse_unguarded_main
 from evonas.history import History
-from evonas.identity import check_int, environment, identify
+from evonas.identity import environment, identify
 from evonas.interrupts import Interrupts
 from evonas.objectives import Objective
 from evonas.problem import FitnessFunction, FunctionProblem, Problem

@@ -28,7 +28,7 @@ MAX_MODULE_LINES = 420
 MAX_TEST_LINES = 520
 MAX_FUNCTION_LINES = 60
 
-DATA = "canonical exceptions objectives records randomness genes space"
+DATA = "arguments canonical exceptions objectives records randomness genes space"
 CONTRACT = f"{DATA} execution.trial problem"
 EVOLUTION = "chromosome operators toolbox strategies"
 STARTING = "identity pruning run_settings warm_start"
@@ -38,6 +38,7 @@ RECORDING = "budget interrupts execution storage history artifacts callbacks res
 # hold a module the longer name counts (`execution.trial` before `execution`).
 MAY_IMPORT = {
     "exceptions": "",
+    "arguments": "",
     "canonical": "",
     "objectives": "exceptions",
     "records": "exceptions",
@@ -67,7 +68,7 @@ MAY_IMPORT = {
     "report.progress": "exceptions limits objectives records report.canvas",
     "result": f"{CONTRACT} limits storage callbacks report.progress",
     "confirm": f"{CONTRACT} {RECORDING} identity",
-    "pruning": "objectives records",
+    "pruning": "arguments objectives records",
     "run_settings": "budget pruning",
     "identity": f"{CONTRACT} pruning strategies execution storage",
     "warm_start": f"{CONTRACT} storage identity",

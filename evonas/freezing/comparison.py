@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evonas.arguments import check_int
 from evonas.confirm import confirm
 from evonas.exceptions import EvonasError
 from evonas.execution.base import Executor
@@ -18,7 +19,7 @@ from evonas.freezing.advice import FULL, HEAD_ONLY, frozen_in_words, usual_masks
 from evonas.freezing.examples import Examples
 from evonas.freezing.files import MaskFiles
 from evonas.freezing.problem import FreezingProblem
-from evonas.identity import check_int, check_problem
+from evonas.identity import check_problem
 from evonas.randomness import derive_seed
 from evonas.records import Evaluation, Genes, Status
 from evonas.result import Confirmed, Result, open_run

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from itertools import compress
 from typing import Any
 
+from evonas.arguments import check_int
 from evonas.chromosome import Individual
 from evonas.records import Evaluation, Status
 from evonas.strategies.base import Proposal, SearchContext
@@ -14,7 +15,6 @@ from evonas.strategies.single import require_one_objective
 from evonas.strategies.steady import (
     Point,
     SteadyState,
-    check_count,
     individual_from_json,
     individual_to_json,
 )
@@ -57,9 +57,9 @@ class AgingEvolution(SteadyState):
         row_every: int | None = None,
         hall_of_fame: int = 10,
     ) -> None:
-        check_count("population", population, at_least=1)
-        check_count("sample", sample, at_least=1)
-        check_count("novelty_tries", novelty_tries, at_least=0)
+        check_int("population", population, minimum=1)
+        check_int("sample", sample, minimum=1)
+        check_int("novelty_tries", novelty_tries, minimum=0)
         super().__init__(
             row_every=population if row_every is None else row_every, hall_of_fame=hall_of_fame
         )

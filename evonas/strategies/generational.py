@@ -11,6 +11,7 @@ import numpy as np
 from deap import tools
 from deap.base import Toolbox
 
+from evonas.arguments import check_int
 from evonas.exceptions import UnsatisfiableSpaceError
 from evonas.randomness import (
     borrowed_global_rng,
@@ -22,7 +23,6 @@ from evonas.records import Evaluation, Genes, Status
 from evonas.strategies.base import Proposal, SearchContext, Strategy
 from evonas.strategies.hall import StableHallOfFame
 from evonas.strategies.single import require_one_objective
-from evonas.strategies.steady import check_count
 from evonas.toolbox import make_toolbox
 
 __all__ = ["Generational"]
@@ -86,10 +86,10 @@ class Generational(Strategy):
         hall_of_fame: int = 10,
         toolbox: Toolbox | None = None,
     ) -> None:
-        check_count("population", population, at_least=2)
+        check_int("population", population, minimum=2)
         if elite is None:
             elite = max(1, population // 10)
-        check_count("elite", elite, at_least=0)
+        check_int("elite", elite, minimum=0)
         if elite >= population:
             raise ValueError(
                 f"elite must be less than population, got elite={elite}, population={population}"
@@ -102,9 +102,9 @@ class Generational(Strategy):
                 raise TypeError(f"{name} must be a number, got {value!r} ({type(value).__name__})")
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"{name} must be in [0, 1], got {value!r}")
-        check_count("tournament_size", tournament_size, at_least=1)
-        check_count("novelty_tries", novelty_tries, at_least=0)
-        check_count("hall_of_fame", hall_of_fame, at_least=1)
+        check_int("tournament_size", tournament_size, minimum=1)
+        check_int("novelty_tries", novelty_tries, minimum=0)
+        check_int("hall_of_fame", hall_of_fame, minimum=1)
         self.population_size = population
         self.elite = elite
         self._crossover = crossover

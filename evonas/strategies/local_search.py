@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from evonas.arguments import check_int
 from evonas.chromosome import Individual
 from evonas.randomness import derive_seed
 from evonas.records import Evaluation, Genes, Status
@@ -14,7 +15,6 @@ from evonas.strategies.single import require_one_objective
 from evonas.strategies.steady import (
     Point,
     SteadyState,
-    check_count,
     individual_from_json,
     individual_to_json,
 )
@@ -45,7 +45,7 @@ class LocalSearch(SteadyState):
     """
 
     def __init__(self, n_starts: int = 10, *, row_every: int = 50, hall_of_fame: int = 10) -> None:
-        check_count("n_starts", n_starts, at_least=1)
+        check_int("n_starts", n_starts, minimum=1)
         super().__init__(row_every=row_every, hall_of_fame=hall_of_fame)
         self._n_starts = n_starts
         self._n_heard = 0  # of the present climb's starts

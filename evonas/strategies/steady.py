@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from deap import tools
 
+from evonas.arguments import check_int
 from evonas.chromosome import Fitness, Individual
 from evonas.exceptions import UnsatisfiableSpaceError
 from evonas.randomness import derive_seed
@@ -18,7 +19,7 @@ from evonas.records import Evaluation, Genes, Status
 from evonas.strategies.base import Proposal, SearchContext, Strategy
 from evonas.strategies.hall import StableHallOfFame
 
-__all__ = ["Point", "SteadyState", "check_count", "individual_from_json", "individual_to_json"]
+__all__ = ["Point", "SteadyState", "individual_from_json", "individual_to_json"]
 
 _MAX_DRAWS = 1_000  # in vain: then a finite space is gone through point by point
 _MAX_LISTED = 1_000_000
@@ -53,8 +54,8 @@ class SteadyState(Strategy):
     asynchronous: ClassVar[bool] = True
 
     def __init__(self, *, row_every: int, hall_of_fame: int) -> None:
-        check_count("row_every", row_every, at_least=1)
-        check_count("hall_of_fame", hall_of_fame, at_least=1)
+        check_int("row_every", row_every, minimum=1)
+        check_int("hall_of_fame", hall_of_fame, minimum=1)
         self.row_every = row_every
         self.logbook = tools.Logbook()
         self.logbook.header = ["gen", "nevals", "reused", "failed", "best", "mean", "std", "min"]
@@ -315,19 +316,6 @@ def individual_from_json(entry: Mapping[str, Any], weight: float) -> Individual:
     individual.key, individual.number = entry["key"], entry["number"]
     individual.parents = tuple(entry["parents"])
     return individual
-
-
-def check_count(name: str, value: Any, *, at_least: int) -> None:
-    """Refuses what is no int of at least `at_least`.
-
-    Raises:
-        TypeError: It is no int.
-        ValueError: It is less.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, got {value!r} ({type(value).__name__})")
-    if value < at_least:
-        raise ValueError(f"{name} must be at least {at_least}, got {value}")
 
 
 def _proposal_to_json(proposal: Proposal) -> dict[str, Any]:

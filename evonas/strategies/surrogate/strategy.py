@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evonas.arguments import check_int
 from evonas.records import Evaluation
 from evonas.strategies.base import Proposal, SearchContext
-from evonas.strategies.steady import Point, SteadyState, check_count
+from evonas.strategies.steady import Point, SteadyState
 from evonas.strategies.surrogate.acquisition import log_expected_improvement
 from evonas.strategies.surrogate.encoding import Encoding
 from evonas.strategies.surrogate.model import (
@@ -88,8 +89,8 @@ class SurrogateEvolution(SteadyState):
         row_every: int = 50,
         hall_of_fame: int = 10,
     ) -> None:
-        check_count("n_initial", n_initial, at_least=2)
-        check_count("n_parents", n_parents, at_least=1)
+        check_int("n_initial", n_initial, minimum=2)
+        check_int("n_parents", n_parents, minimum=1)
         if not isinstance(warp, bool):
             raise TypeError(f"warp must be True or False, got {warp!r}")
         super().__init__(row_every=row_every, hall_of_fame=hall_of_fame)
