@@ -31,18 +31,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.hardware import describe
-from evonas.freezing import (
-    Block,
-    Examples,
-    PrefixSession,
-    PrefixStore,
-    ReuseDecision,
-    apply_mask,
-    decide_reuse,
-    find_blocks,
-    trainable_parameter_groups,
-)
-from evonas.randomness import derive_seed
+from evonas.evolution.random_state import derive_seed
+from evonas.freezing import Block, Examples, apply_mask, find_blocks, trainable_parameter_groups
+from evonas.freezing.prefix.decision import ReuseDecision, decide_reuse
+from evonas.freezing.prefix.session import PrefixSession
+from evonas.freezing.prefix.store import PrefixStore
 from evonas.training import Batch, autocast, choose_precision, evaluate, train_epoch
 
 BATCH_SIZE = 32

@@ -7,18 +7,19 @@ Importing it does not import torch. The names below are the public ones; `evonas
 from __future__ import annotations
 
 from evonas.callbacks.base import Observer
-from evonas.chromosome import Fitness, Individual
-from evonas.confirm import confirm
+from evonas.evolution.individual import Fitness, Individual
+from evonas.evolution.toolbox import make_toolbox
 from evonas.exceptions import EvonasError, InvalidPoint, SearchInterrupted, TooManyFailures
 from evonas.execution.trial import Trial
-from evonas.genes import Boolean, Categorical, Float, Integer
 from evonas.objectives import Objective
 from evonas.problem import FunctionProblem, Problem
 from evonas.pruning import MedianPruner, SuccessiveHalving
 from evonas.records import EpochMetrics, Evaluation, Status
-from evonas.result import Result, open_run
-from evonas.search import evolve
+from evonas.run.confirm import confirm
+from evonas.run.evolve import evolve
+from evonas.run.result import Result, open_run
 from evonas.space import SearchSpace
+from evonas.space.genes import Boolean, Categorical, Float, Integer
 from evonas.strategies import (
     NSGA2,
     AgingEvolution,
@@ -28,7 +29,6 @@ from evonas.strategies import (
     Strategy,
     SurrogateEvolution,
 )
-from evonas.toolbox import make_toolbox
 
 __version__ = "0.1.0"
 
@@ -67,3 +67,8 @@ __all__ = [
     "make_toolbox",
     "open_run",
 ]
+
+
+def __dir__() -> list[str]:
+    """Returns the public names: the rooms are found through them, or imported by name."""
+    return sorted([*__all__, "__version__"])

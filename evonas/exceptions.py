@@ -35,7 +35,7 @@ class UnsatisfiableSpaceError(EvonasError):
 
 
 class InvalidPoint(EvonasError):
-    """Raised by a fitness function or a problem: these genes build nothing (a shape, a constraint).
+    """Raised by a fitness function or a problem: these genes are invalid (a shape, a constraint).
 
     The search records the point as `invalid` with this message and proposes another in its place.
     """

@@ -81,7 +81,7 @@ class Problem:
         return {"problem": type(self).__qualname__}
 
     def invalid_reason(self, genes: Genes) -> str | None:
-        """Returns why these genes build nothing (found without training), or None."""
+        """Returns why these genes are invalid (found without training), or None."""
         return None
 
     def initial_points(self, n: int) -> Sequence[Genes]:
@@ -121,7 +121,7 @@ class Problem:
         """Returns the fitness of the genes: a number, a tuple or a dict by objective.
 
         Raises:
-            InvalidPoint: The genes build nothing.
+            InvalidPoint: The genes are invalid.
             Exception: Anything else becomes status `failed`, with its traceback.
         """
         raise NotImplementedError(f"{type(self).__name__} must define evaluate(genes, trial)")

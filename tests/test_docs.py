@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from evonas.storage import SCHEMA_VERSION, Store
+from evonas.run.store import SCHEMA_VERSION, Store
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {

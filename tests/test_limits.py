@@ -10,10 +10,10 @@ import pytest
 
 import evonas as en
 from evonas.exceptions import FitnessError
-from evonas.limits import Limits
+from evonas.objectives import Limits
 from evonas.records import Evaluation, Status
-from evonas.result import best_evaluations
-from evonas.storage import RunReader
+from evonas.run.result import best_evaluations
+from evonas.run.store import RunReader
 from evonas.strategies import NSGA2
 
 OBJECTIVES = [en.Objective("accuracy"), en.Objective("params", "min")]

@@ -22,11 +22,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs" / "reference").glob("*.md"))
 MODULES = [
-    "evonas", "evonas.callbacks", "evonas.chromosome", "evonas.exceptions", "evonas.execution",
-    "evonas.freezing", "evonas.freezing.corpora", "evonas.freezing.text", "evonas.genes",
-    "evonas.limits", "evonas.nas", "evonas.nas.layers", "evonas.objectives", "evonas.operators",
+    "evonas", "evonas.callbacks", "evonas.evolution.individual", "evonas.evolution.operators",
+    "evonas.exceptions", "evonas.execution", "evonas.freezing", "evonas.freezing.corpora",
+    "evonas.freezing.text", "evonas.nas", "evonas.nas.layers", "evonas.objectives",
     "evonas.problem", "evonas.pruning", "evonas.records", "evonas.report", "evonas.report.plots",
-    "evonas.result", "evonas.strategies", "evonas.testing", "evonas.training",
+    "evonas.run.result", "evonas.space.genes", "evonas.strategies", "evonas.testing",
+    "evonas.training",
 ]  # fmt: skip
 
 
@@ -39,7 +40,7 @@ ON_PAGES = [path for page in PAGES for path in directives(page.read_text())]
 
 @functools.cache
 def find(path: str) -> Any:
-    """Returns the module or object of a path such as `evonas.search.evolve`."""
+    """Returns the module or object of a path such as `evonas.run.evolve.evolve`."""
     if importlib.util.find_spec(path.rpartition(".")[0] or path) is None:
         raise ModuleNotFoundError(path)
     try:

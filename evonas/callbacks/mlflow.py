@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from evonas.callbacks.base import RunInfo
 from evonas.callbacks.tracker import Logged, Point, Tracker, curve, numbers, scalars
-from evonas.canonical import canonical_json
 from evonas.exceptions import MissingDependencyError
 from evonas.records import Evaluation, Status
+from evonas.space.canonical import canonical_json
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
@@ -48,7 +48,7 @@ class MLflowLogger(Tracker):
         MissingDependencyError: MLflow is not installed.
 
     Example:
-        >>> from evonas.search import evolve
+        >>> from evonas.run.evolve import evolve
         >>> logger = MLflowLogger("alexnet", tracking_uri="sqlite:///ml.db")  # doctest: +SKIP
         >>> evolve(problem, run_dir="runs/demo", callbacks=[logger])  # doctest: +SKIP
     """

@@ -39,7 +39,7 @@ class TensorBoardLogger(Tracker):
         MissingDependencyError: TensorBoard is not installed.
 
     Example:
-        >>> from evonas.search import evolve
+        >>> from evonas.run.evolve import evolve
         >>> logger = TensorBoardLogger("runs/demo/tensorboard")  # doctest: +SKIP
         >>> evolve(problem, run_dir="runs/demo", callbacks=[logger])  # doctest: +SKIP
     """

@@ -17,7 +17,7 @@ from typing import Any
 from evonas.callbacks.base import Observer, RunInfo
 from evonas.objectives import Objective
 from evonas.records import EpochMetrics, Evaluation, Status
-from evonas.storage import RunReader
+from evonas.run.store import RunReader
 
 __all__ = ["Logged", "Point", "Tracker", "curve", "numbers", "scalars"]
 

@@ -14,7 +14,7 @@ from evonas.cli.compare import compare
 from evonas.cli.export import export
 from evonas.cli.report import report
 from evonas.cli.resume import resume
-from evonas.cli.screen import Taught
+from evonas.cli.screen import CommandWithExamples
 from evonas.cli.show import show
 from evonas.cli.source import source
 from evonas.exceptions import EvonasError
@@ -24,7 +24,7 @@ __all__ = ["main"]
 INTERRUPTED = 130
 
 
-class _Commands(Taught, click.Group):
+class _Commands(CommandWithExamples, click.Group):
     """Turns the errors that evonas raises on purpose into one line and exit status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:

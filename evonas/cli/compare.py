@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 
-from evonas.canonical import canonical_json
 from evonas.cli.screen import (
+    CommandWithExamples,
     RunPath,
-    Taught,
     aligned,
     duration,
     json_option,
@@ -22,7 +21,8 @@ from evonas.cli.screen import (
 )
 from evonas.cli.trajectory import Trajectory, round_numbers, trajectory
 from evonas.exceptions import EvonasError
-from evonas.result import Result, open_run
+from evonas.run.result import Result, open_run
+from evonas.space.canonical import canonical_json
 
 __all__ = ["compare"]
 
@@ -30,7 +30,7 @@ _SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
 
 
 @click.command(
-    cls=Taught,
+    cls=CommandWithExamples,
     examples=(
         "evonas compare runs/random runs/aging",
         "evonas compare runs/seed-* --json",

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from evonas.cli.screen import Taught, check_output, run_argument
-from evonas.result import open_run
+from evonas.cli.screen import CommandWithExamples, check_output, run_argument
+from evonas.run.result import open_run
 
 __all__ = ["report"]
 
 
 @click.command(
-    cls=Taught,
+    cls=CommandWithExamples,
     examples=(
         "evonas report runs/demo",
         "evonas report runs/demo -o demo.html",

@@ -13,17 +13,17 @@ from types import FrameType
 
 import click
 
-from evonas.cli.screen import Taught, json_option, json_text, run_argument
+from evonas.cli.screen import CommandWithExamples, json_option, json_text, run_argument
 from evonas.cli.state import Start, last_start
 from evonas.exceptions import EvonasError
-from evonas.result import open_run
-from evonas.storage.lock import LOCK, is_held
+from evonas.run.result import open_run
+from evonas.run.store.lock import LOCK, is_held
 
 __all__ = ["resume"]
 
 
 @click.command(
-    cls=Taught,
+    cls=CommandWithExamples,
     examples=(
         "evonas resume runs/demo --print",
         "evonas resume runs/demo",

@@ -15,16 +15,16 @@ import click
 
 from evonas.callbacks.progress import format_duration
 from evonas.exceptions import RunStorageError
-from evonas.run_files import replace_file
-from evonas.storage.schema import DATABASE
+from evonas.run.files import replace_file
+from evonas.run.store.schema import DATABASE
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
 __all__ = [
+    "CommandWithExamples",
     "RunPath",
-    "Taught",
     "aligned",
     "check_output",
     "console",
@@ -45,7 +45,7 @@ __all__ = [
 _ENDLESS = 1_000_000
 
 
-class Taught(click.Command):
+class CommandWithExamples(click.Command):
     """A command whose `--help` ends with notes and examples.
 
     Args:

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from evonas.cli.screen import (
-    Taught,
+    CommandWithExamples,
     aligned,
     console,
     duration,
@@ -36,7 +36,7 @@ _MAX_LISTED = 12
 
 
 @click.command(
-    cls=Taught,
+    cls=CommandWithExamples,
     examples=(
         "evonas show runs/demo",
         "evonas show runs/demo --watch --every 10",

@@ -8,11 +8,17 @@ from pathlib import Path
 
 import click
 
-from evonas.cli.screen import Taught, json_option, json_text, run_argument, write_or_print
+from evonas.cli.screen import (
+    CommandWithExamples,
+    json_option,
+    json_text,
+    run_argument,
+    write_or_print,
+)
 from evonas.exceptions import EvonasError
 from evonas.records import Evaluation, Status
-from evonas.result import Result, open_run
-from evonas.run_files import ARCHITECTURES, champion_module, numbered
+from evonas.run.files import ARCHITECTURES, champion_module, numbered
+from evonas.run.result import Result, open_run
 
 __all__ = ["source"]
 
@@ -20,7 +26,7 @@ _MAX_NAMED = 5
 
 
 @click.command(
-    cls=Taught,
+    cls=CommandWithExamples,
     examples=(
         "evonas source runs/demo champion",
         "evonas source runs/demo 17 -o net17.py",

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from evonas.records import Evaluation
-from evonas.result import Result, open_run
-from evonas.storage import RunReader
-from evonas.storage.lock import LOCK, is_held
+from evonas.run.result import Result, open_run
+from evonas.run.store import RunReader
+from evonas.run.store.lock import LOCK, is_held
 
 __all__ = ["Asked", "Start", "State", "last_start", "read_state", "summary"]
 

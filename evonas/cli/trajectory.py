@@ -9,7 +9,7 @@ from typing import Any
 
 from evonas.objectives import Objective
 from evonas.records import Evaluation, Status
-from evonas.result import Result
+from evonas.run.result import Result
 
 __all__ = ["Trajectory", "round_numbers", "trajectory"]
 

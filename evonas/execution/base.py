@@ -12,13 +12,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from evonas.canonical import copy_json
 from evonas.exceptions import FitnessError, InvalidPoint, TrialPruned
 from evonas.execution.late_torch import late_torch_environment
 from evonas.execution.trial import Trial, TrialSettings
 from evonas.objectives import fitness_values
 from evonas.problem import Problem
 from evonas.records import EpochMetrics, Genes, Status
+from evonas.space.canonical import copy_json
 
 __all__ = ["Executor", "Outcome", "Task", "run_trial"]
 

@@ -10,7 +10,7 @@ from queue import SimpleQueue
 
 from evonas.execution.base import Outcome, Task
 from evonas.execution.payload import Payload
-from evonas.execution.slot import Gate, Job, Slot
+from evonas.execution.slot import DeviceGate, Job, Slot
 from evonas.problem import Problem
 
 __all__ = ["ProcessExecutor"]
@@ -93,7 +93,7 @@ class ProcessExecutor:
                 "pass workers=1"
             ) from error
         self._jobs = SimpleQueue()
-        gates = {device: Gate(device) for device in self._devices}
+        gates = {device: DeviceGate(device) for device in self._devices}
         for index in range(self._workers):
             slot = Slot(
                 str(index),

@@ -18,7 +18,7 @@ from evonas.execution.wire import decode_outcome, encode_task
 from evonas.execution.worker_process import TrialTimeout, WorkerDied, WorkerProcess
 from evonas.records import EpochMetrics, Status
 
-__all__ = ["Gate", "Job", "Slot"]
+__all__ = ["DeviceGate", "Job", "Slot"]
 
 Job = tuple[Task, "Future[Outcome]"]
 
@@ -44,7 +44,7 @@ class Slot(threading.Thread):
         name: str,
         jobs: SimpleQueue[Job | None],
         payload: Payload,
-        gate: Gate,
+        gate: DeviceGate,
         *,
         timeout: float | None,
         lost_retries: int,
@@ -167,7 +167,7 @@ class Slot(threading.Thread):
             raise _Abandoned
 
 
-class Gate:
+class DeviceGate:
     """Lets the trials of one device run side by side, or one of them alone.
 
     Args:

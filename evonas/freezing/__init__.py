@@ -12,7 +12,7 @@ apply_mask(model, load_mask("runs/mine"))
 - `apply_mask` and its relatives: freezing by a mask, and undoing it.
 - `FreezingProblem`, `GenerationLog`, `compare_masks`: the search, and its honest end.
 - `Examples`: data in memory, sequences without padding.
-- `decide_reuse`, `PrefixSession`, `PrefixStore`: frozen prefixes computed once.
+- `evonas.freezing.prefix`: frozen prefixes computed once, by default where it is exact.
 """
 
 from __future__ import annotations
@@ -30,9 +30,6 @@ from evonas.freezing.mask import (
     trainable_parameter_groups,
     trainable_share,
 )
-from evonas.freezing.prefix import PrefixSession, PrefixSource
-from evonas.freezing.prefix_decision import ReuseDecision, decide_reuse
-from evonas.freezing.prefix_store import PrefixStore
 from evonas.freezing.problem import FreezingProblem
 from evonas.freezing.progress import GenerationLog
 from evonas.freezing.saved_mask import SavedMask
@@ -45,16 +42,11 @@ __all__ = [
     "GenerationLog",
     "MaskRow",
     "MaskTable",
-    "PrefixSession",
-    "PrefixSource",
-    "PrefixStore",
-    "ReuseDecision",
     "SavedMask",
     "applied_mask",
     "apply_mask",
     "as_mask",
     "compare_masks",
-    "decide_reuse",
     "find_blocks",
     "frozen_prefix",
     "load_mask",

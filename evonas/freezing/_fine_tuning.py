@@ -15,15 +15,15 @@ from evonas.exceptions import FitnessError
 from evonas.freezing._recipe import Recipe
 from evonas.freezing.examples import Examples
 from evonas.freezing.mask import AppliedMask
-from evonas.freezing.prefix import PrefixSession
-from evonas.freezing.prefix_decision import ReuseDecision
-from evonas.freezing.prefix_store import PrefixStore
+from evonas.freezing.prefix.decision import ReuseDecision
+from evonas.freezing.prefix.session import PrefixSession
+from evonas.freezing.prefix.store import PrefixStore
 from evonas.training import Augment, Timed, evaluate, fit, forward
 
 if TYPE_CHECKING:
     from evonas.execution.trial import Trial
 
-__all__ = ["LossFunction", "Metric", "Place", "check_labels", "fine_tune"]
+__all__ = ["DeviceCache", "LossFunction", "Metric", "check_labels", "fine_tune"]
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 Metric = Callable[[Tensor, Tensor], float]
@@ -32,7 +32,7 @@ _EVAL_BATCH_SIZE = 128
 
 
 @dataclass(frozen=True)
-class Place:
+class DeviceCache:
     """What trainings on one device share."""
 
     examples: dict[str, Examples]
@@ -51,7 +51,7 @@ class Place:
 
 def fine_tune(
     applied: AppliedMask,
-    place: Place,
+    place: DeviceCache,
     trial: Trial,
     recipe: Recipe,
     *,

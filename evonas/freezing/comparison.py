@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from evonas.arguments import check_int
-from evonas.confirm import confirm
+from evonas.evolution.random_state import derive_seed
 from evonas.exceptions import EvonasError
 from evonas.execution.base import Executor
 from evonas.freezing.advice import FULL, HEAD_ONLY, frozen_in_words, usual_masks
 from evonas.freezing.examples import Examples
 from evonas.freezing.files import MaskFiles
 from evonas.freezing.problem import FreezingProblem
-from evonas.identity import check_problem
-from evonas.randomness import derive_seed
 from evonas.records import Evaluation, Genes, Status
-from evonas.result import Confirmed, Result, open_run
+from evonas.run.confirm import confirm
+from evonas.run.identity import check_problem
+from evonas.run.result import Confirmed, Result, open_run
 from evonas.training import ImageData
 
 __all__ = ["MaskRow", "MaskTable", "compare_masks"]

@@ -9,11 +9,11 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from evonas.freezing._mending import mend
 from evonas.freezing._structure import is_norm
 from evonas.freezing.advice import frozen_in_words
 from evonas.freezing.blocks import Block, find_blocks
 from evonas.freezing.saved_mask import SavedMask
+from evonas.freezing.torch_workarounds import apply_workarounds
 
 __all__ = [
     "AppliedMask",
@@ -223,7 +223,7 @@ class AppliedMask:
         for path in frozen_subtrees(model, blocks, mask):
             parent = model.get_submodule(path.rpartition(".")[0])
             self._undo.append(_hold_in_eval(model.get_submodule(path), parent))
-        self._undo += mend(model, is_frozen=any(mask))
+        self._undo += apply_workarounds(model, is_frozen=any(mask))
         model.__dict__[_HANDLE] = self
 
     def __repr__(self) -> str:

@@ -13,20 +13,20 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from evonas.freezing._fine_tuning import LossFunction, Metric, Place, check_labels, fine_tune
+from evonas.freezing._fine_tuning import DeviceCache, LossFunction, Metric, check_labels, fine_tune
 from evonas.freezing._recipe import OptimizerFactory, Pretrained, Recipe, Schedule
 from evonas.freezing.advice import mask_label, usual_masks
 from evonas.freezing.blocks import Granularity, Patterns, find_blocks
 from evonas.freezing.examples import Examples, as_examples
 from evonas.freezing.files import MaskFiles
 from evonas.freezing.mask import Mask, apply_mask, as_mask, trainable_share
-from evonas.freezing.prefix_decision import ReuseDecision, decide_reuse
-from evonas.freezing.prefix_store import PrefixStore
-from evonas.genes import Boolean
+from evonas.freezing.prefix.decision import ReuseDecision, decide_reuse
+from evonas.freezing.prefix.store import PrefixStore
 from evonas.objectives import Objective
 from evonas.problem import Problem, RunFiles
 from evonas.records import Evaluation, Genes
 from evonas.space import SearchSpace
+from evonas.space.genes import Boolean
 from evonas.training import (
     Augment,
     ImageData,
@@ -112,7 +112,7 @@ class FreezingProblem(Problem):
         ['0', '2']
         >>> problem.genes_of([1, 0])
         {'0': True, '2': False}
-        >>> from evonas.search import evolve
+        >>> from evonas.run.evolve import evolve
         >>> result = evolve(problem, population=4, generations=1, seed=0)
         >>> sorted(problem.mask_of(entry.genes) for entry in result.evaluations)
         [(0, 0), (0, 1), (1, 0), (1, 1)]
@@ -167,7 +167,7 @@ class FreezingProblem(Problem):
         self._test: Examples | None = None
         self._test_identity: str | None = None
         self._reuse: ReuseDecision | None = None
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, DeviceCache] = {}
 
         self.pretrained, model = Pretrained.of(model_factory)
         self.model_name = type(model).__name__
@@ -180,7 +180,7 @@ class FreezingProblem(Problem):
         owned = {name for block in self.blocks for name in block.parameters}
         others = {n: p for n, p in model.named_parameters() if n not in owned}
         self.beside = tuple(others)
-        self._trains_beside = any(p.requires_grad for p in others.values())
+        self._has_trainable_outside_blocks = any(p.requires_grad for p in others.values())
         self._warn_of_fresh_blocks()
         space = SearchSpace({block.name: Boolean() for block in self.blocks})
         super().__init__(space, objectives=objectives or Objective(self.metric_name))
@@ -257,7 +257,7 @@ class FreezingProblem(Problem):
 
     def invalid_reason(self, genes: Genes) -> str | None:
         """Returns why nothing would be left to train, or None."""
-        if self._trains_beside or not all(self.mask_of(genes)):
+        if self._has_trainable_outside_blocks or not all(self.mask_of(genes)):
             return None
         return "every block is frozen and no head is trainable: nothing is left to train"
 
@@ -355,12 +355,12 @@ class FreezingProblem(Problem):
             precision=self.precision or "float32",
         )
 
-    def _place(self, device: str) -> Place:
+    def _place(self, device: str) -> DeviceCache:
         if device not in self._places:
             examples = {"train": self.train, "val": self.val}
             if self._test is not None:
                 examples["test"] = self._test
-            self._places[device] = Place.on(device, examples, *self.prefix_bytes)
+            self._places[device] = DeviceCache.on(device, examples, *self.prefix_bytes)
         return self._places[device]
 
     def _warn_of_fresh_blocks(self) -> None:

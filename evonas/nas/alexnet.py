@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from evonas.genes import Categorical
 from evonas.nas.layers import (
     Activation,
     AdaptiveAvgPool2d,
@@ -15,6 +14,7 @@ from evonas.nas.layers import (
 from evonas.nas.network import Network
 from evonas.records import Genes
 from evonas.space import SearchSpace
+from evonas.space.genes import Categorical
 
 __all__ = ["alexnet_network", "alexnet_space"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from evonas.nas.champion import champion_source
 from evonas.nas.source import generate_source
 from evonas.records import EpochMetrics, Evaluation
-from evonas.run_files import ARCHITECTURES, STATISTICS, copy_file, write_text
+from evonas.run.files import ARCHITECTURES, STATISTICS, copy_file, write_text
 
 if TYPE_CHECKING:
     from evonas.nas.problem import ImageClassificationProblem

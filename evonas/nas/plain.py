@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from evonas.genes import Boolean, Categorical, Float, Gene, Integer
 from evonas.nas.layers import (
     Activation,
     AdaptiveAvgPool2d,
@@ -28,6 +27,7 @@ from evonas.nas.layers import (
 from evonas.nas.network import Network
 from evonas.records import Genes
 from evonas.space import SearchSpace
+from evonas.space.genes import Boolean, Categorical, Float, Gene, Integer
 
 __all__ = ["alexnet_cifar_space", "alexnet_small_space", "plain_network"]
 

@@ -267,7 +267,7 @@ class ImageClassificationProblem(Problem):
         """Returns the network of a point; an error of the user's function names the genes.
 
         Raises:
-            InvalidPoint: The function says that the point builds nothing.
+            InvalidPoint: The function says that the point is invalid.
         """
         try:
             return self.network(genes, self.n_classes)
@@ -275,8 +275,8 @@ class ImageClassificationProblem(Problem):
             raise
         except Exception as error:
             error.add_note(
-                f"network() raised this for the genes {genes}: mend it, or raise "
-                "evonas.InvalidPoint where a point builds nothing"
+                f"network() raised this for the genes {genes}: fix it, or raise "
+                "evonas.InvalidPoint where a point is invalid"
             )
             raise
 

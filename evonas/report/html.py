@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from evonas.exceptions import RunStorageError
 from evonas.records import Status
 from evonas.report import plots
-from evonas.report.columns import all_boolean
+from evonas.report.gene_columns import all_boolean
 from evonas.report.page import Page, details, table
 from evonas.report.summary import (
     champion_code,
@@ -24,10 +24,10 @@ from evonas.report.summary import (
     run_name,
 )
 from evonas.report.values import all_genes
-from evonas.result import open_run
+from evonas.run.result import open_run
 
 if TYPE_CHECKING:
-    from evonas.result import Result
+    from evonas.run.result import Result
 
 __all__ = ["render", "write_report"]
 

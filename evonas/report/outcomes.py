@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evonas.records import Evaluation, Status
-from evonas.report.canvas import (
+from evonas.report.gene_columns import (
+    all_boolean,
+    gene_names,
+    ok_evaluations,
+    window_title,
+    windows,
+)
+from evonas.report.style import (
     BEST,
     GREY,
     MAIN,
@@ -19,12 +26,11 @@ from evonas.report.canvas import (
     safe,
     thinned,
 )
-from evonas.report.columns import all_boolean, gene_names, ok_evaluations, window_title, windows
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from evonas.result import Result
+    from evonas.run.result import Result
 
 __all__ = ["FailureKind", "failure_kinds", "failures", "frozen_shares", "pareto"]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from evonas.report.canvas import graph_objects
+from evonas.report.style import graph_objects
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -176,7 +176,7 @@ class Page:
         """Returns a card with a figure; its title becomes the card's heading.
 
         Args:
-            figure: Titles hold no markup of the run: see `canvas.safe`.
+            figure: Titles hold no markup of the run: see `style.safe`.
             note: A sentence below the heading, plain text.
             wide: Whether a phone scrolls it sideways instead of pressing it together.
         """

@@ -19,8 +19,8 @@ Example:
 
 from __future__ import annotations
 
-from evonas.report.columns import importances
-from evonas.report.family import Ancestry, ancestry, family_tree
+from evonas.report.ancestry import Ancestry, ancestry, family_tree
+from evonas.report.gene_columns import importances
 from evonas.report.outcomes import (
     FailureKind,
     failure_kinds,

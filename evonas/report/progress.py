@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evonas.limits import Limits
+from evonas.objectives import Limits
 from evonas.records import Evaluation, Status
-from evonas.report.canvas import (
+from evonas.report.style import (
     BEST,
     CLASS_COLOURS,
     GREY,

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evonas.records import Evaluation, Status
-from evonas.report.canvas import as_number, measured, shown
-from evonas.report.columns import all_boolean, gene_names
+from evonas.report.gene_columns import all_boolean, gene_names
 from evonas.report.page import code_block, description_list, esc, table
-from evonas.storage.lock import LOCK, is_held
+from evonas.report.style import as_number, measured, shown
+from evonas.run.store.lock import LOCK, is_held
 
 if TYPE_CHECKING:
-    from evonas.result import Confirmed, Result
+    from evonas.run.result import Confirmed, Result
 
 __all__ = [
     "champion_code",
@@ -183,14 +183,24 @@ def confirmed_table(result: Result) -> list[str]:
         seconds = _metric(entry, "train_seconds") or [repeat.seconds for repeat in entry.repeats]
         row += [_spread(seconds, 3), measured(searched.values[0], 4) if searched else "–"]
         rows.append(row)
-    crowned = [entry.evaluation.key for entry in result.confirmed]
-    best = crowned.index(result.champion.key) if result.champion.key in crowned else None
+    confirmed_keys = [entry.evaluation.key for entry in result.confirmed]
+    champion = result.champion.key
+    best = confirmed_keys.index(champion) if champion in confirmed_keys else None
     note = (
         "A search reports its best single score, which is partly luck. Here the same points were "
-        "trained again on fresh seeds; the best mean is the champion."
+        "trained again on fresh seeds"
     )
-    if "confirmed_champion" not in result.settings:
-        note = f"{note} The repeats are not finished: until then it is the search's best."
+    if result.settings.get("confirmed_champion") is not None:
+        note = f"{note}; the best mean is the champion."
+    elif "confirmed_champion" in result.settings:
+        note = (
+            f"{note}. The search went on after these repeats: the champion is the search's best "
+            "again, until they are confirmed anew."
+        )
+    else:
+        note = (
+            f"{note}. The repeats are not finished: until then the champion is the search's best."
+        )
     return [
         f'<p class="soft">{esc(note)}</p>',
         table(head, rows, text=(1,) if masks else (), best=best),
@@ -263,7 +273,7 @@ def reproduction(result: Result) -> list[str]:
         ][-_MAX_ROWS:]
         parts.append(f"<h3>Starts ({len(sessions)})</h3>")
         parts.append(table(["start", "at", "for", "outcome", "reason"], rows, text=(1, 3, 4)))
-    left_out = {"space", "initial", "beside_the_search", "forgiven"}
+    left_out = {"space", "initial", "baselines", "retryable"}
     settings = [
         (name, _value(value)) for name, value in result.settings.items() if name not in left_out
     ]

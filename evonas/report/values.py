@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evonas.report.canvas import (
+from evonas.report.gene_columns import (
+    INACTIVE,
+    Column,
+    column,
+    gene_names,
+    importances,
+    ok_evaluations,
+    window_title,
+    windows,
+)
+from evonas.report.progress import CLASSES, fitness_classes
+from evonas.report.style import (
     BEST,
     CLASS_COLOURS,
     LEGEND,
@@ -20,22 +31,11 @@ from evonas.report.canvas import (
     safe,
     thinned,
 )
-from evonas.report.columns import (
-    INACTIVE,
-    Column,
-    column,
-    gene_names,
-    importances,
-    ok_evaluations,
-    window_title,
-    windows,
-)
-from evonas.report.progress import CLASSES, fitness_classes
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from evonas.result import Result
+    from evonas.run.result import Result
 
 __all__ = ["fitness_by_gene", "gene_importance", "parallel_coordinates", "value_shares"]
 

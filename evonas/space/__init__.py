@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evonas.canonical import canonical_json
+from evonas.space.canonical import canonical_json
 from evonas.space.search_space import SearchSpace
 
 __all__ = ["SearchSpace", "canonical_json"]

@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from evonas.canonical import canonical_json
-from evonas.genes import Boolean, Categorical, Gene, Integer
+from evonas.space.canonical import canonical_json
+from evonas.space.genes import Boolean, Categorical, Gene, Integer
 
 __all__ = ["Conditions"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from evonas.genes import Categorical, Gene
+from evonas.space.genes import Categorical, Gene
 
 __all__ = ["GeneMap"]
 

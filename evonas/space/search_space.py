@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evonas.canonical import canonical_json, copy_json
-from evonas.genes import Categorical, Gene, gene_from_json
 from evonas.records import Genes
+from evonas.space.canonical import canonical_json, copy_json
 from evonas.space.conditions import Conditions
 from evonas.space.constraints import Constraints, Predicate
 from evonas.space.gene_map import GeneMap
+from evonas.space.genes import Categorical, Gene, gene_from_json
 from evonas.space.sampling import draw_values, first_satisfying
 
 __all__ = ["SearchSpace", "canonical_json"]

@@ -8,7 +8,7 @@ from itertools import compress
 from typing import Any
 
 from evonas.arguments import check_int
-from evonas.chromosome import Individual
+from evonas.evolution.individual import Individual
 from evonas.records import Evaluation, Status
 from evonas.strategies.base import Proposal, SearchContext
 from evonas.strategies.single import require_one_objective
@@ -113,7 +113,7 @@ class AgingEvolution(SteadyState):
         parents = () if parent.number is None else (parent.number,)
         return self._new_point(genes, parents)
 
-    def _hear(self, proposal: Proposal, evaluation: Evaluation) -> None:
+    def _observe(self, proposal: Proposal, evaluation: Evaluation) -> None:
         if evaluation.status is Status.OK:
             self.population.append(self._individual(proposal, evaluation))
             del self.population[: -self.population_size]

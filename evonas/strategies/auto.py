@@ -14,7 +14,7 @@ from evonas.strategies.generational import Generational
 from evonas.strategies.nsga2 import NSGA2
 from evonas.strategies.surrogate import SurrogateEvolution
 
-__all__ = ["choose_strategy", "strategy_again"]
+__all__ = ["choose_strategy", "rebuild_strategy"]
 
 _MOST_MODELLED = 2_000  # evaluations: of more the model learns from a part, at 0.2 s a proposal
 _MOST_GENES = 200
@@ -60,7 +60,7 @@ def choose_strategy(
     return Generational(100), why
 
 
-def strategy_again(settings: Mapping[str, Any]) -> Strategy:
+def rebuild_strategy(settings: Mapping[str, Any]) -> Strategy:
     """Returns what `choose_strategy` chose when a run began, from the settings that it keeps.
 
     Raises:

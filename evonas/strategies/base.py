@@ -45,14 +45,14 @@ class History(Protocol):
         """Whether the record has an evaluation of this key, whatever its status."""
 
     def is_invalid(self, key: str, genes: Genes) -> bool:
-        """Whether the genes build nothing; the finding goes on record with its reason."""
+        """Whether the genes are invalid; the finding goes on record with its reason."""
 
     def evaluations(self) -> Iterable[Evaluation]:
         """Returns what is on record, by number, with which a strategy begins or goes on.
 
         For a strategy that learns from all evaluations: they are no part of its state. Those of
         proposals that its state holds as not told are told (again) after `load_state_dict`, and
-        must be left out until then. What failed before the user mended something is not among them.
+        must be left out until then. What failed before the user fixed the cause is not among them.
         """
 
 

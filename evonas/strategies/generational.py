@@ -12,18 +12,18 @@ from deap import tools
 from deap.base import Toolbox
 
 from evonas.arguments import check_int
-from evonas.exceptions import UnsatisfiableSpaceError
-from evonas.randomness import (
+from evonas.evolution.hall_of_fame import StableHallOfFame
+from evonas.evolution.random_state import (
     borrowed_global_rng,
     derive_seed,
     restore_rng_state,
     rng_state_to_json,
 )
+from evonas.evolution.toolbox import make_toolbox
+from evonas.exceptions import UnsatisfiableSpaceError
 from evonas.records import Evaluation, Genes, Status
 from evonas.strategies.base import Proposal, SearchContext, Strategy
-from evonas.strategies.hall import StableHallOfFame
 from evonas.strategies.single import require_one_objective
-from evonas.toolbox import make_toolbox
 
 __all__ = ["Generational"]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from evonas.arguments import check_int
-from evonas.chromosome import Individual
-from evonas.randomness import derive_seed
+from evonas.evolution.individual import Individual
+from evonas.evolution.random_state import derive_seed
 from evonas.records import Evaluation, Genes, Status
 from evonas.strategies.base import Proposal, SearchContext
 from evonas.strategies.single import require_one_objective
@@ -87,7 +87,7 @@ class LocalSearch(SteadyState):
         rng.shuffle(points)
         return iter(points)
 
-    def _hear(self, proposal: Proposal, evaluation: Evaluation) -> None:
+    def _observe(self, proposal: Proposal, evaluation: Evaluation) -> None:
         self._n_heard += 1
         if evaluation.status is not Status.OK:
             return

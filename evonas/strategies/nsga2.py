@@ -8,12 +8,12 @@ from typing import Any, Literal
 from deap import tools
 from deap.base import Toolbox
 
-from evonas.chromosome import Fitness
-from evonas.limits import Limits
+from evonas.evolution.hall_of_fame import StableHallOfFame
+from evonas.evolution.individual import Fitness
+from evonas.objectives import Limits
 from evonas.records import Evaluation, Status
 from evonas.strategies.base import Proposal, SearchContext
 from evonas.strategies.generational import Generational
-from evonas.strategies.hall import StableHallOfFame
 from evonas.strategies.hypervolume import hypervolume
 
 __all__ = ["NSGA2"]

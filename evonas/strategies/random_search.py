@@ -41,7 +41,7 @@ class RandomSearch(SteadyState):
     def _choose(self, rng: random.Random) -> Point | None:
         return self._random_point(rng)
 
-    def _hear(self, proposal: Proposal, evaluation: Evaluation) -> None:
+    def _observe(self, proposal: Proposal, evaluation: Evaluation) -> None:
         """Learns nothing."""
 
     def _own_state(self) -> dict[str, Any]:

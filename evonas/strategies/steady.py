@@ -12,12 +12,12 @@ from typing import Any, ClassVar, NamedTuple
 from deap import tools
 
 from evonas.arguments import check_int
-from evonas.chromosome import Fitness, Individual
+from evonas.evolution.hall_of_fame import StableHallOfFame
+from evonas.evolution.individual import Fitness, Individual
+from evonas.evolution.random_state import derive_seed
 from evonas.exceptions import UnsatisfiableSpaceError
-from evonas.randomness import derive_seed
 from evonas.records import Evaluation, Genes, Status
 from evonas.strategies.base import Proposal, SearchContext, Strategy
-from evonas.strategies.hall import StableHallOfFame
 
 __all__ = ["Point", "SteadyState", "individual_from_json", "individual_to_json"]
 
@@ -36,7 +36,7 @@ class Point(NamedTuple):
 class SteadyState(Strategy):
     """Base of asynchronous strategies: a point is proposed whenever a slot is free.
 
-    A subclass says which, in `_choose`; hears what became of it, in `_hear`; and saves what it
+    A subclass says which, in `_choose`; hears what became of it, in `_observe`; and saves what it
     keeps, in `_own_state`. Points of `initial` come first. `row_every` results make a row of the
     logbook. Logbook and hall of fame follow the first objective.
 
@@ -76,7 +76,7 @@ class SteadyState(Strategy):
         """Returns a point neither evaluated nor proposed, or None: there is no more."""
 
     @abstractmethod
-    def _hear(self, proposal: Proposal, evaluation: Evaluation) -> None:
+    def _observe(self, proposal: Proposal, evaluation: Evaluation) -> None:
         """Takes a result of any status but `invalid`."""
 
     @abstractmethod
@@ -157,7 +157,7 @@ class SteadyState(Strategy):
         del self._open[proposal.id]
         status = evaluation.status
         if status is Status.INVALID:
-            return  # builds nothing, as its trial found out: the next point takes its place
+            return  # invalid, as its trial found out: the next point takes its place
         self._row["reused" if reused else "nevals"] += 1
         if status is Status.OK:
             self._row_values.append(float(evaluation.values[0]))
@@ -167,7 +167,7 @@ class SteadyState(Strategy):
             self._failed.append(proposal)
         else:
             self._failed.clear()
-        self._hear(proposal, evaluation)
+        self._observe(proposal, evaluation)
         if self._row["nevals"] + self._row["reused"] >= self.row_every:
             self._close_row()
 
@@ -200,7 +200,7 @@ class SteadyState(Strategy):
     # -- finding points ----------------------------------------------------------------------
 
     def _new_point(self, genes: Genes, parents: tuple[int, ...] = ()) -> Point | None:
-        """Returns the point, unless it was evaluated or proposed before, or builds nothing."""
+        """Returns the point, unless it was evaluated or proposed before, or is invalid."""
         key = self._history.key(genes)
         if self._history.seen(key) or self._is_open(key) or self._history.is_invalid(key, genes):
             return None
@@ -278,7 +278,7 @@ class SteadyState(Strategy):
             proposal = self._proposal(entry)
             if self._history.seen(proposal.key):
                 self._failed.append(proposal)
-            else:  # the user mended what made it fail: a new proposal of the same point
+            else:  # the user fixed what made it fail: a new proposal of the same point
                 self._again.append(
                     self._proposed(Point(proposal.genes, proposal.key, proposal.parents))
                 )

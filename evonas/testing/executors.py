@@ -17,7 +17,7 @@ from evonas.execution.trial import Trial, TrialSettings
 from evonas.objectives import Objective
 from evonas.problem import FunctionProblem, Problem
 from evonas.records import Genes, Status
-from evonas.search import evolve
+from evonas.run.evolve import evolve
 from evonas.space import SearchSpace
 from evonas.strategies.generational import Generational
 from evonas.testing._checks import check, check_equal, check_raises, global_states

@@ -12,9 +12,9 @@ from functools import partial
 from itertools import islice
 from typing import Any, ClassVar
 
-from evonas.genes import Gene
-from evonas.search import evolve
+from evonas.run.evolve import evolve
 from evonas.space import SearchSpace
+from evonas.space.genes import Gene
 from evonas.strategies.generational import Generational
 from evonas.testing._checks import check, check_equal, check_raises, through_json
 from evonas.testing.runs import trace

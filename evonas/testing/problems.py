@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from evonas.exceptions import InvalidPoint
 from evonas.execution.trial import Trial
-from evonas.genes import Boolean, Float, Integer
 from evonas.objectives import Objective
 from evonas.problem import FitnessFunction, FunctionProblem, Problem
 from evonas.records import Genes
 from evonas.space import SearchSpace
+from evonas.space.genes import Boolean, Float, Integer
 
 __all__ = [
     "Flaky",
@@ -160,14 +160,14 @@ class RoughProblem(Problem):
 
     def invalid_reason(self, genes: Genes) -> str | None:
         """Returns a reason for an eighth of the points."""
-        return "rough: builds nothing" if self._fate(genes) == 0 else None
+        return "rough: is invalid" if self._fate(genes) == 0 else None
 
     def evaluate(self, genes: Genes, trial: Trial) -> tuple[float, ...]:
         """Returns one value per objective, or does something worse."""
         fate = self._fate(genes)
         trial.report(loss=1.0 / (1 + trial.seed % 5))
         if fate == 1:
-            raise InvalidPoint("rough: builds nothing, as the trial found out")
+            raise InvalidPoint("rough: is invalid, as the trial found out")
         if fate == 2:
             raise RuntimeError("rough: raises here")
         if fate == 3:

@@ -11,8 +11,8 @@ from typing import Any
 from unittest.mock import patch
 
 from evonas.records import Evaluation
-from evonas.result import Result
-from evonas.storage import RunReader, Store
+from evonas.run.result import Result
+from evonas.run.store import RunReader, Store
 
 __all__ = ["ProcessKilled", "commits_watched", "dies_at_commit", "killed_copies", "trace"]
 

@@ -14,12 +14,12 @@ from unittest.mock import patch
 import numpy as np
 
 from evonas.exceptions import TooManyFailures
-from evonas.history import History
 from evonas.objectives import Objective
 from evonas.problem import FunctionProblem, Problem
 from evonas.records import Genes, Status
-from evonas.result import Result
-from evonas.search import evolve
+from evonas.run.evolve import evolve
+from evonas.run.history import History
+from evonas.run.result import Result
 from evonas.strategies.base import Proposal, SearchContext, Strategy
 from evonas.testing._checks import (
     check,

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from evonas.randomness import derive_seed
+from evonas.evolution.random_state import derive_seed
 from evonas.training.batches import Augment, Batch, BatchSource, Inputs
 from evonas.training.precision import as_precision, autocast
 

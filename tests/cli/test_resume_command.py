@@ -15,7 +15,7 @@ import pytest
 
 import evonas as en
 from evonas.cli import main
-from evonas.identity import start_command
+from evonas.run.identity import start_command
 
 ROOT = Path(__file__).resolve().parents[2]
 Search = Callable[..., en.Result]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import evonas as en
-from evonas.storage import RunReader
+from evonas.run.store import RunReader
 from evonas.testing import trace
 
 N_KILLS = 40

@@ -245,7 +245,7 @@ def test_where_the_head_is_a_gene_it_is_not_frozen_with_the_rest(make_problem: A
     reason = "every block is frozen and no head is trainable: nothing is left to train"
     assert problem.invalid_reason(everything) == reason
     assert problem.invalid_reason(problem.genes_of([0, 1, 1, 1, 1])) is None
-    with pytest.raises(ValueError, match=f"builds nothing .{reason}"):
+    with pytest.raises(ValueError, match=f"is invalid .{reason}"):
         evolve(problem, generations=1, initial=[everything])
     assert problem.trained == []
 

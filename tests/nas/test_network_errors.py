@@ -50,7 +50,7 @@ def test_any_other_error_names_the_genes(make_data: MakeData) -> None:
         en.evolve(problem(broken, make_data(40)), population=4, generations=2, seed=0)
     (note,) = caught.value.__notes__
     assert note.startswith("network() raised this for the genes {'pools': ")
-    assert "raise evonas.InvalidPoint where a point builds nothing" in note
+    assert "raise evonas.InvalidPoint where a point is invalid" in note
 
 
 def test_images_that_no_network_takes_are_refused_before_the_search(

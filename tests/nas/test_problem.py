@@ -16,11 +16,11 @@ import torch
 import evonas as en
 from evonas.exceptions import DataError, InvalidPoint
 from evonas.execution.trial import Trial, TrialSettings
-from evonas.genes import Float
 from evonas.nas import FAMILIES, Network
 from evonas.nas.layers import Activation, AdaptiveAvgPool2d, Conv2d, Flatten, Linear, MaxPool2d
 from evonas.nas.problem import ImageClassificationProblem
 from evonas.space import SearchSpace
+from evonas.space.genes import Float
 from evonas.training import FlipCrop, ImageData
 
 Make = Callable[..., ImageClassificationProblem]

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evonas.exceptions import InvalidPoint
-from evonas.genes import Categorical
 from evonas.nas import FAMILIES, alexnet_network, alexnet_space, plain_network
+from evonas.space.genes import Categorical
 
 IMAGE = (3, 32, 32)
 PUBLISHED = {

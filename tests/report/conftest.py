@@ -9,7 +9,7 @@ import pytest
 
 import evonas as en
 from evonas.records import EpochMetrics, Evaluation, Status
-from evonas.storage import PlannedProposal, Store
+from evonas.run.store import PlannedProposal, Store
 from evonas.strategies import RandomSearch
 
 SPACE = en.SearchSpace(

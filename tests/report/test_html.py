@@ -142,6 +142,16 @@ def test_repeats_under_way_are_no_verdict(masks: en.Result, tmp_path: Path) -> N
     assert any("The repeats are not finished" in text for text in Reader(render(result)).of("p"))
 
 
+def test_a_search_that_went_on_takes_the_verdict_back(masks: en.Result) -> None:
+    finished = " ".join(Reader(render(en.open_run(masks.run_dir))).of("p"))
+    assert "the best mean is the champion" in finished
+    result = en.open_run(masks.run_dir)
+    result.settings = {**masks.settings, "confirmed_champion": None}  # as the driver leaves it
+    text = " ".join(Reader(render(result)).of("p"))
+    assert "the best mean is the champion" not in text
+    assert "the champion is the search's best again" in text
+
+
 def test_two_objectives_have_a_front(two_objectives: en.Result) -> None:
     page = Reader(render(two_objectives))
     assert "accuracy and size" in page.of("h3")

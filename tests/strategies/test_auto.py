@@ -13,7 +13,7 @@ import pytest
 import evonas as en
 from evonas.callbacks import ProgressBar
 from evonas.exceptions import RunMismatchError
-from evonas.strategies.auto import choose_strategy, strategy_again
+from evonas.strategies.auto import choose_strategy, rebuild_strategy
 from evonas.testing import onemax, onemax_space
 
 ONE = (en.Objective("score"),)
@@ -44,7 +44,7 @@ def test_space_budget_and_objectives_decide(
     strategy, why = choose_strategy(onemax_space(n_genes), objectives, n_evaluations)
     assert type(strategy) is expected
     assert f"{n_genes} genes" in why
-    again = strategy_again(strategy.settings())
+    again = rebuild_strategy(strategy.settings())
     assert type(again) is expected
     assert again.settings() == strategy.settings()
 
@@ -92,7 +92,7 @@ def test_wrong_uses() -> None:
     with pytest.raises(TypeError, match="a Strategy object or 'auto', got 'surrogate'"):
         search(strategy="surrogate")
     with pytest.raises(ValueError, match="auto never chose 'LocalSearch'"):
-        strategy_again(en.LocalSearch().settings())
+        rebuild_strategy(en.LocalSearch().settings())
 
 
 def test_what_it_chooses_needs_numpy_alone() -> None:

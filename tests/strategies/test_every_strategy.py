@@ -10,7 +10,7 @@ import pytest
 
 import evonas as en
 from evonas.exceptions import TooManyFailures
-from evonas.storage import RunReader
+from evonas.run.store import RunReader
 
 SMALL = {"a": [1, 2, 3], "b": [1, 2]}
 LARGE = {"a": en.Integer(1, 30), "b": en.Integer(1, 30)}
@@ -66,5 +66,5 @@ def test_an_objective_that_is_not_returned_is_named(make: Any, tmp_path: Path) -
     arguments: dict[str, Any] = {"objectives": TWO, "run_dir": tmp_path, "max_evaluations": 20}
     with pytest.raises(TooManyFailures, match="without 'cost': expected 2 values"):
         en.evolve(LARGE, scored, strategy=make(), problem_id="costs", **arguments)
-    mended = en.evolve(LARGE, whole, strategy=make(), problem_id="costs", **arguments)
-    assert mended.counts.by_status["ok"] >= 10
+    fixed = en.evolve(LARGE, whole, strategy=make(), problem_id="costs", **arguments)
+    assert fixed.counts.by_status["ok"] >= 10

@@ -10,7 +10,7 @@ import pytest
 from deap import base, tools
 
 import evonas as en
-from evonas.strategies.hall import StableHallOfFame
+from evonas.evolution.hall_of_fame import StableHallOfFame
 from evonas.testing import (
     RoughProblem,
     StrategyConformance,
@@ -206,7 +206,7 @@ def test_of_equals_the_hall_keeps_the_first() -> None:
 
 
 def context(problem: en.Problem, initial: Sequence[Any] = ()) -> Any:
-    from evonas.history import History
+    from evonas.run.history import History
     from evonas.strategies import SearchContext
 
     history = History(problem, {})

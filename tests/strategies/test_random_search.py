@@ -12,6 +12,7 @@ import pytest
 import evonas as en
 from evonas.exceptions import TooManyFailures, UnsatisfiableSpaceError
 from evonas.execution.base import Outcome, Task, run_trial
+from evonas.run.store import RunReader
 from evonas.strategies import RandomSearch, steady
 from evonas.testing import (
     ProcessKilled,
@@ -171,7 +172,7 @@ def test_killed_with_trials_under_way_it_tries_the_same_points(tmp_path: Path) -
     for commit in (7, 12, 20, 31):
         with suppress(ProcessKilled), dies_at_commit(commit, before=commit % 2 == 0):
             search(f"killed{commit}", Threads(4))
-        with en.storage.RunReader.open(tmp_path / f"killed{commit}") as reader:
+        with RunReader.open(tmp_path / f"killed{commit}") as reader:
             kept = {entry.number for entry in reader.evaluations()}
         tried.clear()
         again = search(f"killed{commit}", None)  # with fewer slots than trials were under way
@@ -212,7 +213,7 @@ def test_what_failed_is_tried_again_once_it_is_mended(tmp_path: Path) -> None:
 def test_a_space_in_which_nothing_builds_is_refused() -> None:
     class Barren(en.FunctionProblem):
         def invalid_reason(self, genes: dict[str, Any]) -> str:
-            return "builds nothing"
+            return "is invalid"
 
     problem = Barren(quadratic_space(), quadratic)
     with pytest.raises(UnsatisfiableSpaceError, match="none of 1,000 points in a row builds"):

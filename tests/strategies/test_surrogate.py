@@ -129,7 +129,7 @@ def test_points_under_way_are_accounted_for() -> None:
 
 def test_a_batch_of_points_under_way_spreads_out() -> None:
     """Asked for five points without an answer in between, it gives five different ones."""
-    from evonas.history import History
+    from evonas.run.history import History
     from evonas.strategies import SearchContext
 
     problem = en.FunctionProblem(quadratic_space(2), quadratic)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import evonas as en
-from evonas.genes import Gene
+from evonas.space.genes import Gene
 from evonas.strategies.surrogate.encoding import Encoding
 
 

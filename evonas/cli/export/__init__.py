@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from evonas.cli.screen import Taught, check_output, run_argument, write_or_print
-from evonas.result import open_run
+from evonas.cli.screen import CommandWithExamples, check_output, run_argument, write_or_print
+from evonas.run.result import open_run
 
 __all__ = ["export"]
 
 
 @click.command(
-    cls=Taught,
+    cls=CommandWithExamples,
     examples=(
         "evonas export runs/demo --format csv -o demo.csv",
         "evonas export runs/demo --format json | jq '.evaluations[].values'",

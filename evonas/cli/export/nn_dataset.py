@@ -28,8 +28,8 @@ from typing import Any
 
 from evonas.exceptions import EvonasError, RunStorageError
 from evonas.records import Evaluation, Status
-from evonas.result import Result
-from evonas.run_files import ARCHITECTURES, STATISTICS, numbered
+from evonas.run.files import ARCHITECTURES, STATISTICS, numbered
+from evonas.run.result import Result
 
 __all__ = ["uid", "write_dataset"]
 

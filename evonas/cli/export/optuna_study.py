@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from evonas.canonical import canonical_json
 from evonas.cli.export.rows import reason
 from evonas.cli.screen import plain
 from evonas.exceptions import EvonasError, MissingDependencyError, RunStorageError
-from evonas.genes import Boolean, Categorical, Float, Gene, Integer
 from evonas.records import Evaluation, Status
-from evonas.result import Result
+from evonas.run.result import Result
 from evonas.space import SearchSpace
+from evonas.space.canonical import canonical_json
+from evonas.space.genes import Boolean, Categorical, Float, Gene, Integer
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

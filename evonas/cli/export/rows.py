@@ -9,7 +9,7 @@ from typing import Any
 
 from evonas.cli.screen import json_text
 from evonas.records import Evaluation
-from evonas.result import Result
+from evonas.run.result import Result
 
 __all__ = ["as_csv", "as_json", "reason"]
 
@@ -53,7 +53,7 @@ def as_csv(result: Result) -> str:
 def as_json(result: Result) -> str:
     """Returns what the run is and each evaluation with its epochs, as strict JSON."""
     ancestry = _ancestry(result)
-    left_out = {"forgiven"}
+    left_out = {"retryable"}
     evaluations = []
     for entry in result.evaluations:
         generation, parents = ancestry.get(entry.number, (None, ()))

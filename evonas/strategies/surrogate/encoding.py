@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evonas.genes import Boolean, Categorical, Float, Gene, Integer
 from evonas.space import SearchSpace
+from evonas.space.genes import Boolean, Categorical, Float, Gene, Integer
 
 __all__ = ["Encoding"]
 

@@ -120,7 +120,7 @@ class SurrogateEvolution(SteadyState):
         self._observed = Observations(context.space, context.objectives)
         self._observed.recall(context.history.evaluations(), ())
 
-    def _hear(self, proposal: Proposal, evaluation: Evaluation) -> None:
+    def _observe(self, proposal: Proposal, evaluation: Evaluation) -> None:
         self._observed.add(evaluation)
 
     # -- choosing ----------------------------------------------------------------------------

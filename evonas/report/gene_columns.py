@@ -1,0 +1,265 @@
+"""The genes of many evaluations as columns: values, groups of equal values, importance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evonas.records import Evaluation, Status
+from evonas.report.style import ranks, shown, thinned
+
+if TYPE_CHECKING:
+    from evonas.run.result import Result
+
+__all__ = [
+    "INACTIVE",
+    "Column",
+    "Groups",
+    "Window",
+    "all_boolean",
+    "column",
+    "gene_names",
+    "importances",
+    "ok_evaluations",
+    "window_title",
+    "windows",
+]
+
+_N_BINS = 5
+_MAX_GROUPS = 8
+INACTIVE = "inactive"
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Evaluations grouped by the value of a gene.
+
+    Attributes:
+        labels: Of each group.
+        codes: The group (n,) of each evaluation.
+    """
+
+    labels: tuple[str, ...]
+    codes: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One gene over evaluations.
+
+    Attributes:
+        name: The gene's.
+        spec: The gene as the run's settings describe it.
+        active: Whether each evaluation has the gene (n,).
+        values: Its value in each that has.
+    """
+
+    name: str
+    spec: Mapping[str, Any]
+    active: NDArray[np.bool_]
+    values: tuple[Any, ...]
+
+    @property
+    def log(self) -> bool:
+        """Whether the gene is searched on a logarithmic scale."""
+        return bool(self.spec.get("log"))
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether the gene is a number with too many values for a group each."""
+        if self.spec.get("type") == "float":
+            return True
+        return self.spec.get("type") == "integer" and self._n_steps() > _MAX_GROUPS
+
+    def numbers(self) -> NDArray[np.float64]:
+        """Returns the values of a number."""
+        return np.array(self.values, dtype=np.float64)
+
+    def positions(self) -> tuple[NDArray[np.float64], list[tuple[float, str]]]:
+        """Returns places in [0, 1], one for each value, and ticks (place, label)."""
+        if self.is_continuous:
+            low, high = self._bounds()
+            scaled = self._scale(self.numbers())
+            width = max(float(high - low), 1e-300)
+            ends = [(0.0, shown(self.spec["low"])), (1.0, shown(self.spec["high"]))]
+            return np.clip((scaled - low) / width, 0.0, 1.0), ends
+        groups = self._by_value(most=10**9)
+        last = max(1, len(groups.labels) - 1)
+        ticks = [(place / last, label) for place, label in enumerate(groups.labels)]
+        places = groups.codes[self.active] / last
+        return places, [ticks[place] for place in thinned(len(ticks), 8)]
+
+    def groups(self, bins: Literal["width", "count"] = "width") -> Groups:
+        """Returns groups of equal values, of a continuous number up to five bins.
+
+        Args:
+            bins: Of equal width on the gene's scale, or of equally many evaluations.
+        """
+        return self._in_bins(bins) if self.is_continuous else self._by_value(_MAX_GROUPS)
+
+    def _in_bins(self, bins: str) -> Groups:
+        low, high = self._bounds()
+        scaled = self._scale(self.numbers())
+        edges = np.linspace(low, high, _N_BINS + 1)
+        if bins == "count" and len(scaled):
+            edges = np.unique(np.quantile(scaled, np.linspace(0, 1, _N_BINS + 1)))
+        codes = np.searchsorted(edges[1:-1], scaled, side="right")
+        ends = [math.exp(edge) if self.log else float(edge) for edge in edges]
+        ends = ends if len(ends) > 1 else ends * 2
+        labels = [f"{a:.3g} – {b:.3g}" for a, b in pairwise(ends)]
+        if self.spec["type"] == "integer":
+            whole = [math.ceil(round(end, 6)) for end in ends]
+            labels = [f"{a} – {b - 1}" for a, b in pairwise([*whole[:-1], whole[-1] + 1])]
+        return self._with_inactive(labels, codes)
+
+    def _by_value(self, most: int) -> Groups:
+        labels = [shown(value) for value in self.values]
+        counted: dict[str, int] = dict.fromkeys(self._all_labels(), 0)
+        for label in labels:
+            counted[label] = counted.get(label, 0) + 1
+        kept = set(sorted(counted, key=lambda label: -counted[label])[:most])
+        names = [label for label in counted if label in kept]
+        place = {label: index for index, label in enumerate(names)}
+        codes = np.array([place.get(label, len(names)) for label in labels], dtype=np.int64)
+        others = ["others"] if len(kept) < len(counted) else []
+        return self._with_inactive([*names, *others], codes)
+
+    def _with_inactive(self, labels: Sequence[str], codes: NDArray[Any]) -> Groups:
+        if self.active.all():
+            return Groups(tuple(labels), codes.astype(np.int64))
+        everywhere = np.full(len(self.active), len(labels), dtype=np.int64)
+        everywhere[self.active] = codes
+        return Groups((*labels, INACTIVE), everywhere)
+
+    def _all_labels(self) -> list[str]:
+        kind = self.spec.get("type")
+        if kind == "boolean":
+            return [shown(False), shown(True)]
+        if kind == "integer":
+            return [shown(self.spec["low"] + i * self.spec["step"]) for i in range(self._n_steps())]
+        return [shown(choice) for choice in self.spec.get("choices", ())]
+
+    def _n_steps(self) -> int:
+        low, high, step = (int(self.spec[key]) for key in ("low", "high", "step"))
+        return (high - low) // step + 1
+
+    def _bounds(self) -> tuple[float, float]:
+        low, high = self._scale(np.array([self.spec["low"], self.spec["high"]], dtype=np.float64))
+        return float(low), float(high)
+
+    def _scale(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.log(values) if self.log else values
+
+
+def gene_names(result: Result) -> list[str]:
+    """Returns the names of the run's genes, in the order of its space."""
+    return [str(entry["name"]) for entry in result.settings["space"]["genes"]]
+
+
+def all_boolean(result: Result) -> bool:
+    """Whether every gene is a Boolean, as in a search for what to freeze."""
+    genes = result.settings["space"]["genes"]
+    return bool(genes) and all(entry.get("type") == "boolean" for entry in genes)
+
+
+def column(result: Result, gene: str, evaluations: Sequence[Evaluation]) -> Column:
+    """Returns one gene of evaluations.
+
+    Raises:
+        ValueError: The run's space has no such gene.
+    """
+    for spec in result.settings["space"]["genes"]:
+        if spec["name"] == gene:
+            active = np.array([gene in entry.genes for entry in evaluations], dtype=np.bool_)
+            values = tuple(entry.genes[gene] for entry in evaluations if gene in entry.genes)
+            return Column(gene, spec, active, values)
+    raise ValueError(f"no gene {gene!r}: the genes are {', '.join(gene_names(result))}")
+
+
+def ok_evaluations(result: Result) -> list[Evaluation]:
+    """Returns the evaluations that have a fitness."""
+    return [entry for entry in result.evaluations if entry.status is Status.OK]
+
+
+def importances(result: Result) -> dict[str, float]:
+    """Returns for each gene the share of the variance of fitness ranks between its values.
+
+    One gene at a time: the effect of two together is not seen, and as a search samples good values
+    more often, genes that changed together share their credit. Bins of equally many evaluations
+    stand for the values of a continuous number; an inactive gene is a value of its own. Corrected
+    for the number of groups, so that a gene without any effect is about 0.
+
+    Source: eta squared of the Kruskal-Wallis test, (H - k + 1) / (n - k): Tomczak and Tomczak,
+    "The need to report effect size estimates revisited" (2014). Negative estimates are 0 here.
+    """
+    ok = ok_evaluations(result)
+    ranked = ranks(np.array([entry.values[0] for entry in ok], dtype=np.float64))
+    found = {}
+    for name in gene_names(result):
+        codes = column(result, name, ok).groups("count").codes
+        found[name] = _explained(ranked, codes)
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def _explained(ranked: NDArray[np.float64], codes: NDArray[np.int64]) -> float:
+    n = len(ranked)
+    spread = float(((ranked - ranked.mean()) ** 2).sum()) if n else 0.0
+    sizes = np.bincount(codes) if n else np.zeros(0)
+    k = int((sizes > 0).sum())
+    if k < 2 or n <= k or spread == 0.0:
+        return 0.0
+    sums = np.bincount(codes, weights=ranked)[sizes > 0]
+    sizes = sizes[sizes > 0]
+    between = float((sizes * (sums / sizes - ranked.mean()) ** 2).sum())
+    statistic = (n - 1) * between / spread
+    return max(0.0, (statistic - k + 1) / (n - k))
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of the search: a generation, or several, or some proposals in a row.
+
+    Attributes:
+        label: What it is.
+        evaluations: The individuals proposed in it; one proposed twice is there twice.
+    """
+
+    label: str
+    evaluations: tuple[Evaluation, ...]
+
+
+def window_title(result: Result) -> str:
+    """Returns what the stretches of `windows` are."""
+    several = len({plan.generation for plan in result.proposals}) > 1
+    return "generation" if several else "tenth of the search"
+
+
+def windows(result: Result, *, most: int = 30) -> list[Window]:
+    """Returns the search in stretches, at most `most`: generations where there are several.
+
+    Elite individuals that only live on are not counted: what is shown is what was proposed.
+    """
+    known = {entry.number: entry for entry in result.evaluations}
+    proposed = [plan for plan in result.proposals if plan.evaluation in known]
+    numbers = sorted({plan.generation for plan in proposed})
+    if len(numbers) > 1:
+        places = {number: place for place, number in enumerate(numbers)}
+        at = np.array([places[plan.generation] for plan in proposed])
+        names = [str(number) for number in numbers]
+    else:
+        at = np.arange(len(proposed)) // max(1, math.ceil(len(proposed) / 10))
+        names = [str(part + 1) for part in range(int(at.max()) + 1 if len(at) else 0)]
+    size = max(1, math.ceil(len(names) / most))
+    found = []
+    for start in range(0, len(names), size):
+        part = names[start : start + size]
+        label = part[0] if len(part) == 1 else f"{part[0]}–{part[-1]}"
+        chosen = np.flatnonzero((at >= start) & (at < start + size))
+        found.append(Window(label, tuple(known[proposed[i].evaluation] for i in chosen)))
+    return found

@@ -1,0 +1,187 @@
+"""Repeats the best of a search on fresh seeds: a search's best single score is partly luck."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
+
+from evonas.arguments import check_int
+from evonas.evolution.random_state import derive_seed
+from evonas.exceptions import SearchInterrupted
+from evonas.execution.base import Executor, Outcome, Task
+from evonas.execution.serial import SerialExecutor
+from evonas.execution.trial import TrialSettings
+from evonas.problem import Problem
+from evonas.records import Evaluation, Genes, Status
+from evonas.run.artifacts import Artifacts
+from evonas.run.identity import check_problem
+from evonas.run.interrupts import Interrupts
+from evonas.run.result import BASELINES, Confirmed, Result, best_evaluations, open_run
+from evonas.run.store import Store
+
+__all__ = ["confirm"]
+
+
+def confirm(
+    problem: Problem,
+    run_dir: str | os.PathLike[str],
+    *,
+    top: int = 5,
+    also: Iterable[Genes] = (),
+    repeats: int = 3,
+    executor: Executor | None = None,
+    on_repeat: Callable[[Evaluation, Evaluation], None] | None = None,
+    counts: Callable[[Evaluation], bool] | None = None,
+) -> list[Confirmed]:
+    """Evaluates the `top` best of a run again on `repeats` fresh seeds; the best mean is champion.
+
+    Each repeat is committed when it ends: interrupted, the same call goes on where it stopped.
+    The run's champion and its files then follow the mean.
+
+    Args:
+        problem: The run's problem.
+        run_dir: The run's directory.
+        top: How many evaluations to repeat.
+        also: More points to evaluate on fresh seeds (baselines), whether the search tried them or
+            not. They may become champion too.
+        repeats: Fresh seeds for each.
+        executor: Where to run, as many at once as it has slots. None: in this process, on the CPU.
+        on_repeat: Called with the evaluation and the record of each repeat.
+        counts: Which of the repeats on record count; others are made again. None: all.
+
+    Returns:
+        The repeated evaluations, best mean first.
+
+    Raises:
+        TypeError, ValueError: `top` or `repeats` is no int of at least 1, or a point of `also` is
+            none of the space.
+        FileNotFoundError: There is no run in `run_dir`.
+        RunMismatchError: The run is of another problem.
+        SearchInterrupted: Ctrl-C or SIGTERM.
+    """
+    check_int("top", top, minimum=1)
+    check_int("repeats", repeats, minimum=1)
+    executor = executor or SerialExecutor()
+    path = Path(run_dir)
+    open_run(path)  # where there is none, the next line would begin one
+    with Store.create(path) as store, Interrupts() as interrupts:
+        settings = store.settings()
+        problem.configure(settings["problem_settings"])
+        check_problem(problem, settings, str(path))
+        artifacts = Artifacts(problem, path)
+        points = {entry.key: entry for entry in best_evaluations(store, top)}
+        points |= {entry.key: entry for entry in _others(problem, store, also)}
+        done = {
+            name for name, record in store.confirmations().items() if not counts or counts(record)
+        }
+        due = deque(
+            (point, repeat)
+            for point in points.values()
+            for repeat in range(repeats)
+            if (point.key, repeat) not in done
+        )
+        executor.start(problem)
+        try:
+            for point, repeat, task, outcome in _run(
+                due, settings, executor, artifacts, interrupts
+            ):
+                record = Evaluation(
+                    number=repeat,
+                    key=point.key,
+                    genes=point.genes,
+                    status=outcome.status,
+                    values=outcome.values,
+                    metrics=outcome.metrics,
+                    seconds=outcome.seconds,
+                    seed=task.settings.seed,
+                    error=outcome.error,
+                )
+                store.add_confirmation(repeat, record)
+                if on_repeat is not None:
+                    on_repeat(point, record)
+        except KeyboardInterrupt:
+            raise SearchInterrupted(
+                f"stopped by {interrupts.received or 'Ctrl-C'} while confirming: run the same "
+                "command again to go on"
+            ) from None
+        finally:
+            executor.shutdown()
+        confirmed = Result(store).confirmed
+        champion = next((entry for entry in confirmed if entry.values), None)
+        if champion is not None:
+            store.write_settings({"confirmed_champion": champion.evaluation.key})
+            artifacts.set_confirmed_champion(champion.evaluation)
+    return confirmed
+
+
+def _others(problem: Problem, store: Store, also: Iterable[Genes]) -> list[Evaluation]:
+    """Returns what is on record of the points `also`; those that the search never tried are noted.
+
+    Such a point has no evaluation: it gets a negative number, and no values.
+    """
+    known = store.known()
+    baselines = dict(store.settings().get(BASELINES) or {})
+    found = []
+    for genes in also:
+        genes = problem.space.validate(genes)
+        key = problem.key(genes)
+        if key not in known and key not in baselines:
+            baselines[key] = {"number": -1 - len(baselines), "genes": genes}
+            store.write_settings({BASELINES: baselines})
+        evaluation = store.evaluation(known[key].number) if key in known else None
+        found.append(evaluation or Evaluation(baselines[key]["number"], key, genes, Status.OK))
+    return found
+
+
+def _run(
+    due: deque[tuple[Evaluation, int]],
+    settings: dict[str, object],
+    executor: Executor,
+    artifacts: Artifacts,
+    interrupts: Interrupts,
+) -> Iterator[tuple[Evaluation, int, Task, Outcome]]:
+    """Yields each repeat as it ends."""
+    flying: dict[Future[Outcome], tuple[Evaluation, int, Task]] = {}
+    while due or flying:
+        while due and len(flying) < executor.slots:
+            point, repeat = due.popleft()
+            task = _task(settings, point, repeat, executor, artifacts)
+            with interrupts.raising():
+                future = executor.submit(task)
+            flying[future] = (point, repeat, task)
+            if future.done():
+                break  # serial: record it before the next begins
+        with interrupts.raising():
+            done = wait(flying, return_when=FIRST_COMPLETED).done
+        for future in done:
+            yield *flying.pop(future), future.result()
+
+
+def _task(
+    settings: dict[str, object],
+    evaluation: Evaluation,
+    repeat: int,
+    executor: Executor,
+    artifacts: Artifacts,
+) -> Task:
+    seed, threads = settings["seed"], settings["threads"]
+    if not isinstance(seed, int) or not isinstance(threads, int):
+        raise TypeError(f"the run's seed and threads must be ints, got {seed!r} and {threads!r}")
+    problem_settings = settings["problem_settings"]
+    return Task(
+        evaluation.genes,
+        TrialSettings(
+            number=evaluation.number,
+            key=evaluation.key,
+            seed=derive_seed(seed, evaluation.key, "confirm", repeat),
+            device=executor.device,
+            threads=threads,
+            problem=dict(problem_settings) if isinstance(problem_settings, dict) else {},
+            # The first repeat's weights stand for the point, should it become the champion.
+            attachments=artifacts.folder(evaluation.number, "confirmed") if repeat == 0 else None,
+            deterministic=bool(settings["deterministic"]),
+        ),
+    )

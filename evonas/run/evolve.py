@@ -1,0 +1,372 @@
+"""`evolve`: what a user calls; it opens (or resumes) a run and drives it to its end."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from deap.base import Toolbox
+
+from evonas.arguments import check_int
+from evonas.callbacks.base import Observer, Observers, RunInfo
+from evonas.callbacks.progress import ProgressBar
+from evonas.exceptions import RunMismatchError, SearchInterrupted, TooManyFailures
+from evonas.execution.base import Executor
+from evonas.execution.choice import choose_executor, default_threads
+from evonas.execution.worker_process import refuse_unguarded_main
+from evonas.objectives import Objective
+from evonas.problem import FitnessFunction, FunctionProblem, Problem
+from evonas.pruning import Pruner
+from evonas.records import Evaluation, Genes
+from evonas.run.budget import Budget
+from evonas.run.driver import Driver
+from evonas.run.history import History
+from evonas.run.identity import environment, identify
+from evonas.run.interrupts import Interrupts
+from evonas.run.result import Result
+from evonas.run.settings import RunSettings
+from evonas.run.store import Store
+from evonas.run.warm_start import best_points, load_warm_start
+from evonas.space import SearchSpace
+from evonas.strategies.auto import choose_strategy, rebuild_strategy
+from evonas.strategies.base import SearchContext, Strategy
+from evonas.strategies.generational import Generational
+
+__all__ = ["evolve"]
+
+_DEFAULT_GENERATIONS = 25
+
+
+def evolve(
+    problem: Problem | SearchSpace | Mapping[str, Any],
+    fitness: FitnessFunction | None = None,
+    *,
+    strategy: Strategy | Literal["auto"] | None = None,
+    population: int | None = None,
+    generations: int | None = None,
+    elite: int | None = None,
+    toolbox: Toolbox | None = None,
+    objectives: Objective | Sequence[Objective] | None = None,
+    problem_id: str | None = None,
+    max_evaluations: int | None = None,
+    max_seconds: float | None = None,
+    patience: int | None = None,
+    target_fitness: float | None = None,
+    pruner: Pruner | None = None,
+    initial: Iterable[Genes] = (),
+    warm_start: Iterable[str | os.PathLike[str]] = (),
+    run_dir: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    executor: Executor | concurrent.futures.Executor | None = None,
+    devices: str | Sequence[str] | None = None,
+    workers_per_device: int | None = None,
+    trial_timeout: float | None = None,
+    lost_retries: int | None = None,
+    threads_per_trial: int | None = None,
+    deterministic: bool = False,
+    seed: int | None = None,
+    max_consecutive_failures: int = 10,
+    durability: Literal["process", "power"] = "process",
+    progress: bool | None = None,
+    callbacks: Sequence[Observer] = (),
+    metadata: Mapping[str, Any] | None = None,
+) -> Result:
+    """Searches a space for the best fitness; called again with the same run_dir, it goes on.
+
+    Args:
+        problem: A `Problem`, or a `SearchSpace` (or the dict of genes for one) with `fitness`.
+        fitness: `(genes, trial)` to a number; for several objectives a tuple or a dict.
+        strategy: How to search. `"auto"`: what serves this space, budget and number of objectives
+            best; it is kept in the run and said by progress and `evonas show`. None: `Generational`
+            where one of the next four arguments is given, else `"auto"`.
+        population: Individuals in a generation (default 20).
+        generations: Generations to run, the first included: rows of the logbook for a strategy
+            without generations (default 25 where nothing else ends the search).
+        elite: Individuals carried over unchanged (default a tenth of the population).
+        toolbox: A DEAP toolbox whose individual, mate, mutate, select and clone are used.
+        objectives: What the function returns. None: one, maximised.
+        problem_id: Names the data and settings behind the function (see `FunctionProblem`).
+        max_evaluations: Trials to run at most, over all starts.
+        max_seconds: Seconds to search at most, over all starts.
+        patience: Stop after so many generations without a better best.
+        target_fitness: Stop when the fitness is at least this good.
+        pruner: Ends trainings early whose reports are poor (see `Pruner`): `MedianPruner()`,
+            `SuccessiveHalving()`, or your own. None: none.
+        initial: Known good points for the first population. Without any, the problem may name some
+            (`Problem.initial_points`).
+        warm_start: Directories of earlier runs of this very problem, whose `ok` evaluations are
+            copied in at the first start: none of them is trained again, the first population has
+            the best of them, and a strategy that learns, learns from all. They do not count
+            towards budgets.
+        run_dir: Where everything is recorded; None keeps the run in memory.
+        workers: How many trials run at once, each in a process of its own. None: one, in this
+            process (or what `workers_per_device` makes).
+        executor: Where trials run, instead of this and the next four arguments: one of
+            `evonas.execution`, or any of `concurrent.futures`.
+        devices: A name (`"cpu"`, `"cuda:0"`), a list of names that the workers share out, or
+            `"auto"`: every GPU, or the CPU without one. None: `"auto"` for a torch problem.
+        workers_per_device: How many trials share a device, where they are small.
+        trial_timeout: Seconds after which a trial is stopped, and recorded as `timeout`.
+        lost_retries: How often a trial whose process died is run again before it is `lost`
+            (default 2).
+        threads_per_trial: Chosen at the first start (default: the cores this process may use,
+            divided by the workers) and kept, because it changes the arithmetic.
+        deterministic: Have torch use deterministic algorithms only.
+        seed: Root of all randomness. None draws one at the first start and keeps it.
+        max_consecutive_failures: Failures in a row that stop the search.
+        durability: `"process"` survives kill -9, `"power"` a power cut too.
+        progress: Show a bar and a line per generation. None: when stderr is a terminal.
+        callbacks: Observers of the records.
+        metadata: JSON kept in the run for whoever reads it (data set, command line).
+
+    Returns:
+        The champion, the hall of fame, the logbook and all evaluations.
+
+    Raises:
+        TypeError, ValueError: A wrong argument.
+        RuntimeError: The script has no `__main__` guard, and a worker imports it.
+        WorkerError: A worker cannot load the problem.
+        RunStorageError: The run directory is another run's, in use, damaged or not writable.
+        TooManyFailures: Too many evaluations failed in a row.
+        SearchInterrupted: Ctrl-C or SIGTERM; everything finished is saved.
+
+    Example:
+        >>> result = evolve(
+        ...     {"x": [1, 2, 3], "y": [1, 2, 3]},
+        ...     lambda genes, trial: genes["x"] * genes["y"],
+        ...     population=4, generations=5, seed=0,
+        ... )
+        >>> result.champion.genes
+        {'x': 3, 'y': 3}
+    """
+    refuse_unguarded_main()
+    problem = _as_problem(problem, fitness, objectives, problem_id)
+    budget = _bounded(Budget(generations, max_evaluations, max_seconds, patience, target_fitness))
+    given = _as_strategy(strategy, population, generations, elite, toolbox)
+    check_int("max_consecutive_failures", max_consecutive_failures, minimum=1)
+    executor = choose_executor(
+        executor,
+        workers=workers,
+        devices=devices,
+        workers_per_device=workers_per_device,
+        trial_timeout=trial_timeout,
+        lost_retries=lost_retries,
+        uses_torch=problem.uses_torch,
+    )
+    observers = Observers([*_progress(progress), *callbacks])
+    store = Store.create(None if run_dir is None else Path(run_dir), durability=durability)
+    try:
+        stored = store.settings()
+        strategy, why = (given, None) if given else _chosen(problem, budget, stored)
+        copies = _copies(problem, store, warm_start)
+        identity, seed, threads = identify(
+            problem,
+            strategy,
+            stored,
+            tuple(initial) or _first_points(problem, copies, strategy.initial_size),
+            seed,
+            threads_per_trial,
+            deterministic,
+            default_threads=default_threads(executor),
+            pruner=pruner,
+            name=str(store.run_dir or "the run"),
+        )
+        history = _history(problem, store, stored)
+        settings = RunSettings(
+            seed=seed,
+            threads=threads,
+            deterministic=deterministic,
+            problem=identity["problem_settings"],
+            budget=budget,
+            max_consecutive_failures=max_consecutive_failures,
+            pruner=pruner,
+        )
+        context = SearchContext(
+            problem.space, problem.objectives, seed, history, identity["initial"]
+        )
+        strategy.bind(context)
+        notes = {"metadata": dict(metadata or {}), "retryable": sorted(history.retryable)}
+        store.write_settings({**identity, **notes, "n_copied": len(copies), "chosen_for": why})
+        state = store.state()
+        if state is not None:
+            strategy.load_state_dict(state, store.logbook())
+        driver = Driver(problem, strategy, store, executor, observers, settings, history)
+        _drive(driver, store, observers, strategy, budget, why)
+        result = Result(store, keep_open=run_dir is None)
+    except BaseException:
+        store.close()
+        raise
+    if run_dir is not None:
+        store.close()
+    return result
+
+
+def _drive(
+    driver: Driver,
+    store: Store,
+    observers: Observers,
+    strategy: Strategy,
+    budget: Budget,
+    chosen_for: str | None,
+) -> None:
+    info = RunInfo(
+        run_dir=store.run_dir,
+        strategy=strategy.name,
+        objectives=driver.objectives,
+        max_evaluations=_most_evaluations(strategy, budget),
+        generations=budget.generations,
+        resumed=driver.counts.evaluated > 0,
+        counts=driver.counts,
+        best=driver.best,
+        chosen_for=chosen_for,
+    )
+    started = environment(
+        asdict(budget), run_dir=store.run_dir, most_evaluations=info.max_evaluations
+    )
+    store.begin_session(started)
+    outcome, reason = "error", "an error"
+    with Interrupts() as interrupts:
+        try:
+            observers.notify(lambda observer: observer.on_start(info))
+            reason = driver.run(interrupts)
+            # Where all failed, the next start tries again: the user may have fixed what it was.
+            outcome = "failures" if driver.best is None and driver.counts.failed else "finished"
+        except TooManyFailures:
+            outcome, reason = "failures", "too many failures in a row"
+            raise
+        except KeyboardInterrupt:
+            outcome, reason = "interrupted", f"stopped by {interrupts.received or 'Ctrl-C'}"
+            saved = "lost, because no run_dir was given"
+            if store.run_dir is not None:
+                saved = f"saved in {store.run_dir}; run the same command again"
+                if started["command"]:
+                    saved += f", or `evonas resume {store.run_dir}`,"
+                saved += " to go on"
+            raise SearchInterrupted(
+                f"{reason}: {driver.counts.evaluated} evaluations are {saved}"
+            ) from None
+        except BaseException as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            try:
+                store.close_session(driver.seconds, outcome, reason)
+            finally:
+                observers.notify(lambda observer: observer.on_end(reason))
+
+
+def _bounded(budget: Budget) -> Budget:
+    if budget.is_bounded:
+        return budget
+    return Budget(_DEFAULT_GENERATIONS, target_fitness=budget.target_fitness)
+
+
+def _copies(
+    problem: Problem, store: Store, warm_start: Iterable[str | os.PathLike[str]]
+) -> list[Evaluation]:
+    """Returns what other runs gave this one; copied in at its first start."""
+    stored = store.settings()
+    runs = [warm_start] if isinstance(warm_start, (str, os.PathLike)) else list(warm_start)
+    if stored:
+        n_copied = stored.get("n_copied", 0)
+        if runs and not n_copied:
+            raise RunMismatchError(
+                "warm_start copies evaluations into a run when it begins, and this one has begun "
+                "without: leave it out, or pass a new run_dir"
+            )
+        return [entry for entry in store.evaluations() if entry.number < n_copied]
+    copies = load_warm_start(problem, runs)
+    return store.replace_evaluations(copies)
+
+
+def _first_points(problem: Problem, copies: Sequence[Evaluation], size: int) -> list[Genes]:
+    """Returns what the first population shall contain: a quarter of it the best copies."""
+    points = best_points(copies, problem.objectives[0], max(1, size // 4))
+    keys = set(map(problem.key, points))
+    return points + [g for g in problem.initial_points(size) if problem.key(g) not in keys]
+
+
+def _as_strategy(
+    strategy: Strategy | str | None,
+    population: int | None,
+    generations: int | None,
+    elite: int | None,
+    toolbox: Toolbox | None,
+) -> Strategy | None:
+    """Returns the strategy asked for; None: it is to be chosen."""
+    for_ga = population is not None or elite is not None or toolbox is not None
+    if strategy is None and (for_ga or generations is not None):
+        size = 20 if population is None else population
+        return Generational(size, elite=elite, toolbox=toolbox)
+    if for_ga:
+        raise ValueError("give either strategy or population, elite and toolbox, not both")
+    if strategy is None or (isinstance(strategy, str) and strategy == "auto"):
+        return None
+    if not isinstance(strategy, Strategy):
+        raise TypeError(f"strategy must be a Strategy object or 'auto', got {strategy!r}")
+    return strategy
+
+
+def _chosen(problem: Problem, budget: Budget, stored: Mapping[str, Any]) -> tuple[Strategy, str]:
+    """Returns what a run without a strategy of the user's searches with, and why."""
+    if stored.get("chosen_for"):
+        return rebuild_strategy(stored["strategy"]), str(stored["chosen_for"])
+    return choose_strategy(problem.space, problem.objectives, budget.max_evaluations)
+
+
+def _history(problem: Problem, store: Store, stored: Mapping[str, Any]) -> History:
+    known = store.known()
+    retryable = set(stored.get("retryable", ()))
+    sessions = store.sessions()
+    if sessions and sessions[-1]["outcome"] == "failures":
+        # By number, and kept: a start that is killed while it tries them again must not forgive
+        # what failed in it.
+        retryable |= {entry.number for entry in known.values() if not entry.status.is_final}
+    return History(problem, known, retryable, store.evaluations)
+
+
+def _as_problem(
+    problem: Any,
+    fitness: FitnessFunction | None,
+    objectives: Objective | Sequence[Objective] | None,
+    problem_id: str | None,
+) -> Problem:
+    if isinstance(problem, Problem):
+        if any(entry is not None for entry in (fitness, objectives, problem_id)):
+            raise ValueError(
+                "a Problem brings its own fitness, objectives and problem_id: pass it alone"
+            )
+        return problem
+    space = problem if isinstance(problem, SearchSpace) else None
+    if space is None and isinstance(problem, Mapping):
+        space = SearchSpace(problem)
+    if space is None:
+        raise TypeError(
+            "the first argument must be a Problem, a SearchSpace or a dict of genes, got "
+            f"{type(problem).__name__}"
+        )
+    if fitness is None:
+        raise TypeError("evolve(space, fitness): a fitness function (genes, trial) is missing")
+    return FunctionProblem(space, fitness, objectives=objectives, problem_id=problem_id)
+
+
+def _progress(progress: bool | None) -> list[Observer]:
+    if progress is False or (progress is None and not sys.stderr.isatty()):
+        return []
+    return [ProgressBar(rows=sys.stderr)]
+
+
+def _most_evaluations(strategy: Strategy, budget: Budget) -> int | None:
+    bounds = []
+    if budget.max_evaluations is not None:
+        bounds.append(budget.max_evaluations)
+    if budget.generations is not None:
+        per_run = strategy.most_evaluations(budget.generations)
+        if per_run is not None:
+            bounds.append(per_run)
+    return min(bounds, default=None)

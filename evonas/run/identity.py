@@ -1,0 +1,211 @@
+"""What a run is: the settings that are fixed at its first start and may not change after."""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import sys
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from evonas.arguments import check_int
+from evonas.exceptions import RunMismatchError
+from evonas.execution.choice import available_cores
+from evonas.problem import Problem
+from evonas.pruning import Pruner
+from evonas.records import Genes
+from evonas.run.store.encoding import from_json, to_json
+from evonas.strategies.base import Strategy
+
+__all__ = ["check_problem", "environment", "identify", "start_command"]
+
+
+def identify(
+    problem: Problem,
+    strategy: Strategy,
+    stored: Mapping[str, Any],
+    initial: Iterable[Genes],
+    seed: int | None,
+    threads: int | None,
+    deterministic: bool,
+    *,
+    default_threads: int,
+    pruner: Pruner | None = None,
+    name: str,
+) -> tuple[dict[str, Any], int, int]:
+    """Returns what the run is (to be stored), its seed and its threads.
+
+    `name` is what an error calls the run.
+
+    Raises:
+        RunMismatchError: The run was started as something else.
+    """
+    if seed is not None:
+        check_int("seed", seed, minimum=0)
+    if threads is not None:
+        check_int("threads_per_trial", threads, minimum=1)
+    problem_settings = problem.configure(stored.get("problem_settings"))
+    identity = {
+        **_problem_identity(problem),
+        "strategy": strategy.settings(),
+        "initial": [_initial(problem, genes) for genes in initial],
+        "deterministic": deterministic,
+        "pruner": _pruner_settings(pruner, problem),
+        "problem_settings": problem_settings,
+    }
+    identity = from_json(to_json(identity))  # as a later start will find it: tuples are lists
+    if not stored:
+        seed = random.SystemRandom().randrange(2**32) if seed is None else seed
+        threads = threads or default_threads
+    else:
+        _compare(stored, identity, name)
+        for entry, given, words in (
+            ("seed", seed, "seed"),
+            ("threads", threads, "threads_per_trial"),
+        ):
+            if given is not None and given != stored[entry]:
+                raise RunMismatchError(
+                    f"{name} was started with {words} {stored[entry]}, here {given}: leave it out, "
+                    "or pass a new run_dir"
+                )
+        seed, threads = int(stored["seed"]), int(stored["threads"])
+    return {**identity, "seed": seed, "threads": threads}, seed, threads
+
+
+def check_problem(problem: Problem, stored: Mapping[str, Any], name: str) -> None:
+    """Refuses a problem that is not the one of a run.
+
+    Args:
+        problem: Configured with the run's settings.
+        stored: The run's settings.
+        name: What an error calls the run.
+
+    Raises:
+        RunMismatchError: Its space, fingerprint or objectives are others.
+    """
+    _compare(stored, from_json(to_json(_problem_identity(problem))), name)
+
+
+def _problem_identity(problem: Problem) -> dict[str, Any]:
+    return {
+        "space": problem.space.to_json(),
+        "fingerprint": problem.fingerprint(),
+        "objectives": [[entry.name, entry.direction] for entry in problem.objectives],
+    }
+
+
+def _pruner_settings(pruner: Pruner | None, problem: Problem) -> dict[str, Any] | None:
+    if pruner is None:
+        return None
+    if not isinstance(pruner, Pruner):
+        raise TypeError(f"pruner must be a Pruner object, got {pruner!r}")
+    if len(problem.objectives) > 1:
+        names = ", ".join(objective.name for objective in problem.objectives)
+        raise ValueError(f"a pruner judges by one objective, but the problem has {names}")
+    return pruner.settings()
+
+
+def _initial(problem: Problem, genes: Genes) -> Genes:
+    # Before anything is written: the points belong to what a run is, and a wrong one would stay.
+    genes = problem.space.validate(genes)
+    violated = ", ".join(problem.space.violated(genes))
+    reason = f"violates {violated}" if violated else problem.invalid_reason(genes)
+    if reason is not None:
+        raise ValueError(f"initial point {genes} is invalid ({reason}): fix it or leave it out")
+    return genes
+
+
+_NAMES = {
+    "space": "search space",
+    "fingerprint": "problem",
+    "objectives": "objectives",
+    "strategy": "strategy",
+    "initial": "initial points",
+    "deterministic": "deterministic",
+    "pruner": "pruner",
+}
+
+
+def _compare(stored: Mapping[str, Any], here: Mapping[str, Any], name: str) -> None:
+    for entry, words in _NAMES.items():
+        if entry not in here or stored.get(entry) == here[entry]:
+            continue
+        difference = _difference(stored.get(entry), here[entry])
+        raise RunMismatchError(
+            f"{name} was started with another {words} ({difference}): pass a new run_dir, or "
+            "restore what it was"
+        )
+
+
+def _difference(stored: Any, here: Any, path: str = "") -> str:
+    """Says where two JSON values first differ."""
+    if isinstance(stored, list) and isinstance(here, list):
+        stored, here = _by_name(stored), _by_name(here)
+    if isinstance(stored, Mapping) and isinstance(here, Mapping):
+        for name in [*stored, *(name for name in here if name not in stored)]:
+            if stored.get(name) != here.get(name):
+                inner = f"{path}.{name}" if path else str(name)
+                return _difference(stored.get(name), here.get(name), inner)
+    return f"{path + ': ' if path else ''}{_short(stored)} in the run, {_short(here)} here"
+
+
+def _by_name(entries: list[Any]) -> dict[str, Any]:
+    """Returns the entries of a list by their names (genes have some), or by their places."""
+    return {
+        str(entry["name"] if isinstance(entry, Mapping) and "name" in entry else place): entry
+        for place, entry in enumerate(entries)
+    }
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def environment(
+    budget: Mapping[str, Any] | None = None,
+    *,
+    run_dir: str | os.PathLike[str] | None = None,
+    most_evaluations: int | None = None,
+) -> dict[str, Any]:
+    """Returns the command, the machine and the versions, for the record of a start.
+
+    Args:
+        budget: When this start ends, for whoever asks how much is left. None: not on record.
+        run_dir: The run's directory: what `command` goes on with. None: in memory.
+        most_evaluations: How many evaluations the budget allows at most. None: not known.
+    """
+    packages: dict[str, str | None] = {}
+    for name in ("evonas", "deap", "numpy", "torch", "torchvision"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = None
+    return {
+        "command": start_command(),
+        "directory": os.getcwd(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": available_cores(),
+        "packages": packages,
+        **({} if budget is None else {"budget": dict(budget)}),
+        **({} if run_dir is None else {"run_dir": os.path.abspath(run_dir)}),
+        **({} if most_evaluations is None else {"most_evaluations": most_evaluations}),
+    }
+
+
+def start_command() -> list[str] | None:
+    """Returns the command that runs this program again, or None where no command would.
+
+    A notebook, a prompt, or a script that came through standard input.
+    """
+    # As the interpreter got it, with its own options and `-m`: sys.argv has lost them.
+    arguments = sys.orig_argv[1:]
+    main = sys.modules.get("__main__")
+    has_code = getattr(main, "__file__", None) is not None or "-c" in arguments
+    if not has_code or not arguments or "-i" in arguments or hasattr(sys, "ps1"):
+        return None
+    return [sys.executable, *arguments]

@@ -1,0 +1,312 @@
+"""What a search found, read from its database."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deap import tools
+
+from evonas.callbacks.base import Counts
+from evonas.exceptions import EvonasError, MissingDependencyError
+from evonas.objectives import Limits, Objective
+from evonas.records import Evaluation, Status
+from evonas.run.store import PlannedProposal, RunReader
+
+if TYPE_CHECKING:
+    import pandas
+    from plotly.graph_objects import Figure
+
+__all__ = [
+    "BASELINES",
+    "Confirmed",
+    "Result",
+    "best_evaluations",
+    "confirmed_champion",
+    "open_run",
+    "read_confirmed",
+]
+
+BASELINES = "baselines"
+"""The setting that names the points that only `confirm` evaluated: key to number and genes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """An evaluation that was repeated on fresh seeds, because a best single score is partly luck.
+
+    Attributes:
+        evaluation: What the search recorded; where it has no fitness for the point, the first
+            repeat that has one (with a negative number if the search never tried the point).
+        repeats: The records of the repeats; `number` is the repeat.
+        values: The first objective of those repeats that ended `ok`.
+    """
+
+    evaluation: Evaluation
+    repeats: tuple[Evaluation, ...]
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """One value per repeat that ended `ok`."""
+        return tuple(entry.values[0] for entry in self.repeats if entry.status is Status.OK)
+
+    @property
+    def mean(self) -> float:
+        """Mean over the repeats (NaN where none ended `ok`)."""
+        return statistics.fmean(self.values) if self.values else float("nan")
+
+    @property
+    def std(self) -> float:
+        """Sample standard deviation over the repeats (NaN for fewer than two)."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else float("nan")
+
+
+class Result:
+    """What a search found: champion, hall of fame, logbook, evaluations.
+
+    Made by `evolve` and `open_run`. The summary is read at once, `evaluations` when asked for.
+
+    Where the strategy has limits (`NSGA2`), champion, hall of fame and Pareto front are within
+    them; as long as no evaluation is, they are of those with the smallest violation.
+
+    Attributes:
+        run_dir: The run's directory, or None for a run in memory.
+        settings: What the run is: space, fingerprint, objectives, strategy, seed, metadata, …
+        objectives: What was optimised.
+        counts: How many proposals were trained, reused, and failed in which way.
+        seconds: Wall-clock seconds of all starts.
+        outcome: How the last start ended: `finished`, `interrupted`, `failures`, `error`, or None
+            while it runs (or was killed).
+        stop_reason: The same in words.
+    """
+
+    def __init__(self, reader: RunReader, *, keep_open: bool = False) -> None:
+        self.run_dir = reader.run_dir
+        self._reader = reader if keep_open else None
+        self.settings: dict[str, Any] = reader.settings()
+        self.objectives = tuple(Objective(*entry) for entry in self.settings["objectives"])
+        by_status = reader.counts()
+        self.counts = Counts(reused=by_status.pop("reused"), by_status=by_status)
+        self.seconds = reader.seconds()
+        sessions = reader.sessions()
+        self.outcome: str | None = sessions[-1]["outcome"] if sessions else None
+        self.stop_reason: str | None = sessions[-1]["reason"] if sessions else None
+        self.logbook = _logbook(reader.logbook())
+        size = self.settings["strategy"].get("hall_of_fame", 10)
+        self._limits = Limits.of(self.settings["strategy"])
+        self._hall = best_evaluations(reader, size)
+        self._confirmed = read_confirmed(reader, self.objectives[0])
+
+    @property
+    def champion(self) -> Evaluation:
+        """The best evaluation; where `confirm` ran, the one with the best mean.
+
+        Raises:
+            EvonasError: No evaluation ended with a fitness.
+        """
+        chosen = self.settings.get("confirmed_champion")
+        for entry in self._confirmed:
+            if entry.evaluation.key == chosen:
+                return entry.evaluation
+        if not self._hall:
+            counts = ", ".join(f"{n} {name}" for name, n in self.counts.by_status.items() if n)
+            error = next((entry.error for entry in self.evaluations if entry.error), None)
+            first = f"; the first error: {error.strip().splitlines()[-1]}" if error else ""
+            raise EvonasError(
+                f"no evaluation has a fitness ({counts or 'nothing evaluated'}){first}"
+            )
+        return self._hall[0]
+
+    @property
+    def hall_of_fame(self) -> list[Evaluation]:
+        """The best evaluations, best first, the earlier one first among equals."""
+        return list(self._hall)
+
+    @property
+    def confirmed(self) -> list[Confirmed]:
+        """What `confirm` repeated on fresh seeds, best mean first; empty where it did not run."""
+        return list(self._confirmed)
+
+    @cached_property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """Every evaluation of every status, in ask order."""
+        with self._open() as reader:
+            return tuple(reader.evaluations())
+
+    @cached_property
+    def proposals(self) -> tuple[PlannedProposal, ...]:
+        """Every proposal of the strategy with its parents, in the order in which it made them."""
+        with self._open() as reader:
+            return tuple(reader.proposals())
+
+    @cached_property
+    def sessions(self) -> list[dict[str, Any]]:
+        """One dict per start: started_at, seconds, outcome, reason, environment."""
+        with self._open() as reader:
+            return reader.sessions()
+
+    @property
+    def pareto_front(self) -> list[Evaluation]:
+        """The `ok` evaluations that no other dominates, sorted by the first objective."""
+        weights = [objective.weight for objective in self.objectives]
+        ok = (entry for entry in self.evaluations if entry.status is Status.OK)
+        ranked = sorted(
+            self._limits.nearest(ok, self.objectives),
+            key=lambda entry: [-w * x for w, x in zip(weights, entry.values, strict=True)],
+        )
+        front: list[Evaluation] = []
+        for entry in ranked:  # sorted, so only those before can dominate
+            if not any(_dominates(other, entry, weights) for other in front):
+                front.append(entry)
+        return front
+
+    def plot(self) -> Figure:
+        """Returns the main figure, with plotly: fitness by evaluation and the best so far.
+
+        `evonas.report.plots` has the others, `evonas.report.write_report` all of them in a page.
+
+        Raises:
+            MissingDependencyError: plotly is not installed.
+            EvonasError: No evaluation has a fitness.
+        """
+        from evonas.report.progress import progress
+
+        return progress(self)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Returns a pandas DataFrame with a row per evaluation.
+
+        Columns: number, status, one per objective, `gene.<name>` in the order of the space,
+        `metric.<name>`, seconds, key, error.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise MissingDependencyError("to_frame needs pandas: pip install pandas") from error
+        # Not in the order in which the rows bring them: a gene may be inactive in the first.
+        columns = ["number", "status", *(objective.name for objective in self.objectives)]
+        columns += [f"gene.{gene['name']}" for gene in self.settings["space"]["genes"]]
+        columns += dict.fromkeys(f"metric.{name}" for e in self.evaluations for name in e.metrics)
+        columns += ["seconds", "key", "error"]
+        return pandas.DataFrame([self._row(entry) for entry in self.evaluations], columns=columns)
+
+    def _row(self, entry: Evaluation) -> dict[str, Any]:
+        row: dict[str, Any] = {"number": entry.number, "status": entry.status.value}
+        ok = entry.status is Status.OK
+        for index, objective in enumerate(self.objectives):
+            row[objective.name] = entry.values[index] if ok else None
+        row |= {f"gene.{name}": value for name, value in entry.genes.items()}
+        row |= {f"metric.{name}": value for name, value in entry.metrics.items()}
+        return row | {"seconds": entry.seconds, "key": entry.key, "error": entry.error}
+
+    @contextmanager
+    def _open(self) -> Iterator[RunReader]:
+        if self._reader is not None:
+            yield self._reader
+        elif self.run_dir is not None:
+            with RunReader.open(self.run_dir) as reader:
+                yield reader
+
+    def __repr__(self) -> str:
+        best = f"champion {self._hall[0].fitness}" if self._hall else "no champion"
+        where = "in memory" if self.run_dir is None else str(self.run_dir)
+        return (
+            f"<Result of {where}: {best}, {self.counts.evaluated} evaluated, "
+            f"{self.counts.reused} reused, {self.counts.failed} failed>"
+        )
+
+
+def open_run(run_dir: str | os.PathLike[str]) -> Result:
+    """Returns the result so far of a recorded run; works while it is being written.
+
+    Raises:
+        FileNotFoundError: There is no run in `run_dir`.
+        RunCorruptError: Its database is damaged.
+        SchemaVersionError: A newer evonas wrote it.
+    """
+    path = Path(run_dir)
+    with RunReader.open(path) as reader:
+        if not reader.settings():
+            raise FileNotFoundError(f"{path} holds a run that has not begun yet")
+        return Result(reader)
+
+
+def best_evaluations(reader: RunReader, n: int) -> list[Evaluation]:
+    """Returns the `n` best `ok` evaluations by the first objective.
+
+    Of equals those better in the next objective, then the earliest. Those within the limits of the
+    run's strategy; if none is, those with the smallest violation.
+    """
+    settings = reader.settings()
+    objectives = [Objective(*entry) for entry in settings["objectives"]]
+    limits = Limits.of(settings["strategy"])
+    if not limits and len(objectives) == 1:
+        return reader.best(n, maximise=objectives[0].direction == "max")
+    ok = (entry for entry in reader.evaluations() if entry.status is Status.OK)
+    return limits.ranked(ok, objectives)[:n]
+
+
+def read_confirmed(reader: RunReader, objective: Objective) -> list[Confirmed]:
+    """Returns what `confirm` repeated on fresh seeds, best mean first, those without a value last.
+
+    Where the run's strategy has limits, those points that break them (as the search recorded them)
+    come behind the others.
+
+    Args:
+        reader: Of the run.
+        objective: The run's first.
+    """
+    repeats: dict[str, list[Evaluation]] = {}
+    for (key, _), record in reader.confirmations().items():
+        repeats.setdefault(key, []).append(record)
+    known = reader.known() if repeats else {}
+    baselines = reader.settings().get(BASELINES) or {}
+    found = []
+    for key, records in repeats.items():
+        evaluation = reader.evaluation(known[key].number) if key in known else None
+        if evaluation is None or evaluation.status is not Status.OK:
+            number = baselines[key]["number"] if evaluation is None else evaluation.number
+            genes = baselines[key]["genes"] if evaluation is None else evaluation.genes
+            best = next((entry for entry in records if entry.status is Status.OK), records[0])
+            evaluation = replace(best, number=number, genes=genes)
+        found.append(Confirmed(evaluation, tuple(records)))
+    settings = reader.settings()
+    limits = Limits.of(settings["strategy"])
+    objectives = [Objective(*entry) for entry in settings["objectives"]]
+
+    def rank(entry: Confirmed) -> tuple[float, ...]:
+        if not entry.values:
+            return (1.0, 0.0, 0.0)
+        excess = limits.excess(entry.evaluation, objectives) if limits else 0.0
+        return (0.0, excess, -objective.weight * entry.mean)
+
+    return sorted(found, key=rank)
+
+
+def confirmed_champion(reader: RunReader, objective: Objective) -> Evaluation | None:
+    """Returns the champion that `confirm` chose, if it did."""
+    chosen = reader.settings().get("confirmed_champion")
+    confirmed = read_confirmed(reader, objective) if chosen else []
+    return next((entry.evaluation for entry in confirmed if entry.evaluation.key == chosen), None)
+
+
+def _logbook(rows: list[dict[str, Any]]) -> tools.Logbook:
+    logbook = tools.Logbook()
+    logbook.header = list(rows[0]) if rows else []
+    for row in rows:
+        logbook.record(**row)
+    return logbook
+
+
+def _dominates(first: Evaluation, second: Evaluation, weights: list[float]) -> bool:
+    pairs = [(w * a, w * b) for w, a, b in zip(weights, first.values, second.values, strict=True)]
+    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
