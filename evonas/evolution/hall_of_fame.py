@@ -8,7 +8,12 @@ from typing import Any
 
 from deap import tools
 
-__all__ = ["StableHallOfFame"]
+__all__ = ["StableHallOfFame", "same_key"]
+
+
+def same_key(first: Any, second: Any) -> bool:
+    """Returns whether two individuals are the same point."""
+    return bool(first.key == second.key)
 
 
 class StableHallOfFame(tools.HallOfFame):  # type: ignore[misc]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from deap import base
 
-__all__ = ["Fitness", "Individual", "clone"]
+__all__ = ["Fitness", "Individual", "clone", "individual_from_json", "individual_to_json"]
 
 
 class Fitness(base.Fitness):  # type: ignore[misc]
@@ -113,3 +113,22 @@ def clone(individual: Any) -> Any:
     if isinstance(individual, Individual):  # past deepcopy's dispatch, half of its time
         return individual.__deepcopy__({})
     return copy.deepcopy(individual)
+
+
+def individual_to_json(individual: Any) -> dict[str, Any]:
+    """Returns values, fitness values (None: not evaluated), number, key and parents."""
+    return {
+        "values": list(individual),
+        "fitness": list(individual.fitness.values) if individual.fitness.valid else None,
+        "number": individual.number,
+        "key": individual.key,
+        "parents": list(individual.parents),
+    }
+
+
+def individual_from_json(entry: Mapping[str, Any], weights: Sequence[float]) -> Individual:
+    """Returns the evaluated individual that `individual_to_json` described."""
+    individual = Individual(entry["values"], Fitness(weights, entry["fitness"]))
+    individual.key, individual.number = entry["key"], entry["number"]
+    individual.parents = tuple(entry["parents"])
+    return individual

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Sequence
 
+from evonas.arguments import check_int
 from evonas.execution.base import Executor
 from evonas.execution.futures import FuturesExecutor
 from evonas.execution.processes import ProcessExecutor
@@ -107,12 +108,8 @@ def choose_executor(
 
 
 def _check(name: str, value: int | None) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, got {value!r} ({type(value).__name__})")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
+    if value is not None:
+        check_int(name, value, minimum=1)
 
 
 def _devices(devices: str | Sequence[str] | None, uses_torch: bool) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
 
+from evonas.arguments import check_int
 from evonas.execution.base import Outcome, Task
 from evonas.execution.payload import Payload
 from evonas.execution.slot import DeviceGate, Job, Slot
@@ -48,11 +49,8 @@ class ProcessExecutor:
         trial_timeout: float | None = None,
         lost_retries: int = 2,
     ) -> None:
-        for name, value, minimum in (("workers", workers, 1), ("lost_retries", lost_retries, 0)):
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name} must be an int, got {value!r} ({type(value).__name__})")
-            if value < minimum:
-                raise ValueError(f"{name} must be at least {minimum}, got {value}")
+        check_int("workers", workers, minimum=1)
+        check_int("lost_retries", lost_retries, minimum=0)
         if trial_timeout is not None and not trial_timeout > 0:
             raise ValueError(f"trial_timeout must be above 0 seconds, got {trial_timeout}")
         if isinstance(devices, str) or not devices:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evonas.freezing.saved_mask import SavedMask
 from evonas.records import Evaluation
+from evonas.run.files import write_text
 
 if TYPE_CHECKING:
     from evonas.freezing.problem import FreezingProblem
@@ -79,7 +79,7 @@ class MaskFiles:
         return record if isinstance(record, dict) else {}
 
     def _write(self, record: Mapping[str, Any]) -> None:
-        _write(self.champion, json.dumps(record, indent=2) + "\n")
+        write_text(self.champion, json.dumps(record, indent=2) + "\n")
 
 
 def load_mask(path: str | os.PathLike[str]) -> SavedMask:
@@ -104,17 +104,3 @@ def load_mask(path: str | os.PathLike[str]) -> SavedMask:
         raise ValueError(
             f"{path} must hold a mask by block name, as a freezing search writes it ({error})"
         ) from error
-
-
-def _write(path: Path, text: str) -> None:
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.chmod(0o644)  # mkstemp's 0600 would hide the file from colleagues
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

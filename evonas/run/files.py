@@ -59,11 +59,11 @@ def write_text(path: Path, text: str) -> None:
         RunStorageError: It cannot be written.
     """
     try:
-        if path.read_text() == text:
+        if path.read_text(encoding="utf-8") == text:
             return
     except (OSError, UnicodeDecodeError):
         pass  # missing or damaged: written anew
-    replace_file(path, lambda part: part.write_text(text))
+    replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def copy_file(source: Path, target: Path) -> None:
@@ -77,7 +77,13 @@ def copy_file(source: Path, target: Path) -> None:
     replace_file(target, lambda part: shutil.copyfile(source, part))
 
 
-def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+_RESUME = (
+    "free the disk or restore the permissions and run the same command again; finished "
+    "evaluations are kept in run.db"
+)
+
+
+def replace_file(path: Path, write: Callable[[Path], Any], *, way_out: str = _RESUME) -> None:
     """Lets `write` make a file beside `path`, then puts it in its place.
 
     Raises:
@@ -93,10 +99,7 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
         part.chmod(0o644)  # mkstemp's 0600 would hide the file from colleagues
         part.replace(path)
     except OSError as error:
-        raise RunStorageError(
-            f"{path} cannot be written ({error}): free the disk or restore the permissions and run"
-            " the same command again; finished evaluations are kept in run.db"
-        ) from error
+        raise RunStorageError(f"{path} cannot be written ({error}): {way_out}") from error
     finally:
         if part is not None:
             part.unlink(missing_ok=True)

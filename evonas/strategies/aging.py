@@ -8,15 +8,13 @@ from itertools import compress
 from typing import Any
 
 from evonas.arguments import check_int
-from evonas.evolution.individual import Individual
+from evonas.evolution.individual import Individual, individual_from_json, individual_to_json
 from evonas.records import Evaluation, Status
 from evonas.strategies.base import Proposal, SearchContext
 from evonas.strategies.single import require_one_objective
 from evonas.strategies.steady import (
     Point,
     SteadyState,
-    individual_from_json,
-    individual_to_json,
 )
 
 __all__ = ["AgingEvolution"]
@@ -123,7 +121,7 @@ class AgingEvolution(SteadyState):
 
     def _load_own_state(self, state: Mapping[str, Any]) -> None:
         weight = self._objective.weight
-        self.population = [individual_from_json(entry, weight) for entry in state["population"]]
+        self.population = [individual_from_json(entry, (weight,)) for entry in state["population"]]
 
 
 def _fitness(individual: Individual) -> Any:

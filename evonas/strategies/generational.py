@@ -12,7 +12,8 @@ from deap import tools
 from deap.base import Toolbox
 
 from evonas.arguments import check_int
-from evonas.evolution.hall_of_fame import StableHallOfFame
+from evonas.evolution.hall_of_fame import StableHallOfFame, same_key
+from evonas.evolution.individual import individual_to_json
 from evonas.evolution.random_state import (
     borrowed_global_rng,
     derive_seed,
@@ -116,7 +117,7 @@ class Generational(Strategy):
         self._user_toolbox = toolbox
         self.logbook = tools.Logbook()
         self.logbook.header = ["gen", "nevals", "reused", "failed", "best", "mean", "std", "min"]
-        self.hall_of_fame = StableHallOfFame(max(hall_of_fame, elite), similar=_same_key)
+        self.hall_of_fame = StableHallOfFame(max(hall_of_fame, elite), similar=same_key)
         self.population: list[Any] = []
         self._elites: list[Any] = []
         self._parents: list[Any] = []
@@ -337,12 +338,12 @@ class Generational(Strategy):
             "rng": rng_state_to_json(self._rng),
             "next_id": self._next_id,
             "row": dict(self._row),
-            "population": [_individual_to_json(individual) for individual in self.population],
-            "elites": [_individual_to_json(individual) for individual in self._elites],
-            "hall_of_fame": [_individual_to_json(best) for best in self.hall_of_fame],
+            "population": [individual_to_json(individual) for individual in self.population],
+            "elites": [individual_to_json(individual) for individual in self._elites],
+            "hall_of_fame": [individual_to_json(best) for best in self.hall_of_fame],
             "slots": [
                 {
-                    "individual": _individual_to_json(slot.individual),
+                    "individual": individual_to_json(slot.individual),
                     "id": slot.proposal.id,
                     "told": slot.told,
                 }
@@ -389,22 +390,8 @@ class Generational(Strategy):
         return individual
 
 
-def _individual_to_json(individual: Any) -> dict[str, Any]:
-    return {
-        "values": list(individual),
-        "fitness": list(individual.fitness.values) if individual.fitness.valid else None,
-        "number": individual.number,
-        "key": individual.key,
-        "parents": list(individual.parents),
-    }
-
-
 def _first_value(individual: Any) -> float:
     return float(individual.fitness.values[0])
-
-
-def _same_key(first: Any, second: Any) -> bool:
-    return bool(first.key == second.key)
 
 
 def _check_toolbox(toolbox: Toolbox) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from evonas.arguments import check_int
-from evonas.evolution.individual import Individual
+from evonas.evolution.individual import Individual, individual_from_json, individual_to_json
 from evonas.evolution.random_state import derive_seed
 from evonas.records import Evaluation, Genes, Status
 from evonas.strategies.base import Proposal, SearchContext
@@ -15,8 +15,6 @@ from evonas.strategies.single import require_one_objective
 from evonas.strategies.steady import (
     Point,
     SteadyState,
-    individual_from_json,
-    individual_to_json,
 )
 
 __all__ = ["LocalSearch"]
@@ -102,4 +100,4 @@ class LocalSearch(SteadyState):
     def _load_own_state(self, state: Mapping[str, Any]) -> None:
         self._n_heard, self._here, self._neighbours = state["n_heard"], None, None
         if state["here"] is not None:
-            self._here = individual_from_json(state["here"], self._objective.weight)
+            self._here = individual_from_json(state["here"], (self._objective.weight,))

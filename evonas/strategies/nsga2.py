@@ -8,7 +8,7 @@ from typing import Any, Literal
 from deap import tools
 from deap.base import Toolbox
 
-from evonas.evolution.hall_of_fame import StableHallOfFame
+from evonas.evolution.hall_of_fame import StableHallOfFame, same_key
 from evonas.evolution.individual import Fitness
 from evonas.objectives import Limits
 from evonas.records import Evaluation, Status
@@ -168,7 +168,7 @@ class _HallWithin(StableHallOfFame):
     """Lets in only what is within the limits."""
 
     def __init__(self, maxsize: int, is_within: Callable[[Any], bool]) -> None:
-        super().__init__(maxsize, similar=_same_key)
+        super().__init__(maxsize, similar=same_key)
         self._is_within = is_within
 
     def update(self, population: Sequence[Any]) -> None:
@@ -205,10 +205,6 @@ class _Ranked:
         self.individual = individual
         fitness = individual.fitness
         self.fitness = _Dominance(fitness.weights, fitness.values, excess)
-
-
-def _same_key(first: Any, second: Any) -> bool:
-    return bool(first.key == second.key)
 
 
 def _crowding(entry: _Ranked) -> float:

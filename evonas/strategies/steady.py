@@ -12,14 +12,19 @@ from typing import Any, ClassVar, NamedTuple
 from deap import tools
 
 from evonas.arguments import check_int
-from evonas.evolution.hall_of_fame import StableHallOfFame
-from evonas.evolution.individual import Fitness, Individual
+from evonas.evolution.hall_of_fame import StableHallOfFame, same_key
+from evonas.evolution.individual import (
+    Fitness,
+    Individual,
+    individual_from_json,
+    individual_to_json,
+)
 from evonas.evolution.random_state import derive_seed
 from evonas.exceptions import UnsatisfiableSpaceError
 from evonas.records import Evaluation, Genes, Status
 from evonas.strategies.base import Proposal, SearchContext, Strategy
 
-__all__ = ["Point", "SteadyState", "individual_from_json", "individual_to_json"]
+__all__ = ["Point", "SteadyState"]
 
 _MAX_DRAWS = 1_000  # in vain: then a finite space is gone through point by point
 _MAX_LISTED = 1_000_000
@@ -59,7 +64,7 @@ class SteadyState(Strategy):
         self.row_every = row_every
         self.logbook = tools.Logbook()
         self.logbook.header = ["gen", "nevals", "reused", "failed", "best", "mean", "std", "min"]
-        self.hall_of_fame = StableHallOfFame(hall_of_fame, similar=_same_key)
+        self.hall_of_fame = StableHallOfFame(hall_of_fame, similar=same_key)
         self._next_id = 0
         self._n_given = 0  # of `initial`
         self._open: dict[int, Proposal] = {}  # by id: not told
@@ -267,7 +272,7 @@ class SteadyState(Strategy):
             self.logbook.record(**row)
         self.hall_of_fame.clear()
         for entry in state["hall_of_fame"]:
-            self.hall_of_fame.update([individual_from_json(entry, self._objective.weight)])
+            self.hall_of_fame.update([individual_from_json(entry, (self._objective.weight,))])
         self._open, self._rest = {}, None
         self._again = deque(self._proposal(entry) for entry in state["open"])
         self._failed = []
@@ -299,25 +304,6 @@ class SteadyState(Strategy):
         )
 
 
-def individual_to_json(individual: Individual) -> dict[str, Any]:
-    """Returns values, first fitness value, key, number and parents."""
-    return {
-        "values": list(individual),
-        "fitness": individual.fitness.values[0],
-        "key": individual.key,
-        "number": individual.number,
-        "parents": list(individual.parents),
-    }
-
-
-def individual_from_json(entry: Mapping[str, Any], weight: float) -> Individual:
-    """Returns the individual that `individual_to_json` described."""
-    individual = Individual(entry["values"], Fitness((weight,), (entry["fitness"],)))
-    individual.key, individual.number = entry["key"], entry["number"]
-    individual.parents = tuple(entry["parents"])
-    return individual
-
-
 def _proposal_to_json(proposal: Proposal) -> dict[str, Any]:
     return {
         "id": proposal.id,
@@ -325,7 +311,3 @@ def _proposal_to_json(proposal: Proposal) -> dict[str, Any]:
         "genes": proposal.genes,
         "parents": list(proposal.parents),
     }
-
-
-def _same_key(first: Any, second: Any) -> bool:
-    return bool(first.key == second.key)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import evonas as en
+from evonas.exceptions import RunStorageError
 from evonas.freezing import apply_mask, load_mask, trainable_parameter_groups
 from evonas.training import seeded
 
@@ -81,7 +82,7 @@ def test_a_failed_write_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(RunStorageError, match="No space left"):
         make_problem().run_files(run_dir).on_champion(en.open_run(run_dir).champion, None)
     assert path.read_text() == "before"
     assert list(run_dir.glob(".mask*")) == []

@@ -123,8 +123,8 @@ def test_a_file_is_never_half_written(
 ) -> None:
     files, evaluation, _ = evaluated
 
-    def disk_full(self: Path, text: str) -> None:
-        with open(self, "w") as part:
+    def disk_full(self: Path, text: str, encoding: str) -> None:
+        with open(self, "w", encoding=encoding) as part:
             part.write(text[:10])
         raise OSError(28, "No space left on device")
 

@@ -59,7 +59,9 @@ class PrefixSession:
     Example:
         >>> from torch import nn
         >>> from torch.nn import functional
-        >>> from evonas.freezing import apply_mask, decide_reuse, find_blocks
+        >>> from evonas.freezing import apply_mask, find_blocks
+        >>> from evonas.freezing.prefix.decision import decide_reuse
+        >>> from evonas.freezing.prefix.store import PrefixStore
         >>> net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 2))
         >>> data = Examples(torch.randn(20, 3), torch.arange(20) % 2)
         >>> blocks = find_blocks(net)
