@@ -12,7 +12,7 @@ apply_mask(model, load_mask("runs/mine"))
 - `apply_mask` and its relatives: freezing by a mask, and undoing it.
 - `FreezingProblem`, `GenerationLog`, `compare_masks`: the search, and its honest end.
 - `Examples`: data in memory, sequences without padding.
-- `evonas.freezing.prefix`: frozen prefixes computed once, by default where it is exact.
+- `evonas.freezing.prefix`: frozen prefixes computed once.
 """
 
 from __future__ import annotations
