@@ -1,20 +1,82 @@
-"""Checks of arguments that several rooms take."""
+"""Checks of arguments: each refuses with the argument's name, what was expected and what came."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any
 
-__all__ = ["check_int"]
+__all__ = ["check_bool", "check_callable", "check_choice", "check_int", "check_number"]
 
 
 def check_int(name: str, value: Any, *, minimum: int) -> None:
-    """Refuses what is no int of at least `minimum`.
+    """Refuses anything but an int of at least `minimum`; a bool is none.
 
     Raises:
-        TypeError: It is no int.
+        TypeError: It is not an int.
         ValueError: It is less.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an int, got {value!r} ({type(value).__name__})")
     if value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value}")
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    minimum: float = -math.inf,
+    above: float = -math.inf,
+    maximum: float = math.inf,
+) -> None:
+    """Refuses anything but a real number from `minimum` (or `above`, itself excluded) to `maximum`.
+
+    NaN is refused, and infinity unless `maximum` is infinite; a bool is not a number.
+
+    Raises:
+        TypeError: It is not a number.
+        ValueError: It is out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r} ({type(value).__name__})")
+    number = float(value)
+    if math.isnan(number) or number < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    if number <= above and above != -math.inf:
+        raise ValueError(f"{name} must be above {above}, got {value}")
+    if number > maximum:
+        raise ValueError(f"{name} must be at most {maximum}, got {value}")
+
+
+def check_bool(name: str, value: Any) -> None:
+    """Refuses anything but True and False.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r} ({type(value).__name__})")
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Refuses anything but one of the strings `choices`.
+
+    Raises:
+        ValueError: It is another.
+    """
+    if not (isinstance(value, str) and value in choices):
+        quoted = [repr(choice) for choice in choices]
+        expected = " or ".join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
+        raise ValueError(f"{name} must be {expected}, got {value!r}")
+
+
+def check_callable(name: str, value: Any) -> None:
+    """Refuses what cannot be called.
+
+    Raises:
+        TypeError: It cannot.
+    """
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, got {value!r} ({type(value).__name__})")

@@ -57,7 +57,7 @@ def train(options: argparse.Namespace) -> float:
     problem = open_problem(result, options.data_root)
     champion = result.champion
     genes = with_overrides(champion.genes, options)
-    metadata = result.settings["metadata"]
+    metadata = result.record.metadata
     learnt, test, part = parts(problem, metadata, options.data_root or metadata["data_root"])
     device = resolve_device(options.device)
     precision = problem.configure(None)["precision"]
@@ -128,7 +128,7 @@ def open_problem(result: en.Result, data_root: Path | None) -> ImageClassificati
         RunMismatchError: The run is not one of the architecture search.
         DataError: The images are not those of the run.
     """
-    metadata, found = result.settings["metadata"], result.settings["fingerprint"]
+    metadata, found = result.record.metadata, result.record.fingerprint
     if metadata.get("example") != "cifar10_alexnet":
         raise RunMismatchError(
             f"{result.run_dir} must be a run of examples/cifar10_alexnet.py, which keeps its data"

@@ -11,6 +11,7 @@ from evonas.callbacks.base import RunInfo
 from evonas.callbacks.tracker import Logged, Point, Tracker, curve, numbers, scalars
 from evonas.exceptions import MissingDependencyError
 from evonas.records import Evaluation, Status
+from evonas.run.store import RunRecord
 from evonas.space.canonical import canonical_json
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class MLflowLogger(Tracker):
         self._experiment = experiment
         self._tracking_uri = tracking_uri
 
-    def open(self, info: RunInfo, identity: str, settings: Mapping[str, Any]) -> Logged:
+    def open(self, info: RunInfo, identity: str, record: RunRecord | None) -> Logged:
         """Finds the search's run, or begins it."""
         from mlflow.tracking import MlflowClient
 
@@ -79,7 +80,7 @@ class MLflowLogger(Tracker):
             tags = {_RUN: identity, "evonas.run_dir": str(info.run_dir), **_objectives(info)}
             made = client.create_run(self._experiment_id, run_name=name, tags=tags)
             self._run_id = made.info.run_id
-            self._params(self._run_id, {"strategy": info.strategy, **_about(settings)})
+            self._params(self._run_id, {"strategy": info.strategy, **_about(record)})
             return Logged()
         self._run_id = runs[0].info.run_id
         client.update_run(self._run_id, status="RUNNING")
@@ -206,17 +207,17 @@ class MLflowLogger(Tracker):
                 return
 
 
-def _about(settings: Mapping[str, Any]) -> dict[str, object]:
-    """Returns what the run is, as parameters of the search's run."""
-    found: dict[str, object] = {}
-    for group in ("strategy", "fingerprint"):
-        for name, value in (settings.get(group) or {}).items():
+def _about(record: RunRecord | None) -> dict[str, object]:
+    """Returns what the run is, as parameters of the search's run; nothing for one in memory."""
+    if record is None:
+        return {}
+    found: dict[str, object] = {"seed": record.seed}
+    for group, entries in (("strategy", record.strategy), ("fingerprint", record.fingerprint)):
+        for name, value in entries.items():
             if name != "name":
                 found[f"{group}.{name}"] = (
                     canonical_json(value) if isinstance(value, (dict, list)) else value
                 )
-    if "seed" in settings:
-        found["seed"] = settings["seed"]
     return found
 
 

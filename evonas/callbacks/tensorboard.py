@@ -13,6 +13,7 @@ from typing import Any
 from evonas.callbacks.base import RunInfo
 from evonas.callbacks.tracker import Logged, Point, Tracker, curve, numbers, scalars
 from evonas.exceptions import EvonasError, MissingDependencyError
+from evonas.run.store import RunRecord
 
 __all__ = ["TensorBoardLogger"]
 
@@ -48,7 +49,7 @@ class TensorBoardLogger(Tracker):
         _require()
         self._log_dir = None if log_dir is None else Path(log_dir)
 
-    def open(self, info: RunInfo, identity: str, settings: Mapping[str, Any]) -> Logged:
+    def open(self, info: RunInfo, identity: str, record: RunRecord | None) -> Logged:
         """Opens a file of this start beside those of earlier ones."""
         if self._log_dir is None and info.run_dir is None:
             raise ValueError(

@@ -17,7 +17,7 @@ from typing import Any
 from evonas.callbacks.base import Observer, RunInfo
 from evonas.objectives import Objective
 from evonas.records import EpochMetrics, Evaluation, Status
-from evonas.run.store import RunReader
+from evonas.run.store import RunReader, RunRecord
 
 __all__ = ["Logged", "Point", "Tracker", "curve", "numbers", "scalars"]
 
@@ -60,7 +60,7 @@ class _Recorded:
 
     identity: str
     n_copied: int
-    settings: Mapping[str, Any]
+    record: RunRecord | None
     evaluations: Sequence[Evaluation]
     rows: Sequence[Mapping[str, Any]]
 
@@ -81,7 +81,7 @@ class Tracker(Observer):
         self._step = 0
         self._best: float | None = None
         recorded = _recorded(info.run_dir)
-        logged = self.open(info, recorded.identity, recorded.settings)
+        logged = self.open(info, recorded.identity, recorded.record)
         self._n_copied = recorded.n_copied
         # Those that are logged first, whenever they ended: their steps are taken.
         for evaluation in recorded.evaluations:
@@ -109,7 +109,7 @@ class Tracker(Observer):
         self.close(self._outcome(reason), reason)
 
     @abstractmethod
-    def open(self, info: RunInfo, identity: str, settings: Mapping[str, Any]) -> Logged:
+    def open(self, info: RunInfo, identity: str, record: RunRecord | None) -> Logged:
         """Opens the log of the run `identity` and returns what it holds."""
 
     @abstractmethod
@@ -149,17 +149,16 @@ class Tracker(Observer):
 
 def _recorded(run_dir: Path | None) -> _Recorded:
     if run_dir is None:
-        return _Recorded(uuid.uuid4().hex[:12], 0, {}, (), ())
+        return _Recorded(uuid.uuid4().hex[:12], 0, None, (), ())
     with RunReader.open(run_dir) as reader:
-        settings = reader.settings()
+        record = reader.begun_record()
         began = reader.sessions()[0]["started_at"]
         # Of the run, not of its directory: that may be moved, or made anew.
-        identity = hashlib.sha256(f"{began!r} {settings['seed']}".encode()).hexdigest()[:12]
+        identity = hashlib.sha256(f"{began!r} {record.seed}".encode()).hexdigest()[:12]
         ended = sorted(
             reader.evaluations(), key=lambda entry: (entry.started_at + entry.seconds, entry.number)
         )
-        n_copied = int(settings.get("n_copied") or 0)
-        return _Recorded(identity, n_copied, settings, ended, reader.logbook())
+        return _Recorded(identity, record.n_copied, record, ended, reader.logbook())
 
 
 def numbers(entries: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> dict[str, float]:

@@ -91,9 +91,9 @@ def _named(result: Result) -> str:
 
 def _notes(results: Sequence[Result], courses: Sequence[Trajectory]) -> list[str]:
     notes = []
-    first = results[0].settings["fingerprint"]
+    first = results[0].record.fingerprint
     for place, result in enumerate(results[1:], 2):
-        here = result.settings["fingerprint"]
+        here = result.record.fingerprint
         names = [
             name
             for name in dict.fromkeys([*first, *here])
@@ -104,7 +104,7 @@ def _notes(results: Sequence[Result], courses: Sequence[Trajectory]) -> list[str
                 f"[1] and [{place}] are different problems ({', '.join(names)} differ): their "
                 "values do not compare"
             )
-        elif result.settings["space"] != results[0].settings["space"]:
+        elif result.record.space != results[0].record.space:
             notes.append(f"[1] and [{place}] search different spaces")
     for place, (result, course) in enumerate(zip(results, courses, strict=True), 1):
         if course.n_copied:
@@ -142,8 +142,8 @@ def _runs(names: Sequence[str], results: Sequence[Result], courses: Sequence[Tra
             len(course.by_count),
             duration(course.seconds),
             number(course.by_count[-1] if course.by_count else None),
-            result.settings["seed"],
-            result.settings["strategy"]["name"],
+            result.record.seed,
+            result.record.strategy_name,
             result.run_dir,
         )
         for name, result, course in zip(names, results, courses, strict=True)
@@ -164,8 +164,8 @@ def _as_json(
         "runs": [
             {
                 "run_dir": str(result.run_dir),
-                "strategy": result.settings["strategy"],
-                "seed": result.settings["seed"],
+                "strategy": result.record.strategy,
+                "seed": result.record.seed,
                 "evaluations": len(course.by_count),
                 "seconds": course.seconds,
                 "best": course.by_count[-1] if course.by_count else None,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
@@ -26,6 +26,7 @@ from evonas.cli.screen import (
     table,
 )
 from evonas.cli.state import State, last_start, read_state, summary
+from evonas.run.store import RunRecord
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
@@ -167,10 +168,9 @@ def _page(state: State, *, live: bool = False) -> Group:
     return Group(*parts)
 
 
-def _strategy_words(settings: Mapping[str, Any]) -> str:
-    words = f"{settings['strategy']['name']}, seed {settings['seed']}"
-    chosen_for = settings.get("chosen_for")
-    return f"{words} (auto: {chosen_for})" if chosen_for else words
+def _strategy_words(record: RunRecord) -> str:
+    words = f"{record.strategy_name}, seed {record.seed}"
+    return f"{words} (auto: {record.chosen_for})" if record.chosen_for else words
 
 
 def _head(state: State) -> list[tuple[str, object]]:
@@ -185,7 +185,7 @@ def _head(state: State) -> list[tuple[str, object]]:
     lines: list[tuple[str, object]] = [
         ("run", result.run_dir),
         ("state", state.words),
-        ("strategy", _strategy_words(result.settings)),
+        ("strategy", _strategy_words(result.record)),
         ("objectives" if len(result.objectives) > 1 else "objective", wanted),
         ("generations", len(result.logbook)),
         (

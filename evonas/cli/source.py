@@ -100,7 +100,7 @@ def _file(result: Result, run: Path, evaluation: Evaluation) -> Path:
     champion = champion_module(run)
     files = numbered(run / ARCHITECTURES)
     if not files and champion is None:
-        problem = result.settings["fingerprint"].get("problem") or "a function of yours"
+        problem = result.record.fingerprint.get("problem") or "a function of yours"
         raise EvonasError(
             f"{run} has no source: its problem ({problem}) builds no code from genes; "
             f"`evonas show {run} --json` has the genes"

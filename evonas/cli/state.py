@@ -183,11 +183,11 @@ def summary(state: State) -> dict[str, Any]:
         "outcome": result.outcome,
         "running": state.is_running,
         "stop_reason": result.stop_reason,
-        "strategy": result.settings["strategy"],
+        "strategy": result.record.strategy,
         "objectives": [
             {"name": entry.name, "direction": entry.direction} for entry in result.objectives
         ],
-        "seed": result.settings["seed"],
+        "seed": result.record.seed,
         "seconds": result.seconds,
         "starts": len(result.sessions),
         "rows": len(result.logbook),

@@ -47,7 +47,7 @@ class Trajectory:
 
 def trajectory(result: Result) -> Trajectory:
     """Returns the course of a run."""
-    n_copied = int(result.settings.get("n_copied") or 0)
+    n_copied = result.record.n_copied
     objective = result.objectives[0]
     copies = [entry for entry in result.evaluations if entry.number < n_copied]
     own = [

@@ -21,7 +21,7 @@ from evonas.freezing.files import MaskFiles
 from evonas.freezing.problem import FreezingProblem
 from evonas.records import Evaluation, Genes, Status
 from evonas.run.confirm import confirm
-from evonas.run.identity import check_problem
+from evonas.run.identity import configure_as
 from evonas.run.result import Confirmed, Result, open_run
 from evonas.training import ImageData
 
@@ -196,8 +196,7 @@ def compare_masks(
             f"is {problem.objectives[0].name}: name the metric first"
         )
     result = open_run(run_dir)
-    problem.configure(result.settings["problem_settings"])
-    check_problem(problem, result.settings, str(run_dir))
+    configure_as(problem, result.record, str(run_dir))
     if not result.hall_of_fame:
         raise EvonasError(f"no mask of {run_dir} has a fitness: there is nothing to compare")
     labels = _candidates(problem, result, top, n_random)
@@ -253,7 +252,7 @@ def _candidates(
         labels.setdefault(mask, []).append(f"search {place}")
         if problem.label(mask) not in ("mask", *labels[mask]):
             labels[mask].insert(0, problem.label(mask))
-    draws = _random_masks(problem, int(result.settings["seed"]), {*labels, *ranked}, labels)
+    draws = _random_masks(problem, int(result.record.seed), {*labels, *ranked}, labels)
     for number in range(1, n_random + 1):
         drawn = next(draws, None)
         if drawn is None:

@@ -159,12 +159,12 @@ class Column:
 
 def gene_names(result: Result) -> list[str]:
     """Returns the names of the run's genes, in the order of its space."""
-    return [str(entry["name"]) for entry in result.settings["space"]["genes"]]
+    return result.record.gene_names
 
 
 def all_boolean(result: Result) -> bool:
     """Whether every gene is a Boolean, as in a search for what to freeze."""
-    genes = result.settings["space"]["genes"]
+    genes = result.record.gene_specs
     return bool(genes) and all(entry.get("type") == "boolean" for entry in genes)
 
 
@@ -174,7 +174,7 @@ def column(result: Result, gene: str, evaluations: Sequence[Evaluation]) -> Colu
     Raises:
         ValueError: The run's space has no such gene.
     """
-    for spec in result.settings["space"]["genes"]:
+    for spec in result.record.gene_specs:
         if spec["name"] == gene:
             active = np.array([gene in entry.genes for entry in evaluations], dtype=np.bool_)
             values = tuple(entry.genes[gene] for entry in evaluations if gene in entry.genes)

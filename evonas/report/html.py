@@ -130,7 +130,7 @@ def _genes(page: Page, result: Result) -> None:
         note = "One line per evaluation, the most important genes from the left. Click the legend."
         section.parts.append(page.chart(plots.parallel_coordinates(result), note, wide=True))
     names = all_genes(result, _MAX_GENES)
-    n_all = len(result.settings["space"]["genes"])
+    n_all = len(result.record.gene_names)
     if len(names) < n_all:
         section.parts.append(f"<p>The {len(names)} most important of {n_all} genes:</p>")
     cards = []

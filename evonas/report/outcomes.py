@@ -16,13 +16,13 @@ from evonas.report.gene_columns import (
     window_title,
     windows,
 )
+from evonas.report.progress import require_fitness
 from evonas.report.style import (
     BEST,
     GREY,
     MAIN,
     graph_objects,
     new_figure,
-    require_fitness,
     safe,
     thinned,
 )

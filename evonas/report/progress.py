@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evonas.objectives import Limits
+from evonas.exceptions import EvonasError
+from evonas.objectives import Objective
 from evonas.records import Evaluation, Status
 from evonas.report.style import (
     BEST,
@@ -16,27 +17,66 @@ from evonas.report.style import (
     GREY,
     LEGEND,
     MAIN,
-    Searched,
     as_number,
     bounded_range,
     graph_objects,
     new_figure,
-    require_fitness,
     safe,
     thinned,
     whole_ticks,
 )
+from evonas.run.store import RunRecord
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-__all__ = ["curve_metrics", "generations", "learning_curves", "progress"]
+__all__ = [
+    "Searched",
+    "curve_metrics",
+    "generations",
+    "learning_curves",
+    "progress",
+    "require_fitness",
+]
 
 _MAX_POINTS = 2_000
 _MAX_CURVES = 300
 _MAX_EPOCHS = 200
 CLASSES = ("best tenth", "next 15 %", "next quarter", "the rest")
 _CLASS_ENDS = (0.1, 0.25, 0.5)
+
+
+class Searched(Protocol):
+    """What the main figures need of a `Result`, which stands above them: see docs/design.md."""
+
+    record: RunRecord
+    objectives: tuple[Objective, ...]
+    logbook: Any
+
+    @property
+    def champion(self) -> Evaluation:
+        """The best evaluation."""
+
+    @property
+    def hall_of_fame(self) -> list[Evaluation]:
+        """The best evaluations, best first."""
+
+    @property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """Every evaluation, in ask order."""
+
+
+def require_fitness(result: Searched) -> None:
+    """Refuses a run in which nothing has a fitness yet.
+
+    Raises:
+        EvonasError: That is so.
+    """
+    if not result.hall_of_fame:
+        raise EvonasError(
+            "no evaluation of this run has a fitness: there is nothing to draw yet "
+            "(`result.counts` and `failures(result)` say what became of them)"
+        )
 
 
 def progress(result: Searched, *, objective: int = 0, most: int = _MAX_POINTS) -> Figure:
@@ -87,7 +127,7 @@ def _best_so_far(
     result: Searched, ok: Sequence[Evaluation], values: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Returns the largest value so far within the limits, -inf before the first that is."""
-    limits = Limits.of(result.settings.get("strategy", {}))
+    limits = result.record.limits
     within = np.array([limits.excess(entry, result.objectives) == 0.0 for entry in ok])
     counted = np.where(within | (not within.any()), values, -np.inf)
     return np.asarray(np.maximum.accumulate(counted))
@@ -97,7 +137,7 @@ def _by_origin(
     result: Searched, numbers: NDArray[Any], keep: NDArray[np.int64]
 ) -> list[tuple[str, NDArray[np.int64], dict[str, Any]]]:
     """Returns label, places and look of the run's own points and of those of earlier runs."""
-    n_copied = int(result.settings.get("n_copied") or 0)
+    n_copied = result.record.n_copied
     note = "" if len(keep) == len(numbers) else f" ({len(keep):,} of {len(numbers):,} shown)"
     own, copied = keep[numbers[keep] >= n_copied], keep[numbers[keep] < n_copied]
     parts = [(f"one evaluation{note}", own, {"color": MAIN})]

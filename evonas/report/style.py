@@ -6,14 +6,12 @@ import html
 import json
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evonas.exceptions import EvonasError, MissingDependencyError
-from evonas.objectives import Objective
-from evonas.records import Evaluation
+from evonas.exceptions import MissingDependencyError
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -25,14 +23,12 @@ __all__ = [
     "LEGEND",
     "MAIN",
     "PALETTE",
-    "Searched",
     "as_number",
     "bounded_range",
     "graph_objects",
     "measured",
     "new_figure",
     "ranks",
-    "require_fitness",
     "safe",
     "shown",
     "thinned",
@@ -56,26 +52,6 @@ _AXIS: dict[str, Any] = {
     "gridcolor": _GRID, "zeroline": False, "linecolor": "#8c96a0", "ticks": "outside",
     "tickcolor": "#8c96a0", "ticklen": 4, "automargin": True,
 }  # fmt: skip
-
-
-class Searched(Protocol):
-    """What the main figures need of a `Result`, which stands above them: see docs/design.md."""
-
-    settings: dict[str, Any]
-    objectives: tuple[Objective, ...]
-    logbook: Any
-
-    @property
-    def champion(self) -> Evaluation:
-        """The best evaluation."""
-
-    @property
-    def hall_of_fame(self) -> list[Evaluation]:
-        """The best evaluations, best first."""
-
-    @property
-    def evaluations(self) -> tuple[Evaluation, ...]:
-        """Every evaluation, in ask order."""
 
 
 def graph_objects() -> Any:
@@ -118,19 +94,6 @@ def new_figure(title: str, traces: Sequence[Any], **layout: Any) -> Figure:
         "yaxis": _AXIS | yaxis,
     }
     return go.Figure(data=list(traces), layout=look | layout)
-
-
-def require_fitness(result: Searched) -> None:
-    """Refuses a run in which nothing has a fitness yet.
-
-    Raises:
-        EvonasError: That is so.
-    """
-    if not result.hall_of_fame:
-        raise EvonasError(
-            "no evaluation of this run has a fitness: there is nothing to draw yet "
-            "(`result.counts` and `failures(result)` say what became of them)"
-        )
 
 
 def safe(text: object, most: int = 48) -> str:

@@ -38,7 +38,7 @@ _MAX_CODE = 200_000
 def headline(result: Result) -> list[str]:
     """Returns the run's name, what it is, and its figures as tiles."""
     counts = result.counts
-    strategy = result.settings["strategy"].get("name", "?")
+    strategy = result.record.strategy_name
     wanted = ", ".join(
         f"{'highest' if objective.direction == 'max' else 'lowest'} {objective.name}"
         for objective in result.objectives
@@ -56,7 +56,7 @@ def headline(result: Result) -> list[str]:
     return [
         f"<h1>{esc(run_name(result))}</h1>",
         f'<p class="soft">{esc(strategy)} looking for the {esc(wanted)} · seed '
-        f"{esc(result.settings.get('seed'))} · {esc(_state(result))}</p>",
+        f"{esc(result.record.seed)} · {esc(_state(result))}</p>",
         '<div class="tiles">',
         *(
             f'<div class="tile{" best" if place == 0 else ""}"><span>{esc(label)}</span>'
@@ -190,16 +190,12 @@ def confirmed_table(result: Result) -> list[str]:
         "A search reports its best single score, which is partly luck. Here the same points were "
         "trained again on fresh seeds"
     )
-    if result.settings.get("confirmed_champion") is not None:
+    if result.record.confirmed_champion is not None:
         note = f"{note}; the best mean is the champion."
-    elif "confirmed_champion" in result.settings:
-        note = (
-            f"{note}. The search went on after these repeats: the champion is the search's best "
-            "again, until they are confirmed anew."
-        )
     else:
         note = (
-            f"{note}. The repeats are not finished: until then the champion is the search's best."
+            f"{note}. The champion is still the search's best single score: the repeats are not "
+            "finished, or the search went on after them. Confirm again to have the best mean."
         )
     return [
         f'<p class="soft">{esc(note)}</p>',
@@ -274,11 +270,10 @@ def reproduction(result: Result) -> list[str]:
         parts.append(f"<h3>Starts ({len(sessions)})</h3>")
         parts.append(table(["start", "at", "for", "outcome", "reason"], rows, text=(1, 3, 4)))
     left_out = {"space", "initial", "baselines", "retryable"}
-    settings = [
-        (name, _value(value)) for name, value in result.settings.items() if name not in left_out
-    ]
+    record = result.record.to_json()
+    settings = [(name, _value(value)) for name, value in record.items() if name not in left_out]
     parts += ["<h3>Settings</h3>", description_list(settings)]
-    space = json.dumps(result.settings["space"], indent=1, ensure_ascii=False)
+    space = json.dumps(result.record.space, indent=1, ensure_ascii=False)
     if len(space) <= _MAX_CODE:
         parts.append(code_block("search space (JSON)", space, "space"))
     return parts

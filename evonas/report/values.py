@@ -17,7 +17,7 @@ from evonas.report.gene_columns import (
     window_title,
     windows,
 )
-from evonas.report.progress import CLASSES, fitness_classes
+from evonas.report.progress import CLASSES, fitness_classes, require_fitness
 from evonas.report.style import (
     BEST,
     CLASS_COLOURS,
@@ -27,7 +27,6 @@ from evonas.report.style import (
     bounded_range,
     graph_objects,
     new_figure,
-    require_fitness,
     safe,
     thinned,
 )

@@ -1,12 +1,19 @@
-"""When a search stops."""
+"""When a search stops: the budget, and how much of it is spent."""
 
 from __future__ import annotations
 
-import math
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Budget"]
+from evonas.arguments import check_int, check_number
+from evonas.objectives import Objective
+from evonas.records import Evaluation, Status
+
+__all__ = ["Budget", "Spent"]
+
+_MAX_REUSED_IN_A_ROW = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +26,7 @@ class Budget:
         max_seconds: Wall-clock seconds, over all starts; what is running then still finishes.
         patience: Logbook rows in a row without a better best.
         target_fitness: Stop as soon as the first objective is at least as good.
+        max_consecutive_failures: Failures in a row that stop the search.
 
     Example:
         >>> Budget(generations=0)
@@ -32,12 +40,17 @@ class Budget:
     max_seconds: float | None = None
     patience: int | None = None
     target_fitness: float | None = None
+    max_consecutive_failures: int = 10
 
     def __post_init__(self) -> None:
+        check_int("max_consecutive_failures", self.max_consecutive_failures, minimum=1)
         for name in ("generations", "max_evaluations", "patience"):
-            _check(name, getattr(self, name), int, "an int", minimum=1)
-        _check("max_seconds", self.max_seconds, (int, float), "a number", minimum=0)
-        _check("target_fitness", self.target_fitness, (int, float), "a number", minimum=-math.inf)
+            if (value := getattr(self, name)) is not None:
+                check_int(name, value, minimum=1)
+        if self.max_seconds is not None:
+            check_number("max_seconds", self.max_seconds, minimum=0)
+        if self.target_fitness is not None:
+            check_number("target_fitness", self.target_fitness)
 
     @property
     def is_bounded(self) -> bool:
@@ -48,10 +61,83 @@ class Budget:
         )
 
 
-def _check(name: str, value: Any, kind: Any, expected: str, *, minimum: float) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, kind):
-        raise TypeError(f"{name} must be {expected}, got {value!r} ({type(value).__name__})")
-    if math.isnan(value) or value < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {value}")
+class Spent:
+    """How much of the budget a start has used; begins to count time when it is made.
+
+    Args:
+        budget: Of this start.
+        objective: The one that `target_fitness` is about.
+        cardinality: Points of the space.
+        seconds_before: Of earlier starts.
+        reused_in_a_row: Latest proposals in a row that were on record already.
+
+    Attributes:
+        target_met: Whether an evaluation has reached `target_fitness`.
+        reused_in_a_row: Counted by the driver.
+    """
+
+    def __init__(
+        self,
+        budget: Budget,
+        objective: Objective,
+        cardinality: float,
+        *,
+        seconds_before: float = 0.0,
+        reused_in_a_row: int = 0,
+    ) -> None:
+        self._budget = budget
+        self._objective = objective
+        self._cardinality = cardinality
+        self._seconds_before = seconds_before
+        self._began = time.monotonic()
+        self.target_met = False
+        self.reused_in_a_row = reused_in_a_row
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of this start."""
+        return time.monotonic() - self._began
+
+    def judge(self, evaluation: Evaluation | None) -> None:
+        """Looks whether an evaluation reaches the target."""
+        target = self._budget.target_fitness
+        if target is None or evaluation is None or evaluation.status is not Status.OK:
+            return
+        if not self._objective.better(target, evaluation.values[0]):
+            self.target_met = True
+
+    def stop_reason(
+        self, logbook: Sequence[Mapping[str, Any]], n_known: int, n_begun: int
+    ) -> str | None:
+        """Returns why nothing more may be asked between two generations.
+
+        Args:
+            logbook: Rows so far.
+            n_known: Points on record.
+            n_begun: Trials that have begun, over all starts.
+        """
+        budget = self._budget
+        if budget.generations is not None and len(logbook) >= budget.generations:
+            return f"{budget.generations} generations are done"
+        if budget.patience is not None and _rows_without_progress(logbook) >= budget.patience:
+            return f"{budget.patience} generations without a better best"
+        if n_known >= self._cardinality:
+            return "every point of the space has been evaluated"
+        if self.reused_in_a_row >= _MAX_REUSED_IN_A_ROW:
+            return f"the last {_MAX_REUSED_IN_A_ROW} proposals were all evaluated before"
+        return self.exhausted(n_begun)
+
+    def exhausted(self, n_begun: int) -> str | None:
+        """Returns why no further trial may begin, even within a generation."""
+        budget = self._budget
+        if budget.max_evaluations is not None and n_begun >= budget.max_evaluations:
+            return f"max_evaluations {budget.max_evaluations} is used up"
+        seconds = self._seconds_before + self.seconds
+        if budget.max_seconds is not None and seconds >= budget.max_seconds:
+            return f"max_seconds {budget.max_seconds} are used up"
+        return None
+
+
+def _rows_without_progress(logbook: Sequence[Mapping[str, Any]]) -> int:
+    best = [row["best"] for row in logbook]
+    return len(best) - 1 - best.index(best[-1]) if best and best[-1] is not None else 0

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import replace
 from pathlib import Path
 
 from evonas.arguments import check_int
@@ -17,10 +18,10 @@ from evonas.execution.trial import TrialSettings
 from evonas.problem import Problem
 from evonas.records import Evaluation, Genes, Status
 from evonas.run.artifacts import Artifacts
-from evonas.run.identity import check_problem
+from evonas.run.identity import configure_as
 from evonas.run.interrupts import Interrupts
-from evonas.run.result import BASELINES, Confirmed, Result, best_evaluations, open_run
-from evonas.run.store import Store
+from evonas.run.result import Confirmed, Result, baseline_number, best_evaluations, open_run
+from evonas.run.store import RunRecord, Store
 
 __all__ = ["confirm"]
 
@@ -68,14 +69,13 @@ def confirm(
     path = Path(run_dir)
     open_run(path)  # where there is none, the next line would begin one
     with Store.create(path) as store, Interrupts() as interrupts:
-        settings = store.settings()
-        problem.configure(settings["problem_settings"])
-        check_problem(problem, settings, str(path))
+        record = store.begun_record()
+        configure_as(problem, record, str(path))
         artifacts = Artifacts(problem, path)
         points = {entry.key: entry for entry in best_evaluations(store, top)}
-        points |= {entry.key: entry for entry in _others(problem, store, also)}
+        points |= {entry.key: entry for entry in _others(problem, store, record, also)}
         done = {
-            name for name, record in store.confirmations().items() if not counts or counts(record)
+            name for name, entry in store.confirmations().items() if not counts or counts(entry)
         }
         due = deque(
             (point, repeat)
@@ -85,10 +85,8 @@ def confirm(
         )
         executor.start(problem)
         try:
-            for point, repeat, task, outcome in _run(
-                due, settings, executor, artifacts, interrupts
-            ):
-                record = Evaluation(
+            for point, repeat, task, outcome in _run(due, record, executor, artifacts, interrupts):
+                repeated = Evaluation(
                     number=repeat,
                     key=point.key,
                     genes=point.genes,
@@ -99,9 +97,9 @@ def confirm(
                     seed=task.settings.seed,
                     error=outcome.error,
                 )
-                store.add_confirmation(repeat, record)
+                store.add_confirmation(repeat, repeated)
                 if on_repeat is not None:
-                    on_repeat(point, record)
+                    on_repeat(point, repeated)
         except KeyboardInterrupt:
             raise SearchInterrupted(
                 f"stopped by {interrupts.received or 'Ctrl-C'} while confirming: run the same "
@@ -112,33 +110,40 @@ def confirm(
         confirmed = Result(store).confirmed
         champion = next((entry for entry in confirmed if entry.values), None)
         if champion is not None:
-            store.write_settings({"confirmed_champion": champion.evaluation.key})
+            store.write_record(
+                replace(store.begun_record(), confirmed_champion=champion.evaluation.key)
+            )
             artifacts.set_confirmed_champion(champion.evaluation)
     return confirmed
 
 
-def _others(problem: Problem, store: Store, also: Iterable[Genes]) -> list[Evaluation]:
-    """Returns what is on record of the points `also`; those that the search never tried are noted.
+def _others(
+    problem: Problem, store: Store, record: RunRecord, also: Iterable[Genes]
+) -> list[Evaluation]:
+    """Returns the evaluations of the points `also`; puts those never tried on record as baselines.
 
-    Such a point has no evaluation: it gets a negative number, and no values.
+    A baseline has no evaluation: it gets a negative number, and no values.
     """
     known = store.known()
-    baselines = dict(store.settings().get(BASELINES) or {})
+    baselines = dict(record.baselines)
     found = []
     for genes in also:
         genes = problem.space.validate(genes)
         key = problem.key(genes)
         if key not in known and key not in baselines:
-            baselines[key] = {"number": -1 - len(baselines), "genes": genes}
-            store.write_settings({BASELINES: baselines})
+            baselines[key] = genes
         evaluation = store.evaluation(known[key].number) if key in known else None
-        found.append(evaluation or Evaluation(baselines[key]["number"], key, genes, Status.OK))
+        found.append(
+            evaluation or Evaluation(baseline_number(baselines, key), key, genes, Status.OK)
+        )
+    if baselines != record.baselines:
+        store.write_record(replace(record, baselines=baselines))
     return found
 
 
 def _run(
     due: deque[tuple[Evaluation, int]],
-    settings: dict[str, object],
+    record: RunRecord,
     executor: Executor,
     artifacts: Artifacts,
     interrupts: Interrupts,
@@ -148,7 +153,7 @@ def _run(
     while due or flying:
         while due and len(flying) < executor.slots:
             point, repeat = due.popleft()
-            task = _task(settings, point, repeat, executor, artifacts)
+            task = _task(record, point, repeat, executor, artifacts)
             with interrupts.raising():
                 future = executor.submit(task)
             flying[future] = (point, repeat, task)
@@ -161,27 +166,23 @@ def _run(
 
 
 def _task(
-    settings: dict[str, object],
+    record: RunRecord,
     evaluation: Evaluation,
     repeat: int,
     executor: Executor,
     artifacts: Artifacts,
 ) -> Task:
-    seed, threads = settings["seed"], settings["threads"]
-    if not isinstance(seed, int) or not isinstance(threads, int):
-        raise TypeError(f"the run's seed and threads must be ints, got {seed!r} and {threads!r}")
-    problem_settings = settings["problem_settings"]
     return Task(
         evaluation.genes,
         TrialSettings(
             number=evaluation.number,
             key=evaluation.key,
-            seed=derive_seed(seed, evaluation.key, "confirm", repeat),
+            seed=derive_seed(record.seed, evaluation.key, "confirm", repeat),
             device=executor.device,
-            threads=threads,
-            problem=dict(problem_settings) if isinstance(problem_settings, dict) else {},
+            threads=record.threads,
+            problem=record.problem_settings,
             # The first repeat's weights stand for the point, should it become the champion.
             attachments=artifacts.folder(evaluation.number, "confirmed") if repeat == 0 else None,
-            deterministic=bool(settings["deterministic"]),
+            deterministic=record.deterministic,
         ),
     )

@@ -6,13 +6,12 @@ import concurrent.futures
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from deap.base import Toolbox
 
-from evonas.arguments import check_int
 from evonas.callbacks.base import Observer, Observers, RunInfo
 from evonas.callbacks.progress import ProgressBar
 from evonas.exceptions import RunMismatchError, SearchInterrupted, TooManyFailures
@@ -29,8 +28,7 @@ from evonas.run.history import History
 from evonas.run.identity import environment, identify
 from evonas.run.interrupts import Interrupts
 from evonas.run.result import Result
-from evonas.run.settings import RunSettings
-from evonas.run.store import Store
+from evonas.run.store import RunRecord, Store
 from evonas.run.warm_start import best_points, load_warm_start
 from evonas.space import SearchSpace
 from evonas.strategies.auto import choose_strategy, rebuild_strategy
@@ -146,9 +144,13 @@ def evolve(
     """
     refuse_unguarded_main()
     problem = _as_problem(problem, fitness, objectives, problem_id)
-    budget = _bounded(Budget(generations, max_evaluations, max_seconds, patience, target_fitness))
+    budget = Budget(
+        generations, max_evaluations, max_seconds, patience, target_fitness,
+        max_consecutive_failures,
+    )  # fmt: skip
+    if not budget.is_bounded:
+        budget = replace(budget, generations=_DEFAULT_GENERATIONS)
     given = _as_strategy(strategy, population, generations, elite, toolbox)
-    check_int("max_consecutive_failures", max_consecutive_failures, minimum=1)
     executor = choose_executor(
         executor,
         workers=workers,
@@ -161,10 +163,10 @@ def evolve(
     observers = Observers([*_progress(progress), *callbacks])
     store = Store.create(None if run_dir is None else Path(run_dir), durability=durability)
     try:
-        stored = store.settings()
+        stored = store.record()
         strategy, why = (given, None) if given else _chosen(problem, budget, stored)
-        copies = _copies(problem, store, warm_start)
-        identity, seed, threads = identify(
+        copies = _copies(problem, store, stored, warm_start)
+        record = identify(
             problem,
             strategy,
             stored,
@@ -177,26 +179,19 @@ def evolve(
             name=str(store.run_dir or "the run"),
         )
         history = _history(problem, store, stored)
-        settings = RunSettings(
-            seed=seed,
-            threads=threads,
-            deterministic=deterministic,
-            problem=identity["problem_settings"],
-            budget=budget,
-            max_consecutive_failures=max_consecutive_failures,
-            pruner=pruner,
+        record = replace(
+            record,
+            chosen_for=why,
+            n_copied=len(copies),
+            metadata=dict(metadata or {}),
+            retryable=tuple(sorted(history.retryable)),
         )
-        context = SearchContext(
-            problem.space, problem.objectives, seed, history, identity["initial"]
+        _bind(strategy, problem, record, history, store)
+        store.write_record(record)
+        driver = Driver(
+            problem, strategy, store, executor, observers, record, budget, history, pruner
         )
-        strategy.bind(context)
-        notes = {"metadata": dict(metadata or {}), "retryable": sorted(history.retryable)}
-        store.write_settings({**identity, **notes, "n_copied": len(copies), "chosen_for": why})
-        state = store.state()
-        if state is not None:
-            strategy.load_state_dict(state, store.logbook())
-        driver = Driver(problem, strategy, store, executor, observers, settings, history)
-        _drive(driver, store, observers, strategy, budget, why)
+        _drive(driver, store, observers, strategy, record, budget)
         result = Result(store, keep_open=run_dir is None)
     except BaseException:
         store.close()
@@ -211,19 +206,19 @@ def _drive(
     store: Store,
     observers: Observers,
     strategy: Strategy,
+    record: RunRecord,
     budget: Budget,
-    chosen_for: str | None,
 ) -> None:
     info = RunInfo(
         run_dir=store.run_dir,
         strategy=strategy.name,
-        objectives=driver.objectives,
+        objectives=record.objectives,
         max_evaluations=_most_evaluations(strategy, budget),
         generations=budget.generations,
         resumed=driver.counts.evaluated > 0,
         counts=driver.counts,
         best=driver.best,
-        chosen_for=chosen_for,
+        chosen_for=record.chosen_for,
     )
     started = environment(
         asdict(budget), run_dir=store.run_dir, most_evaluations=info.max_evaluations
@@ -260,26 +255,32 @@ def _drive(
                 observers.notify(lambda observer: observer.on_end(reason))
 
 
-def _bounded(budget: Budget) -> Budget:
-    if budget.is_bounded:
-        return budget
-    return Budget(_DEFAULT_GENERATIONS, target_fitness=budget.target_fitness)
+def _bind(
+    strategy: Strategy, problem: Problem, record: RunRecord, history: History, store: Store
+) -> None:
+    strategy.bind(
+        SearchContext(problem.space, problem.objectives, record.seed, history, record.initial)
+    )
+    state = store.state()
+    if state is not None:
+        strategy.load_state_dict(state, store.logbook())
 
 
 def _copies(
-    problem: Problem, store: Store, warm_start: Iterable[str | os.PathLike[str]]
+    problem: Problem,
+    store: Store,
+    stored: RunRecord | None,
+    warm_start: Iterable[str | os.PathLike[str]],
 ) -> list[Evaluation]:
     """Returns what other runs gave this one; copied in at its first start."""
-    stored = store.settings()
     runs = [warm_start] if isinstance(warm_start, (str, os.PathLike)) else list(warm_start)
-    if stored:
-        n_copied = stored.get("n_copied", 0)
-        if runs and not n_copied:
+    if stored is not None:
+        if runs and not stored.n_copied:
             raise RunMismatchError(
                 "warm_start copies evaluations into a run when it begins, and this one has begun "
                 "without: leave it out, or pass a new run_dir"
             )
-        return [entry for entry in store.evaluations() if entry.number < n_copied]
+        return [entry for entry in store.evaluations() if entry.number < stored.n_copied]
     copies = load_warm_start(problem, runs)
     return store.replace_evaluations(copies)
 
@@ -312,19 +313,19 @@ def _as_strategy(
     return strategy
 
 
-def _chosen(problem: Problem, budget: Budget, stored: Mapping[str, Any]) -> tuple[Strategy, str]:
+def _chosen(problem: Problem, budget: Budget, stored: RunRecord | None) -> tuple[Strategy, str]:
     """Returns what a run without a strategy of the user's searches with, and why."""
-    if stored.get("chosen_for"):
-        return rebuild_strategy(stored["strategy"]), str(stored["chosen_for"])
+    if stored is not None and stored.chosen_for:
+        return rebuild_strategy(stored.strategy), stored.chosen_for
     return choose_strategy(problem.space, problem.objectives, budget.max_evaluations)
 
 
-def _history(problem: Problem, store: Store, stored: Mapping[str, Any]) -> History:
+def _history(problem: Problem, store: Store, stored: RunRecord | None) -> History:
     known = store.known()
-    retryable = set(stored.get("retryable", ()))
+    retryable = set() if stored is None else set(stored.retryable)
     sessions = store.sessions()
     if sessions and sessions[-1]["outcome"] == "failures":
-        # By number, and kept: a start that is killed while it tries them again must not forgive
+        # By number, and kept: a start that is killed while it tries them again must not retry
         # what failed in it.
         retryable |= {entry.number for entry in known.values() if not entry.status.is_final}
     return History(problem, known, retryable, store.evaluations)

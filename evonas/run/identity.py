@@ -1,4 +1,4 @@
-"""What a run is: the settings that are fixed at its first start and may not change after."""
+"""What a run is: fixed at its first start, compared at every later one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import platform
 import random
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -16,16 +17,17 @@ from evonas.execution.choice import available_cores
 from evonas.problem import Problem
 from evonas.pruning import Pruner
 from evonas.records import Genes
+from evonas.run.store import RunRecord
 from evonas.run.store.encoding import from_json, to_json
 from evonas.strategies.base import Strategy
 
-__all__ = ["check_problem", "environment", "identify", "start_command"]
+__all__ = ["configure_as", "environment", "identify", "start_command"]
 
 
 def identify(
     problem: Problem,
     strategy: Strategy,
-    stored: Mapping[str, Any],
+    stored: RunRecord | None,
     initial: Iterable[Genes],
     seed: int | None,
     threads: int | None,
@@ -34,10 +36,20 @@ def identify(
     default_threads: int,
     pruner: Pruner | None = None,
     name: str,
-) -> tuple[dict[str, Any], int, int]:
-    """Returns what the run is (to be stored), its seed and its threads.
+) -> RunRecord:
+    """Returns what the run is: as stored if it has begun, and as asked for here otherwise.
 
-    `name` is what an error calls the run.
+    Args:
+        problem: Is configured as the run was, or by its own choice.
+        strategy: How to search.
+        stored: The record of earlier starts, if there were any.
+        initial: Points for the first population.
+        seed: None: as stored, or drawn.
+        threads: Per trial; None: as stored, or `default_threads`.
+        deterministic: Whether torch must use deterministic algorithms only.
+        default_threads: For a run that begins.
+        pruner: Which trials to end early.
+        name: What an error calls the run.
 
     Raises:
         RunMismatchError: The run was started as something else.
@@ -46,54 +58,55 @@ def identify(
         check_int("seed", seed, minimum=0)
     if threads is not None:
         check_int("threads_per_trial", threads, minimum=1)
-    problem_settings = problem.configure(stored.get("problem_settings"))
-    identity = {
-        **_problem_identity(problem),
-        "strategy": strategy.settings(),
-        "initial": [_initial(problem, genes) for genes in initial],
-        "deterministic": deterministic,
-        "pruner": _pruner_settings(pruner, problem),
-        "problem_settings": problem_settings,
-    }
-    identity = from_json(to_json(identity))  # as a later start will find it: tuples are lists
-    if not stored:
-        seed = random.SystemRandom().randrange(2**32) if seed is None else seed
-        threads = threads or default_threads
-    else:
-        _compare(stored, identity, name)
-        for entry, given, words in (
-            ("seed", seed, "seed"),
-            ("threads", threads, "threads_per_trial"),
-        ):
-            if given is not None and given != stored[entry]:
-                raise RunMismatchError(
-                    f"{name} was started with {words} {stored[entry]}, here {given}: leave it out, "
-                    "or pass a new run_dir"
-                )
-        seed, threads = int(stored["seed"]), int(stored["threads"])
-    return {**identity, "seed": seed, "threads": threads}, seed, threads
+    problem_settings = problem.configure(None if stored is None else stored.problem_settings)
+    here = RunRecord(
+        space=problem.space.to_json(),
+        fingerprint=problem.fingerprint(),
+        objectives=problem.objectives,
+        strategy=strategy.settings(),
+        initial=tuple(_initial(problem, genes) for genes in initial),
+        deterministic=deterministic,
+        pruner=_pruner_settings(pruner, problem),
+        problem_settings=problem_settings,
+        seed=random.SystemRandom().randrange(2**32) if seed is None else seed,
+        threads=threads or default_threads,
+    )
+    # As a later start will find it: tuples are lists.
+    here = RunRecord.from_json(from_json(to_json(here.to_json())))
+    if stored is None:
+        return here
+    _compare(stored, here, _NAMES, name)
+    for words, given, before in (
+        ("seed", seed, stored.seed),
+        ("threads_per_trial", threads, stored.threads),
+    ):
+        if given is not None and given != before:
+            raise RunMismatchError(
+                f"{name} was started with {words} {before}, here {given}: leave it out, or pass a "
+                "new run_dir"
+            )
+    return replace(stored, problem_settings=here.problem_settings)
 
 
-def check_problem(problem: Problem, stored: Mapping[str, Any], name: str) -> None:
-    """Refuses a problem that is not the one of a run.
+def configure_as(problem: Problem, stored: RunRecord, name: str) -> None:
+    """Configures a problem as a run has it, and refuses one that is not the run's.
 
     Args:
-        problem: Configured with the run's settings.
-        stored: The run's settings.
+        problem: Is configured.
+        stored: What the run is.
         name: What an error calls the run.
 
     Raises:
         RunMismatchError: Its space, fingerprint or objectives are others.
     """
-    _compare(stored, from_json(to_json(_problem_identity(problem))), name)
-
-
-def _problem_identity(problem: Problem) -> dict[str, Any]:
-    return {
-        "space": problem.space.to_json(),
-        "fingerprint": problem.fingerprint(),
-        "objectives": [[entry.name, entry.direction] for entry in problem.objectives],
-    }
+    problem.configure(stored.problem_settings)
+    here = replace(
+        stored,
+        space=from_json(to_json(problem.space.to_json())),
+        fingerprint=from_json(to_json(problem.fingerprint())),
+        objectives=problem.objectives,
+    )
+    _compare(stored, here, ("space", "fingerprint", "objectives"), name)
 
 
 def _pruner_settings(pruner: Pruner | None, problem: Problem) -> dict[str, Any] | None:
@@ -128,15 +141,15 @@ _NAMES = {
 }
 
 
-def _compare(stored: Mapping[str, Any], here: Mapping[str, Any], name: str) -> None:
-    for entry, words in _NAMES.items():
-        if entry not in here or stored.get(entry) == here[entry]:
-            continue
-        difference = _difference(stored.get(entry), here[entry])
-        raise RunMismatchError(
-            f"{name} was started with another {words} ({difference}): pass a new run_dir, or "
-            "restore what it was"
-        )
+def _compare(stored: RunRecord, here: RunRecord, names: Iterable[str], run: str) -> None:
+    before, now = stored.to_json(), here.to_json()
+    for name in names:
+        if before[name] != now[name]:
+            difference = _difference(before[name], now[name])
+            raise RunMismatchError(
+                f"{run} was started with another {_NAMES[name]} ({difference}): pass a new "
+                "run_dir, or restore what it was"
+            )
 
 
 def _difference(stored: Any, here: Any, path: str = "") -> str:

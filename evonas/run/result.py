@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,8 +15,7 @@ from deap import tools
 
 from evonas.callbacks.base import Counts
 from evonas.exceptions import EvonasError, MissingDependencyError
-from evonas.objectives import Limits, Objective
-from evonas.records import Evaluation, Status
+from evonas.records import Evaluation, Genes, Status
 from evonas.run.store import PlannedProposal, RunReader
 
 if TYPE_CHECKING:
@@ -24,17 +23,14 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 __all__ = [
-    "BASELINES",
     "Confirmed",
     "Result",
+    "baseline_number",
     "best_evaluations",
     "confirmed_champion",
     "open_run",
     "read_confirmed",
 ]
-
-BASELINES = "baselines"
-"""The setting that names the points that only `confirm` evaluated: key to number and genes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +73,7 @@ class Result:
 
     Attributes:
         run_dir: The run's directory, or None for a run in memory.
-        settings: What the run is: space, fingerprint, objectives, strategy, seed, metadata, …
+        record: What the run is: space, fingerprint, strategy, seed, metadata, …
         objectives: What was optimised.
         counts: How many proposals were trained, reused, and failed in which way.
         seconds: Wall-clock seconds of all starts.
@@ -89,8 +85,8 @@ class Result:
     def __init__(self, reader: RunReader, *, keep_open: bool = False) -> None:
         self.run_dir = reader.run_dir
         self._reader = reader if keep_open else None
-        self.settings: dict[str, Any] = reader.settings()
-        self.objectives = tuple(Objective(*entry) for entry in self.settings["objectives"])
+        self.record = reader.begun_record()
+        self.objectives = self.record.objectives
         by_status = reader.counts()
         self.counts = Counts(reused=by_status.pop("reused"), by_status=by_status)
         self.seconds = reader.seconds()
@@ -98,10 +94,8 @@ class Result:
         self.outcome: str | None = sessions[-1]["outcome"] if sessions else None
         self.stop_reason: str | None = sessions[-1]["reason"] if sessions else None
         self.logbook = _logbook(reader.logbook())
-        size = self.settings["strategy"].get("hall_of_fame", 10)
-        self._limits = Limits.of(self.settings["strategy"])
-        self._hall = best_evaluations(reader, size)
-        self._confirmed = read_confirmed(reader, self.objectives[0])
+        self._hall = best_evaluations(reader, self.record.strategy.get("hall_of_fame", 10))
+        self._confirmed = read_confirmed(reader)
 
     @property
     def champion(self) -> Evaluation:
@@ -110,9 +104,8 @@ class Result:
         Raises:
             EvonasError: No evaluation ended with a fitness.
         """
-        chosen = self.settings.get("confirmed_champion")
         for entry in self._confirmed:
-            if entry.evaluation.key == chosen:
+            if entry.evaluation.key == self.record.confirmed_champion:
                 return entry.evaluation
         if not self._hall:
             counts = ", ".join(f"{n} {name}" for name, n in self.counts.by_status.items() if n)
@@ -157,7 +150,7 @@ class Result:
         weights = [objective.weight for objective in self.objectives]
         ok = (entry for entry in self.evaluations if entry.status is Status.OK)
         ranked = sorted(
-            self._limits.nearest(ok, self.objectives),
+            self.record.limits.nearest(ok, self.objectives),
             key=lambda entry: [-w * x for w, x in zip(weights, entry.values, strict=True)],
         )
         front: list[Evaluation] = []
@@ -194,7 +187,7 @@ class Result:
             raise MissingDependencyError("to_frame needs pandas: pip install pandas") from error
         # Not in the order in which the rows bring them: a gene may be inactive in the first.
         columns = ["number", "status", *(objective.name for objective in self.objectives)]
-        columns += [f"gene.{gene['name']}" for gene in self.settings["space"]["genes"]]
+        columns += [f"gene.{name}" for name in self.record.gene_names]
         columns += dict.fromkeys(f"metric.{name}" for e in self.evaluations for name in e.metrics)
         columns += ["seconds", "key", "error"]
         return pandas.DataFrame([self._row(entry) for entry in self.evaluations], columns=columns)
@@ -235,8 +228,6 @@ def open_run(run_dir: str | os.PathLike[str]) -> Result:
     """
     path = Path(run_dir)
     with RunReader.open(path) as reader:
-        if not reader.settings():
-            raise FileNotFoundError(f"{path} holds a run that has not begun yet")
         return Result(reader)
 
 
@@ -246,57 +237,59 @@ def best_evaluations(reader: RunReader, n: int) -> list[Evaluation]:
     Of equals those better in the next objective, then the earliest. Those within the limits of the
     run's strategy; if none is, those with the smallest violation.
     """
-    settings = reader.settings()
-    objectives = [Objective(*entry) for entry in settings["objectives"]]
-    limits = Limits.of(settings["strategy"])
+    record = reader.record()
+    if record is None:
+        return []
+    limits, objectives = record.limits, record.objectives
     if not limits and len(objectives) == 1:
         return reader.best(n, maximise=objectives[0].direction == "max")
     ok = (entry for entry in reader.evaluations() if entry.status is Status.OK)
     return limits.ranked(ok, objectives)[:n]
 
 
-def read_confirmed(reader: RunReader, objective: Objective) -> list[Confirmed]:
+def read_confirmed(reader: RunReader) -> list[Confirmed]:
     """Returns what `confirm` repeated on fresh seeds, best mean first, those without a value last.
 
-    Where the run's strategy has limits, those points that break them (as the search recorded them)
-    come behind the others.
-
-    Args:
-        reader: Of the run.
-        objective: The run's first.
+    Where the run's strategy has limits, points that break them (as the search recorded them) come
+    behind the others.
     """
+    record = reader.begun_record()
     repeats: dict[str, list[Evaluation]] = {}
-    for (key, _), record in reader.confirmations().items():
-        repeats.setdefault(key, []).append(record)
+    for (key, _), repeat in reader.confirmations().items():
+        repeats.setdefault(key, []).append(repeat)
     known = reader.known() if repeats else {}
-    baselines = reader.settings().get(BASELINES) or {}
     found = []
     for key, records in repeats.items():
         evaluation = reader.evaluation(known[key].number) if key in known else None
         if evaluation is None or evaluation.status is not Status.OK:
-            number = baselines[key]["number"] if evaluation is None else evaluation.number
-            genes = baselines[key]["genes"] if evaluation is None else evaluation.genes
+            if evaluation is None:
+                number, genes = baseline_number(record.baselines, key), record.baselines[key]
+            else:
+                number, genes = evaluation.number, evaluation.genes
             best = next((entry for entry in records if entry.status is Status.OK), records[0])
             evaluation = replace(best, number=number, genes=genes)
         found.append(Confirmed(evaluation, tuple(records)))
-    settings = reader.settings()
-    limits = Limits.of(settings["strategy"])
-    objectives = [Objective(*entry) for entry in settings["objectives"]]
+    limits, objectives = record.limits, record.objectives
 
     def rank(entry: Confirmed) -> tuple[float, ...]:
         if not entry.values:
             return (1.0, 0.0, 0.0)
         excess = limits.excess(entry.evaluation, objectives) if limits else 0.0
-        return (0.0, excess, -objective.weight * entry.mean)
+        return (0.0, excess, -objectives[0].weight * entry.mean)
 
     return sorted(found, key=rank)
 
 
-def confirmed_champion(reader: RunReader, objective: Objective) -> Evaluation | None:
+def confirmed_champion(reader: RunReader) -> Evaluation | None:
     """Returns the champion that `confirm` chose, if it did."""
-    chosen = reader.settings().get("confirmed_champion")
-    confirmed = read_confirmed(reader, objective) if chosen else []
+    chosen = reader.begun_record().confirmed_champion
+    confirmed = read_confirmed(reader) if chosen else []
     return next((entry.evaluation for entry in confirmed if entry.evaluation.key == chosen), None)
+
+
+def baseline_number(baselines: Mapping[str, Genes], key: str) -> int:
+    """Returns the number of a point that only `confirm` evaluated: -1 for the first one."""
+    return -1 - list(baselines).index(key)
 
 
 def _logbook(rows: list[dict[str, Any]]) -> tools.Logbook:

@@ -9,7 +9,7 @@ from pathlib import Path
 from evonas.objectives import Objective
 from evonas.problem import Problem
 from evonas.records import Evaluation, Genes, Status
-from evonas.run.identity import check_problem
+from evonas.run.identity import configure_as
 from evonas.run.store import RunReader
 
 __all__ = ["best_points", "load_warm_start"]
@@ -35,11 +35,7 @@ def load_warm_start(problem: Problem, runs: Iterable[RunDir]) -> list[Evaluation
     found: dict[str, Evaluation] = {}
     for run in runs:
         with RunReader.open(Path(run)) as reader:
-            settings = reader.settings()
-            if not settings:
-                raise FileNotFoundError(f"{run} holds a run that has not begun yet")
-            problem.configure(settings["problem_settings"])
-            check_problem(problem, settings, f"the run {run} of warm_start")
+            configure_as(problem, reader.begun_record(), f"the run {run} of warm_start")
             for evaluation in reader.evaluations():
                 if evaluation.status is Status.OK:
                     found.setdefault(evaluation.key, evaluation)

@@ -114,7 +114,7 @@ def test_copies_of_earlier_runs_are_no_evaluations_of_this_one(tmp_path: Path) -
     search(tmp_path / "first", generations=1)
     memory = Memory()
     result = search(tmp_path / "second", memory, warm_start=[tmp_path / "first"])
-    n_copied = result.settings["n_copied"]
+    n_copied = result.record.n_copied
     assert n_copied > 0
     assert min(point.evaluation.number for point in memory.points) == n_copied
     copied = max(e.fitness for e in result.evaluations[:n_copied] if e.fitness is not None)

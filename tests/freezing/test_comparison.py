@@ -206,7 +206,7 @@ def test_interrupted_and_resumed(problem: Any, tmp_path: Path) -> None:
     with pytest.raises(en.SearchInterrupted, match="while confirming: run the same command again"):
         compare(problem, tmp_path / "a", test)
     assert problem.trained == order[:5]
-    assert en.open_run(tmp_path / "a").settings.get("confirmed_champion") is None
+    assert en.open_run(tmp_path / "a").record.confirmed_champion is None
     problem.stop_after = None
     table = compare(problem, tmp_path / "a", test)
     assert problem.trained == order[5:]

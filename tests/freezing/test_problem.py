@@ -191,8 +191,8 @@ def test_precision_and_reuse_are_kept_with_the_run(
 
     search(make_problem(reuse_prefix=False, precision=precision), 1)
     result = search(make_problem(precision=None), 3)
-    assert result.settings["problem_settings"]["precision"] == precision
-    assert result.settings["problem_settings"]["reuse"]["cuts"] == {}
+    assert result.record.problem_settings["precision"] == precision
+    assert result.record.problem_settings["reuse"]["cuts"] == {}
     assert len(result.evaluations) > 4
     assert {entry.metrics["prefix_depth"] for entry in result.evaluations} == {0}
 

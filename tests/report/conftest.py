@@ -3,13 +3,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import evonas as en
 from evonas.records import EpochMetrics, Evaluation, Status
-from evonas.run.store import PlannedProposal, Store
+from evonas.run.store import PlannedProposal, RunRecord, Store
 from evonas.strategies import RandomSearch
 
 SPACE = en.SearchSpace(
@@ -117,9 +118,16 @@ def write_run(tmp_path_factory: pytest.TempPathFactory) -> Write:
                  "max": max(values)}
             )  # fmt: skip
         with Store.create(run_dir) as store:
-            store.write_settings(
-                {"space": space.to_json(), "objectives": [["accuracy", "max"]], "seed": 0,
-                 "strategy": {"name": "Generational", "hall_of_fame": 10}, **settings}
+            store.write_record(
+                replace(
+                    RunRecord(
+                        space=space.to_json(), fingerprint={},
+                        objectives=(en.Objective("accuracy"),),
+                        strategy={"name": "Generational", "hall_of_fame": 10}, initial=(),
+                        deterministic=False, pruner=None, problem_settings={}, seed=0, threads=1,
+                    ),
+                    **settings,
+                )
             )  # fmt: skip
             store.begin_session({"command": ["python", "search.py"], "python": "3.11"})
             store.checkpoint({}, proposals=plans, invalid=entries, rows=rows)

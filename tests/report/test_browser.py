@@ -112,7 +112,7 @@ def test_what_a_run_holds_does_not_run(write_run: Any, proxy: Recorder, tmp_path
     evil = '</script><script>document.title="evil"</script><img src="http://evil.test/x">'
     link = '<a href="http://evil.test/y">y</a>'
     space = en.SearchSpace({evil: en.Categorical([link, evil]), link: en.Boolean()})
-    result = write_run(40, space=space, objectives=[[link, "max"]], metadata={evil: evil})
+    result = write_run(40, space=space, objectives=(en.Objective(link),), metadata={evil: evil})
     page = write_report(result.run_dir, tmp_path / "report.html")
     shown = show(page, proxy, tmp_path)
     assert "<title>evonas: " in shown.document

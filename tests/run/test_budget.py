@@ -156,7 +156,7 @@ def test_a_space_smaller_than_the_population_ends() -> None:
 
 
 def test_a_constrained_space_ends_though_it_looks_larger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evonas.run.driver._MAX_REUSED_IN_A_ROW", 50)
+    monkeypatch.setattr("evonas.run.budget._MAX_REUSED_IN_A_ROW", 50)
     space = en.SearchSpace(
         {f"bit{index}": en.Boolean() for index in range(8)},
         constraints={"few": lambda genes: sum(genes.values()) <= 1},

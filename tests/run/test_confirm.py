@@ -99,7 +99,7 @@ def test_finished_repeats_are_not_repeated(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt, match="stopped by Ctrl-C while confirming: run the same"):
         en.confirm(problem, tmp_path, top=3, repeats=2, on_repeat=stop)
-    assert en.open_run(tmp_path).settings.get("confirmed_champion") is None
+    assert en.open_run(tmp_path).record.confirmed_champion is None
     confirmed = en.confirm(problem, tmp_path, top=3, repeats=2)
     assert len(problem.trials) == 6
     again = en.confirm(problem, tmp_path, top=3, repeats=2)

@@ -57,11 +57,11 @@ def test_without_a_seed_one_is_drawn_and_kept(tmp_path: Path) -> None:
     unseeded = SMALL | {"seed": None}
     first = en.evolve(quadratic_space(), noisy, run_dir=tmp_path / "a", **unseeded)
     other = en.evolve(quadratic_space(), noisy, run_dir=tmp_path / "b", **unseeded)
-    assert first.settings["seed"] != other.settings["seed"]
+    assert first.record.seed != other.record.seed
     longer = unseeded | {"generations": 6}
     extended = en.evolve(quadratic_space(), noisy, run_dir=tmp_path / "a", **longer)
-    seed = first.settings["seed"]
-    assert extended.settings["seed"] == seed
+    seed = first.record.seed
+    assert extended.record.seed == seed
     whole = en.evolve(quadratic_space(), noisy, run_dir=tmp_path / "c", **(longer | {"seed": seed}))
     assert trace(extended) == trace(whole)
 
@@ -310,7 +310,7 @@ def test_what_was_chosen_at_the_first_start_stays(tmp_path: Path) -> None:
     en.evolve(problem, run_dir=tmp_path, threads_per_trial=2, **(SMALL | {"generations": 1}))
     result = en.evolve(problem, run_dir=tmp_path, **SMALL)
     assert chosen == [None, {"precision": "float32"}]
-    assert result.settings["threads"] == 2
+    assert result.record.threads == 2
 
 
 def test_genes_of_lists_cannot_be_changed_by_the_fitness_function(tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ def test_sessions_and_metadata_are_on_record(tmp_path: Path) -> None:
         en.evolve(onemax_space(), onemax, run_dir=tmp_path, metadata={"note": note}, **SMALL)
     with RunReader.open(tmp_path) as reader:
         sessions = reader.sessions()
-        assert reader.settings()["metadata"] == {"note": "second"}
+        assert reader.begun_record().metadata == {"note": "second"}
     assert [entry["outcome"] for entry in sessions] == ["finished", "finished"]
     environment = sessions[0]["environment"]
     assert environment["packages"]["deap"]

@@ -170,7 +170,7 @@ def test_to_frame(tmp_path: Path) -> None:
     result = search(tmp_path)
     frame = result.to_frame()
     evaluations = en.open_run(tmp_path).evaluations
-    genes = [f"gene.{gene['name']}" for gene in result.settings["space"]["genes"]]
+    genes = [f"gene.{name}" for name in result.record.gene_names]
     assert "gene.width3" in genes
     # In the order of the space, though some genes are inactive in the first rows.
     assert list(frame.columns) == [

@@ -50,12 +50,12 @@ def test_space_budget_and_objectives_decide(
 
 
 def test_it_is_the_default_where_no_argument_of_the_ga_is_given(tmp_path: Path) -> None:
-    assert search().settings["strategy"]["name"] == "SurrogateEvolution"
-    assert search(strategy="auto").settings["strategy"]["name"] == "SurrogateEvolution"
+    assert search().record.strategy_name == "SurrogateEvolution"
+    assert search(strategy="auto").record.strategy_name == "SurrogateEvolution"
     for argument in ({"population": 5}, {"generations": 2}, {"elite": 1}):
         result = search(**argument)
-        assert result.settings["strategy"]["name"] == "Generational"
-        assert result.settings["chosen_for"] is None
+        assert result.record.strategy_name == "Generational"
+        assert result.record.chosen_for is None
 
 
 def test_the_choice_is_kept_when_the_budget_grows(tmp_path: Path) -> None:
@@ -66,8 +66,8 @@ def test_the_choice_is_kept_when_the_budget_grows(tmp_path: Path) -> None:
     en.evolve(onemax_space(30), onemax, max_evaluations=6, run_dir=tmp_path / "wide", seed=1)
     larger: dict[str, Any] = {"max_evaluations": 20_000, "target_fitness": 15, "seed": 1}
     result = en.evolve(onemax_space(30), onemax, run_dir=tmp_path / "wide", **larger)
-    assert result.settings["strategy"]["name"] == "SurrogateEvolution"
-    assert result.settings["chosen_for"] == "30 genes, 1 objective, 6 evaluations"
+    assert result.record.strategy_name == "SurrogateEvolution"
+    assert result.record.chosen_for == "30 genes, 1 objective, 6 evaluations"
 
 
 def test_a_run_with_a_strategy_of_the_users_is_not_taken_over(tmp_path: Path) -> None:

@@ -127,12 +127,12 @@ def _collect(result: Result) -> _Dataset:
     sources = numbered(result.run_dir / ARCHITECTURES)
     folders = numbered(result.run_dir / STATISTICS)
     if not sources or not folders:
-        problem = result.settings["fingerprint"].get("problem") or "a function of yours"
+        problem = result.record.fingerprint.get("problem") or "a function of yours"
         raise EvonasError(
             f"{result.run_dir} has no networks and statistics to export: nn-dataset takes runs of "
             f"image classification, and this one's problem is {problem}"
         )
-    metric = str(result.settings["fingerprint"].get("metric", "accuracy"))
+    metric = str(result.record.fingerprint.get("metric", "accuracy"))
     dataset = _Dataset()
     model_of: dict[str, str] = {}
     for entry in result.evaluations:

@@ -106,15 +106,15 @@ def _about(result: Result) -> dict[str, Any]:
     names = ("strategy", "seed", "fingerprint", "metadata")
     return {
         "run_dir": str(result.run_dir),
-        **{name: result.settings.get(name) for name in names},
+        **{name: getattr(result.record, name) for name in names},
     }
 
 
 def _trials(result: Result) -> list[FrozenTrial]:
-    names = result.settings["space"].get("constraints") or ()
+    names = result.record.space.get("constraints") or ()
     # The predicates cannot be stored, and nothing is drawn here.
     space = SearchSpace.from_json(
-        result.settings["space"], constraints=dict.fromkeys(names, lambda genes: True)
+        result.record.space, constraints=dict.fromkeys(names, lambda genes: True)
     )
     parameters = {name: _Parameter(gene) for name, gene in space.items()}
     return [

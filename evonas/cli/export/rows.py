@@ -21,7 +21,7 @@ def as_csv(result: Result) -> str:
     generation, `gene.<name>` in the order of the space, `metric.<name>`, epochs (how many), key,
     error (its last line). An inactive gene is empty; lists and dicts are JSON.
     """
-    genes = [gene["name"] for gene in result.settings["space"]["genes"]]
+    genes = result.record.gene_names
     metrics = list(dict.fromkeys(name for entry in result.evaluations for name in entry.metrics))
     ancestry = _ancestry(result)
     out = io.StringIO()
@@ -82,7 +82,9 @@ def as_json(result: Result) -> str:
         {
             "run_dir": str(result.run_dir),
             "settings": {
-                name: value for name, value in result.settings.items() if name not in left_out
+                name: value
+                for name, value in result.record.to_json().items()
+                if name not in left_out
             },
             "evaluations": evaluations,
         }

@@ -14,6 +14,7 @@ from evonas.exceptions import RunStorageError
 from evonas.records import EpochMetrics, Evaluation, Genes, Status
 from evonas.run.store.encoding import from_json
 from evonas.run.store.lock import LOCK, is_held
+from evonas.run.store.record import RunRecord
 from evonas.run.store.schema import DATABASE, check_version, connect, corrupt, not_begun
 
 __all__ = ["KnownPoint", "PlannedProposal", "RunReader"]
@@ -102,9 +103,31 @@ class RunReader:
         if isinstance(error, (sqlite3.DatabaseError, json.JSONDecodeError)):
             raise corrupt(path, error) from error
 
-    def settings(self) -> dict[str, Any]:
-        """Returns the run's settings; empty before its first start."""
-        return {name: from_json(value) for name, value in self._all("SELECT * FROM settings")}
+    def record(self) -> RunRecord | None:
+        """Returns what the run is, or None before its first start.
+
+        Raises:
+            RunCorruptError: What is stored is no record of a run.
+        """
+        found = {name: from_json(value) for name, value in self._all("SELECT * FROM record")}
+        if not found:
+            return None
+        try:
+            return RunRecord.from_json(found)
+        except (TypeError, ValueError) as error:
+            raise corrupt((self.run_dir or Path()) / DATABASE, error) from error
+
+    def begun_record(self) -> RunRecord:
+        """Returns what the run is.
+
+        Raises:
+            FileNotFoundError: It has not begun yet.
+            RunCorruptError: What is stored is no record of a run.
+        """
+        record = self.record()
+        if record is None:
+            raise FileNotFoundError(f"{self.run_dir} holds a run that has not begun yet")
+        return record
 
     def state(self) -> dict[str, Any] | None:
         """Returns the strategy's last committed state, or None before its first step."""
@@ -129,7 +152,7 @@ class RunReader:
         """
         rows = self._all(
             "SELECT status, count(*) FROM evaluations WHERE number >= "
-            "ifnull((SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'n_copied'), 0) "
+            "ifnull((SELECT CAST(value AS INTEGER) FROM record WHERE name = 'n_copied'), 0) "
             "GROUP BY status"
         )
         counts = {status.value: 0 for status in Status} | dict(rows)

@@ -21,7 +21,7 @@ __all__ = [
     "prepare",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 DATABASE = "run.db"
 _APPLICATION_ID = 0x65766F6E  # "evon": tells a run database from any other SQLite file
 _CHAMPION = ("ga-champ-", "mask.json", "report.html")
@@ -29,7 +29,7 @@ _MAX_NAMED = 5
 _NEW_RUN = ", or pass a new run_dir"
 
 _SCHEMA = """
-CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE record (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE evaluations (
     number INTEGER PRIMARY KEY,
     key TEXT NOT NULL,
@@ -142,7 +142,7 @@ def not_begun(connection: sqlite3.Connection, path: Path) -> bool:
         RunCorruptError: None, although there are files of a run beside it.
         sqlite3.Error: The database cannot be read.
     """
-    if connection.execute("SELECT EXISTS (SELECT 1 FROM settings)").fetchone()[0]:
+    if connection.execute("SELECT EXISTS (SELECT 1 FROM record)").fetchone()[0]:
         return False
     # A run that was killed keeps all it has in the log: without it the database looks new, and a
     # search would number its files anew over those that are there.

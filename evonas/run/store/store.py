@@ -14,6 +14,7 @@ from evonas.records import Evaluation, Status
 from evonas.run.store.encoding import to_json
 from evonas.run.store.lock import LOCK, RunLock
 from evonas.run.store.reader import PlannedProposal, RunReader
+from evonas.run.store.record import RunRecord
 from evonas.run.store.schema import DATABASE, connect, create_schema, make_directory, prepare
 
 __all__ = ["Store"]
@@ -106,11 +107,11 @@ class Store(RunReader):
     def _transaction(self) -> _Transaction:
         return _Transaction(self._connection, self.run_dir)
 
-    def write_settings(self, settings: Mapping[str, Any]) -> None:
-        """Writes (or replaces) named settings, as JSON."""
-        rows = [(name, to_json(value)) for name, value in settings.items()]
+    def write_record(self, record: RunRecord) -> None:
+        """Commits what the run is, in place of what was on record."""
+        rows = [(name, to_json(value)) for name, value in record.to_json().items()]
         with self._transaction():
-            self._connection.executemany("INSERT OR REPLACE INTO settings VALUES (?, ?)", rows)
+            self._connection.executemany("INSERT OR REPLACE INTO record VALUES (?, ?)", rows)
 
     def begin_session(self, environment: Mapping[str, Any]) -> None:
         """Opens the row of this start; `close_session` closes it."""
@@ -148,7 +149,7 @@ class Store(RunReader):
                 )
 
     def replace_evaluations(self, copies: Sequence[Evaluation]) -> list[Evaluation]:
-        """Commits evaluations of other runs as all that a run without settings holds.
+        """Commits evaluations of other runs as all that a run that has not begun holds.
 
         Returns:
             The copies as they are on record: numbered from 0, without files of output.

@@ -329,4 +329,4 @@ def test_nothing_but_json_numbers_and_text_is_stored(tmp_path: Path) -> None:
         for row in database.execute(f"SELECT * FROM {table}"):
             assert all(isinstance(cell, (int, float, str, type(None))) for cell in row)
     database.close()
-    assert {"settings", "evaluations", "epochs", "proposals", "strategy", "logbook"} <= set(tables)
+    assert {"record", "evaluations", "epochs", "proposals", "strategy", "logbook"} <= set(tables)

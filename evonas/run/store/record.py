@@ -1,0 +1,109 @@
+"""`RunRecord`: what a run is, as its database keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from evonas.objectives import Limits, Objective
+from evonas.records import Genes
+
+__all__ = ["RunRecord"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """What a run is: fixed at its first start, except for the last four attributes.
+
+    Attributes:
+        space: The search space (`SearchSpace.to_json`).
+        fingerprint: What names the problem: its data, its settings (`Problem.fingerprint`).
+        objectives: What is optimised.
+        strategy: Name and settings of the strategy.
+        initial: Points of the first population that the user or the problem gave.
+        deterministic: Whether torch may use deterministic algorithms only.
+        pruner: Name and settings of the pruner; None: no pruning.
+        problem_settings: What `Problem.configure` chose.
+        seed: Root of all randomness.
+        threads: Threads per trial.
+        chosen_for: Why `"auto"` chose this strategy; None: the user chose it.
+        n_copied: How many evaluations `warm_start` copied in; they have the first numbers.
+        metadata: What the user noted at the latest start.
+        retryable: Numbers of evaluations that failed before the user fixed the cause; their
+            points may be tried again.
+        confirmed_champion: Key of the point that `confirm` found best; None: it has not finished,
+            or the search went on after it.
+        baselines: Genes by key of the points that only `confirm` evaluated, in the order in which
+            it met them.
+    """
+
+    space: dict[str, Any]
+    fingerprint: dict[str, Any]
+    objectives: tuple[Objective, ...]
+    strategy: dict[str, Any]
+    initial: tuple[Genes, ...]
+    deterministic: bool
+    pruner: dict[str, Any] | None
+    problem_settings: dict[str, Any]
+    seed: int
+    threads: int
+    chosen_for: str | None = None
+    n_copied: int = 0
+    metadata: dict[str, Any] = field(default_factory=dict)
+    retryable: tuple[int, ...] = ()
+    confirmed_champion: str | None = None
+    baselines: dict[str, Genes] = field(default_factory=dict)
+
+    @property
+    def gene_specs(self) -> list[dict[str, Any]]:
+        """The genes' JSON, in the order of the space."""
+        return list(self.space["genes"])
+
+    @property
+    def gene_names(self) -> list[str]:
+        """The genes' names, in the order of the space."""
+        return [str(spec["name"]) for spec in self.gene_specs]
+
+    @property
+    def strategy_name(self) -> str:
+        """The name of the strategy's class."""
+        return str(self.strategy["name"])
+
+    @property
+    def limits(self) -> Limits:
+        """The limits that the strategy keeps to."""
+        return Limits.of(self.strategy)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns each attribute by name, as JSON values."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)} | {
+            "objectives": [[entry.name, entry.direction] for entry in self.objectives],
+            "initial": list(self.initial),
+            "retryable": list(self.retryable),
+        }
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> RunRecord:
+        """Returns the record of which `to_json` is given.
+
+        Raises:
+            TypeError, ValueError: It is not one.
+        """
+        types = {
+            "space": dict, "fingerprint": dict, "objectives": list, "strategy": dict,
+            "initial": list, "deterministic": bool, "problem_settings": dict, "seed": int,
+            "threads": int, "n_copied": int, "metadata": dict, "retryable": list,
+            "baselines": dict,
+        }  # fmt: skip
+        for name, kind in types.items():
+            if not isinstance(found.get(name), kind):
+                raise TypeError(f"{name} of the run must be a {kind.__name__}")
+        return cls(
+            **{
+                **found,
+                "objectives": tuple(Objective(*entry) for entry in found["objectives"]),
+                "initial": tuple(found["initial"]),
+                "retryable": tuple(found["retryable"]),
+            }
+        )
