@@ -33,7 +33,7 @@ MAX_FUNCTION_LINES = 60
 # or a package; of two rooms that hold a module the longer name counts.
 LAYERS = [
     "exceptions arguments",
-    "records",
+    "records files",
     "objectives space execution.trial",  # the trial is what a fitness function sees
     "problem pruning evolution",
     "strategies execution run.store report.style",

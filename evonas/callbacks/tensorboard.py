@@ -13,6 +13,7 @@ from typing import Any
 from evonas.callbacks.base import RunInfo
 from evonas.callbacks.tracker import Logged, Point, Tracker, curve, numbers, scalars
 from evonas.exceptions import EvonasError, MissingDependencyError
+from evonas.files import replace_file
 from evonas.run.store import RunRecord
 
 __all__ = ["TensorBoardLogger"]
@@ -126,9 +127,7 @@ class TensorBoardLogger(Tracker):
         """Writes the evaluation's own file, whole or not at all."""
         entry = point.evaluation
         folder = self._folder / "evaluations" / f"{entry.number:05d}"
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"events.out.tfevents.{entry.number:020d}.{self._mark}"
-        part = folder / f".{self._mark}.part"
         last = entry.epochs[-1].epoch if entry.epochs else 0
         events = _Events(header=True)
         events.add_hyperparameters(
@@ -144,8 +143,7 @@ class TensorBoardLogger(Tracker):
         }
         events.add(results, last, point.ended)
         events.add_end(entry.status.value == "ok", point.ended)
-        part.write_bytes(events.data)
-        part.replace(path)
+        replace_file(path, lambda part: part.write_bytes(events.data))
 
 
 class _Events:

@@ -15,7 +15,7 @@ import click
 
 from evonas.callbacks.progress import format_duration
 from evonas.exceptions import RunStorageError
-from evonas.run.files import replace_file
+from evonas.files import replace_file
 from evonas.run.store.schema import DATABASE
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evonas.files import write_text
 from evonas.freezing.saved_mask import SavedMask
 from evonas.records import Evaluation
-from evonas.run.files import write_text
 
 if TYPE_CHECKING:
     from evonas.freezing.problem import FreezingProblem

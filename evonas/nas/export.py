@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evonas.files import copy_file, write_text
 from evonas.nas.champion import champion_source
 from evonas.nas.source import generate_source
 from evonas.records import EpochMetrics, Evaluation
-from evonas.run.files import ARCHITECTURES, STATISTICS, copy_file, write_text
+from evonas.run.files import ARCHITECTURES, STATISTICS
 
 if TYPE_CHECKING:
     from evonas.nas.problem import ImageClassificationProblem

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evonas.exceptions import RunStorageError
+from evonas.files import replace_file
 from evonas.records import Status
 from evonas.report import plots
 from evonas.report.gene_columns import all_boolean
@@ -55,7 +54,9 @@ def write_report(
         MissingDependencyError: plotly is not installed.
     """
     chosen = Path(run_dir) / "report.html" if path is None else Path(path)
-    _write(chosen, render(open_run(run_dir)))
+    page = render(open_run(run_dir)).encode("utf-8", errors="backslashreplace")
+    way_out = "name another file with path="
+    replace_file(chosen, lambda part: part.write_bytes(page), way_out=way_out, parents=False)
     return chosen
 
 
@@ -168,25 +169,3 @@ def _failures(page: Page, result: Result) -> None:
     section.parts.append(table(["status", "times", "first", "reason"], rows, text=(0, 3)))
     if len(kinds) > _MAX_KINDS:
         section.parts.append(f"<p>… and {len(kinds) - _MAX_KINDS:,} other reasons.</p>")
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a file whole or not at all.
-
-    Raises:
-        RunStorageError: It cannot be written.
-    """
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        unfinished = Path(name)
-        try:
-            with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text)
-            unfinished.chmod(0o644)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise RunStorageError(
-            f"the report {path} cannot be written ({error}): name another file with path="
-        ) from error

@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 import torch
 
 from evonas.exceptions import DataError
+from evonas.files import replace_file
 from evonas.training.data import ImageData
 
 __all__ = ["cache_folder", "load", "source_key", "store"]
@@ -79,37 +78,23 @@ def store(key: str, data: ImageData) -> None:
         "mean": data.mean,
         "std": data.std,
     }
-    try:
-        images_file.parent.mkdir(parents=True, exist_ok=True)
-        _replace(images_file, lambda file: np.save(file, _channels_last(data)))
-        _replace(about_file, lambda file: file.write(json.dumps(about).encode()))
-    except OSError as error:
-        raise DataError(
-            f"the image cache {images_file.parent} cannot be written ({error}): set EVONAS_CACHE "
-            f"to a folder on a disk with {data.images.numel() >> 20} MiB free, or pass cache=False"
-        ) from error
+    channels_last = data.images.movedim(1, -1).contiguous().numpy()
+
+    def save_images(part: Path) -> None:
+        with part.open("wb") as file:  # np.save appends .npy to a path
+            np.save(file, channels_last)
+
+    writers = {images_file: save_images, about_file: lambda p: p.write_text(json.dumps(about))}
+    for path, write in writers.items():
+        replace_file(
+            path,
+            write,
+            way_out="it belongs to the image cache: set EVONAS_CACHE to a folder on a disk with "
+            f"{data.images.numel() >> 20} MiB free, or pass cache=False",
+            error=DataError,
+        )
 
 
 def _files(key: str) -> tuple[Path, Path]:
     folder = cache_folder()
     return folder / f"{key}.npy", folder / f"{key}.json"
-
-
-def _channels_last(data: ImageData) -> np.ndarray[Any, Any]:
-    return data.images.movedim(1, -1).contiguous().numpy()
-
-
-def _replace(path: Path, write: Any) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            _write(file, write)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _write(file: IO[bytes], write: Any) -> None:
-    write(file)
-    file.flush()

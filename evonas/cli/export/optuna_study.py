@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +13,8 @@ from tqdm import tqdm
 
 from evonas.cli.export.rows import reason
 from evonas.cli.screen import plain
-from evonas.exceptions import EvonasError, MissingDependencyError, RunStorageError
+from evonas.exceptions import EvonasError, MissingDependencyError
+from evonas.files import replace_file
 from evonas.records import Evaluation, Status
 from evonas.run.result import Result
 from evonas.space import SearchSpace
@@ -51,43 +50,36 @@ def write_study(result: Result, path: Path) -> tuple[Path, str]:
     if path.exists():
         raise EvonasError(f"{path} exists, and may hold other studies: pass another -o")
     name = "/".join(result.run_dir.resolve().parts[-2:]) if result.run_dir else "evonas"
-    trials = _trials(result)
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    part = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        storage = optuna.storages.RDBStorage(f"sqlite:///{part}")
-        _hurry(storage)
-        study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            directions=[
-                "maximize" if entry.direction == "max" else "minimize"
-                for entry in result.objectives
-            ],
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # experimental, says Optuna
-            study.set_metric_names([objective.name for objective in result.objectives])
-        study.set_user_attr("evonas", plain(_about(result)))
-        # Optuna takes some 20 ms for each: a large run takes minutes, and says so on a terminal.
-        for trial in tqdm(trials, desc="trials", unit="", file=sys.stderr, disable=None):
-            study.add_trial(trial)
-        storage.remove_session()
-        storage.engine.dispose()
-        Path(part).chmod(0o644)
-        Path(part).replace(path)
-        part = None
-    except OSError as error:
-        raise RunStorageError(f"{path} cannot be written: {error}") from error
+        replace_file(path, lambda part: _write_study(part, name, result), way_out="pass another -o")
     finally:
         optuna.logging.set_verbosity(verbosity)
-        if part is not None:
-            Path(part).unlink(missing_ok=True)
     return path, name
+
+
+def _write_study(part: Path, name: str, result: Result) -> None:
+    import optuna
+
+    storage = optuna.storages.RDBStorage(f"sqlite:///{part}")
+    _hurry(storage)
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        directions=[
+            "maximize" if entry.direction == "max" else "minimize" for entry in result.objectives
+        ],
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # experimental, says Optuna
+        study.set_metric_names([objective.name for objective in result.objectives])
+    study.set_user_attr("evonas", plain(_about(result)))
+    # Optuna takes some 20 ms for each: a large run takes minutes, and says so on a terminal.
+    for trial in tqdm(_trials(result), desc="trials", unit="", file=sys.stderr, disable=None):
+        study.add_trial(trial)
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def _hurry(storage: RDBStorage) -> None:

@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from evonas.exceptions import RunCorruptError, RunStorageError, SchemaVersionError
+from evonas.files import replace_file
 
 __all__ = [
     "DATABASE",
@@ -107,18 +108,21 @@ def make_database(path: Path) -> None:
     """Makes a new database, whole or not at all: so an empty file is a damaged one.
 
     Raises:
-        sqlite3.Error, OSError: It cannot be written.
+        RunStorageError, sqlite3.Error: It cannot be written.
     """
-    unfinished = path.with_name(f"{path.name}.new")
-    for leftover in (unfinished, *(path.with_name(f"{path.name}-{end}") for end in ("wal", "shm"))):
-        leftover.unlink(missing_ok=True)  # SQLite would take an old log for the new file's
-    connection = connect(str(unfinished))
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        create_schema(connection)
-    finally:
-        connection.close()
-    unfinished.replace(path)
+    for end in ("wal", "shm"):  # SQLite would take an old log for the new file's
+        path.with_name(f"{path.name}-{end}").unlink(missing_ok=True)
+
+    def write(part: Path) -> None:
+        # Not in WAL mode: closing ignores it when a full disk keeps the log out of the file.
+        connection = connect(str(part))
+        try:
+            create_schema(connection)
+        finally:
+            connection.close()
+            part.with_name(f"{part.name}-journal").unlink(missing_ok=True)
+
+    replace_file(path, write)
 
 
 def corrupt(path: Path, error: object, *, drives: bool = False) -> RunCorruptError:

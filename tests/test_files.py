@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from evonas.exceptions import DataError, RunStorageError
+from evonas.files import copy_file, replace_file, write_text
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.txt"
+    write_text(path, "one")
+    write_text(path, "two")
+    assert path.read_text() == "two"
+    assert os.listdir(path.parent) == ["a.txt"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_an_equal_file_is_left_alone(tmp_path: Path) -> None:
+    source, path = tmp_path / "source", tmp_path / "a.txt"
+    source.write_text("ä")
+    write_text(path, "ä")
+    before = path.stat()
+    write_text(path, "ä")
+    copy_file(source, path)
+    assert path.stat().st_ino == before.st_ino
+    source.write_text("b")
+    copy_file(source, path)
+    assert path.read_text() == "b"
+
+
+def test_a_failed_writer_leaves_the_last_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "one")
+
+    def full(part: Path) -> None:
+        part.write_text("ha")
+        raise OSError("No space left on device")
+
+    with pytest.raises(DataError, match=r"a\.txt cannot be written \(No space left.*: buy a disk"):
+        replace_file(path, full, way_out="buy a disk", error=DataError)
+    assert path.read_text() == "one"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for path in (fifo, tmp_path, Path("/dev/null")):
+        with pytest.raises(RunStorageError, match=r"cannot be written \(it is not a regular file"):
+            replace_file(path, lambda part: part.write_text("x"))
+    assert fifo.is_fifo()
+    with pytest.raises(RunStorageError, match="cannot be written"):
+        replace_file(tmp_path / "no" / "a", lambda part: part.write_text("x"), parents=False)
