@@ -247,7 +247,7 @@ def measure_workers(options: argparse.Namespace) -> None:
     from evonas.training import load_image_folder
 
     data = load_image_folder(options.data_root, split="train")
-    size = data.images.nbytes / 2**20
+    size = data.inputs.nbytes / 2**20
     seconds: dict[int, float] = {}
     for n_workers in options.workers:
         problem = ImageClassificationProblem(

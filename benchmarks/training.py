@@ -32,8 +32,7 @@ from benchmarks.hardware import describe
 from evonas.execution.torch_env import torch_environment
 from evonas.execution.trial import TrialSettings
 from evonas.training import (
-    DeviceData,
-    ImageData,
+    Examples,
     choose_precision,
     fit,
     load_digits,
@@ -53,7 +52,7 @@ N_WORKERS = 2
 class Job:
     """What both loops train on: images, their parts, and the sizes."""
 
-    data: ImageData
+    data: Examples
     train: Tensor
     val: Tensor
     n_epochs: int
@@ -150,8 +149,8 @@ def train_ours(job: Job, seed: int, precision: str) -> Outcome:
         watch = _Watch()
         accuracy = fit(
             model,
-            DeviceData(job.data, "cpu", indices=job.train),
-            DeviceData(job.data, "cpu", indices=job.val),
+            job.data.subset(job.train),
+            job.data.subset(job.val),
             n_epochs=job.n_epochs,
             batch_size=job.batch_size,
             optimizer=lambda m: torch.optim.SGD(m.parameters(), lr=LR, momentum=MOMENTUM),
@@ -194,9 +193,9 @@ def alexnet(job: Job) -> nn.Module:
 class _DecodedImages(torch.utils.data.Dataset[tuple[Any, int]]):
     """Decoded images, given out as torchvision's CIFAR10 does: an array made a PIL image."""
 
-    def __init__(self, data: ImageData, transform: Callable[[Any], Any]) -> None:
-        self.pixels = data.images.movedim(1, -1).numpy()
-        self.labels = data.labels.tolist()
+    def __init__(self, data: Examples, transform: Callable[[Any], Any]) -> None:
+        self.pixels = data.inputs.movedim(1, -1).numpy()
+        self.labels = data.targets.tolist()
         self.transform = transform
 
     def __len__(self) -> int:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from evonas.freezing import FreezingProblem
 from evonas.nas.datasets import open_dataset
-from evonas.training import DeviceData, ImageData, fit, seeded, split
+from evonas.training import Examples, fit, seeded, split
 
 PRESETS: dict[str, dict[str, Any]] = {
     "full": {
@@ -85,7 +85,7 @@ def main(options: argparse.Namespace) -> None:
         model.head = nn.Linear(64, len(NEW))  # its classes are new
         return model
 
-    # Your own data: ImageData, Examples, or (inputs, targets).
+    # Your own data: Examples, or (inputs, targets).
     new = only(digits, NEW)
     train, val = split(
         new, seed=options.split_seed, n_train=options.train_samples, n_val=options.val_samples
@@ -97,15 +97,15 @@ def main(options: argparse.Namespace) -> None:
     search(problem, test, options, metadata={"example": "custom_freezing"})
 
 
-def pretrain(images: ImageData, seed: int) -> nn.Module:
+def pretrain(images: Examples, seed: int) -> nn.Module:
     """Returns the network trained on the old classes."""
     train, val = split(images, seed=seed)
     with seeded(seed):
         model = Network(len(OLD))
         accuracy = fit(
             model,
-            DeviceData(images, "cpu", indices=train),
-            DeviceData(images, "cpu", indices=val),
+            images.subset(train),
+            images.subset(val),
             n_epochs=6,
             batch_size=32,
             optimizer=lambda m: torch.optim.AdamW(m.parameters(), lr=3e-3),
@@ -115,12 +115,12 @@ def pretrain(images: ImageData, seed: int) -> nn.Module:
     return model
 
 
-def only(images: ImageData, digits: range) -> ImageData:
+def only(images: Examples, digits: range) -> Examples:
     """Returns the images of some digits, numbered from 0."""
-    chosen = torch.isin(images.labels, torch.tensor(digits)).nonzero().flatten()
+    chosen = torch.isin(images.targets, torch.tensor(digits)).nonzero().flatten()
     part = images.subset(chosen)
     names = tuple(str(digit) for digit in digits)
-    return ImageData(part.images, part.labels - digits.start, names, part.mean, part.std)
+    return Examples(part.inputs, part.targets - digits.start, names, mean=part.mean, std=part.std)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -25,7 +25,7 @@ from torch import nn
 from evonas.exceptions import DataError
 from evonas.freezing import Examples, FreezingProblem
 from evonas.nas.datasets import open_dataset
-from evonas.training import ImageData, split
+from evonas.training import split
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PRESETS: dict[str, dict[str, Any]] = {
@@ -111,7 +111,7 @@ def main(options: argparse.Namespace) -> None:
     )
 
 
-def test_examples(name: str, images: ImageData, options: argparse.Namespace) -> Examples | None:
+def test_examples(name: str, images: Examples, options: argparse.Namespace) -> Examples | None:
     """Returns the test images, None where the folder has none.
 
     Raises:
@@ -130,14 +130,12 @@ def test_examples(name: str, images: ImageData, options: argparse.Namespace) -> 
     return as_examples(test)
 
 
-def as_examples(images: ImageData) -> Examples:
+def as_examples(images: Examples) -> Examples:
     """Returns images in three channels, normalised as those that the weights were trained on."""
-    pixels = images.images
+    pixels = images.inputs
     if pixels.shape[1] == 1:
         pixels = pixels.expand(-1, 3, -1, -1).contiguous()
-    return Examples.from_images(
-        ImageData(pixels, images.labels, images.classes, IMAGENET_MEAN, IMAGENET_STD)
-    )
+    return Examples(pixels, images.targets, images.classes, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -31,7 +31,7 @@ from evonas.nas import FAMILIES, ImageClassificationProblem, NasRunFiles
 from evonas.nas.datasets import dataset_label, dataset_opener, has_test_part, open_dataset
 from evonas.nas.problem import GRAD_CLIP
 from evonas.records import Genes
-from evonas.training import DeviceData, FlipCrop, ImageData, fit, place
+from evonas.training import Examples, FlipCrop, fit, place
 
 AUGMENTATIONS = {"flip-crop": FlipCrop(), "crop": FlipCrop(flip=False, pad=2), "none": None}
 WARMUP = 0.15  # of all steps
@@ -78,8 +78,8 @@ def train(options: argparse.Namespace) -> float:
         n_steps = options.epochs * -(-n_train // problem.batch_size)
         accuracy = fit(
             model,
-            DeviceData(learnt, device),
-            DeviceData(test, device),
+            learnt.to(device),
+            test.to(device),
             n_epochs=options.epochs,
             batch_size=problem.batch_size,
             optimizer=problem.optimizer(model, genes),
@@ -110,7 +110,7 @@ def train(options: argparse.Namespace) -> float:
 
 def parts(
     problem: ImageClassificationProblem, metadata: Mapping[str, Any], root: Path | None
-) -> tuple[ImageData, ImageData, str]:
+) -> tuple[Examples, Examples, str]:
     """Returns the images to train on, those to report on, and what to call these."""
     if not has_test_part(metadata["dataset"], root):
         print(f"{root} has no test/: trained without the validation images, and reported on them")

@@ -11,7 +11,7 @@ apply_mask(model, load_mask("runs/mine"))
 - `find_blocks`, `Block`: the parts of any model that can be frozen.
 - `apply_mask` and its relatives: freezing by a mask, and undoing it.
 - `FreezingProblem`, `GenerationLog`, `compare_masks`: the search, and its honest end.
-- `Examples`: data in memory, sequences without padding.
+- `Examples` (of `evonas.training`): data in memory.
 - `evonas.freezing.prefix`: frozen prefixes computed once.
 """
 
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from evonas.freezing.blocks import Block, find_blocks
 from evonas.freezing.comparison import MaskRow, MaskTable, compare_masks
-from evonas.freezing.examples import Examples
 from evonas.freezing.files import load_mask
 from evonas.freezing.mask import (
     AppliedMask,
@@ -33,6 +32,7 @@ from evonas.freezing.mask import (
 from evonas.freezing.problem import FreezingProblem
 from evonas.freezing.progress import GenerationLog
 from evonas.freezing.saved_mask import SavedMask
+from evonas.training import Examples
 
 __all__ = [
     "AppliedMask",

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from evonas.exceptions import FitnessError
 from evonas.freezing._recipe import Recipe
-from evonas.freezing.examples import Examples
 from evonas.freezing.mask import AppliedMask
 from evonas.freezing.prefix.decision import ReuseDecision
 from evonas.freezing.prefix.session import PrefixSession
 from evonas.freezing.prefix.store import PrefixStore
 from evonas.training import Augment, Timed, evaluate, fit, forward
+from evonas.training.data import Examples
 
 if TYPE_CHECKING:
     from evonas.execution.trial import Trial

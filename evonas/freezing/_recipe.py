@@ -14,9 +14,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from evonas.exceptions import DataError
-from evonas.freezing.examples import as_bytes
 from evonas.freezing.mask import trainable_parameter_groups
 from evonas.training import fingerprint_of, seeded
+from evonas.training.data import as_bytes
 
 __all__ = ["OptimizerFactory", "Pretrained", "Recipe", "Schedule"]
 

@@ -16,14 +16,13 @@ from evonas.evolution.random_state import derive_seed
 from evonas.exceptions import EvonasError
 from evonas.execution.base import Executor
 from evonas.freezing.advice import FULL, HEAD_ONLY, frozen_in_words, usual_masks
-from evonas.freezing.examples import Examples
 from evonas.freezing.files import MaskFiles
 from evonas.freezing.problem import FreezingProblem
 from evonas.records import Evaluation, Genes, Status
 from evonas.run.confirm import confirm
 from evonas.run.identity import configure_as
 from evonas.run.result import Confirmed, Result, open_run
-from evonas.training import ImageData
+from evonas.training.data import Examples
 
 __all__ = ["MaskRow", "MaskTable", "compare_masks"]
 
@@ -152,7 +151,7 @@ class MaskTable:
 def compare_masks(
     problem: FreezingProblem,
     run_dir: str | os.PathLike[str],
-    test: Examples | ImageData | tuple[Any, Any] | None = None,
+    test: Examples | tuple[Any, Any] | None = None,
     *,
     top: int = 3,
     n_random: int = 3,

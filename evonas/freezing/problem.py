@@ -17,7 +17,6 @@ from evonas.freezing._fine_tuning import DeviceCache, LossFunction, Metric, chec
 from evonas.freezing._recipe import OptimizerFactory, Pretrained, Recipe, Schedule
 from evonas.freezing.advice import mask_label, usual_masks
 from evonas.freezing.blocks import Granularity, Patterns, find_blocks
-from evonas.freezing.examples import Examples, as_examples
 from evonas.freezing.files import MaskFiles
 from evonas.freezing.mask import Mask, apply_mask, as_mask, trainable_share
 from evonas.freezing.prefix.decision import ReuseDecision, decide_reuse
@@ -29,7 +28,6 @@ from evonas.space import SearchSpace
 from evonas.space.genes import Boolean
 from evonas.training import (
     Augment,
-    ImageData,
     PeakMemory,
     accuracy,
     as_precision,
@@ -39,6 +37,7 @@ from evonas.training import (
     readable_name,
     seeded,
 )
+from evonas.training.data import Examples, as_examples
 
 if TYPE_CHECKING:
     from evonas.execution.trial import Trial
@@ -71,7 +70,7 @@ class FreezingProblem(Problem):
     Args:
         model_factory: Returns a new pretrained model at each call: it may initialise a head from
             torch's global generator. For a shared model: `lambda: copy.deepcopy(model)`.
-        train: The training examples: `Examples`, `ImageData`, or `(inputs, targets)`.
+        train: The training examples: `Examples`, or `(inputs, targets)`.
         val: The validation examples.
         blocks: Patterns in place of the rules of `find_blocks`.
         granularity: What counts as a block, see `find_blocks`.
@@ -121,8 +120,8 @@ class FreezingProblem(Problem):
     def __init__(
         self,
         model_factory: ModelFactory,
-        train: Examples | ImageData | tuple[Any, Any],
-        val: Examples | ImageData | tuple[Any, Any],
+        train: Examples | tuple[Any, Any],
+        val: Examples | tuple[Any, Any],
         *,
         blocks: Patterns | None = None,
         granularity: Granularity = "block",
@@ -261,7 +260,7 @@ class FreezingProblem(Problem):
             return None
         return "every block is frozen and no head is trainable: nothing is left to train"
 
-    def with_test(self, test: Examples | ImageData | tuple[Any, Any]) -> FreezingProblem:
+    def with_test(self, test: Examples | tuple[Any, Any]) -> FreezingProblem:
         """Returns the same problem, whose trainings also record `test_<metric>` at their end.
 
         For trainings after the search: the search itself must not see the test examples.

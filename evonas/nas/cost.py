@@ -71,7 +71,7 @@ def measure_latency(
         True
     """
     device = next(model.parameters()).device
-    # As batches of a training come: see `DeviceData`.
+    # As batches of a training come: see `Examples`.
     images = torch.zeros(batch_size, *in_shape, device=device).to(memory_format=torch.channels_last)
     seconds: list[float] = []
     with _evaluating(model), autocast(precision, device):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from evonas.exceptions import DataError
-from evonas.training import ImageData, load_cifar10, load_digits, load_image_folder, split
+from evonas.training import Examples, load_cifar10, load_digits, load_image_folder, split
 
 __all__ = ["DATASETS", "dataset_label", "dataset_opener", "has_test_part", "open_dataset"]
 
@@ -22,7 +22,7 @@ Part = Literal["train", "test"]
 
 def open_dataset(
     name: str, root: str | Path | None = None, *, size: int = 32, part: Part = "train"
-) -> ImageData:
+) -> Examples:
     """Returns the training or the test images of a data set.
 
     * `cifar10`: in `root` (default `data`), downloaded where it is not there.
@@ -73,7 +73,7 @@ def _test_folder(root: str | Path) -> Literal["test", "val"] | None:
 
 def dataset_opener(
     name: str, root: str | Path | None = None, *, size: int = 32
-) -> Callable[[], ImageData]:
+) -> Callable[[], Examples]:
     """Returns a function that opens the training images: what a problem wants as its data.
 
     The root becomes absolute, so that a worker in another directory finds it.

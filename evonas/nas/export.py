@@ -119,7 +119,7 @@ class NasRunFiles:
             classes=data.classes,
             mean=data.mean or (),
             std=data.std or (),
-            is_uint8=not data.images.is_floating_point(),
+            is_uint8=not data.inputs.is_floating_point(),
             title=f"The champion of a search by evonas: trial {evaluation.number} on"
             f" {problem.dataset},\n# {values} on validation after {problem.n_epochs} epochs.",
         )

@@ -25,8 +25,8 @@ from evonas.records import Genes
 from evonas.space import SearchSpace
 from evonas.training import (
     Augment,
+    Examples,
     FlipCrop,
-    ImageData,
     Timed,
     accuracy,
     as_precision,
@@ -107,7 +107,7 @@ class ImageClassificationProblem(Problem):
     Example:
         >>> from evonas.nas import alexnet_small_space, plain_network
         >>> images = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8)
-        >>> data = ImageData(images, torch.arange(40) % 2, ("cat", "dog"))
+        >>> data = Examples(images, torch.arange(40) % 2, ("cat", "dog"))
         >>> problem = ImageClassificationProblem(
         ...     alexnet_small_space(), plain_network, data, n_epochs=1, precision="float32"
         ... )
@@ -122,7 +122,7 @@ class ImageClassificationProblem(Problem):
         self,
         space: SearchSpace,
         network: NetworkFunction,
-        data: ImageData | Callable[[], ImageData],
+        data: Examples | Callable[[], Examples],
         *,
         n_epochs: int = 5,
         batch_size: int = 128,
@@ -176,7 +176,7 @@ class ImageClassificationProblem(Problem):
         return True
 
     @property
-    def data(self) -> ImageData:
+    def data(self) -> Examples:
         """The images, normalised by the training part; opened when first asked for."""
         return self._data.opened
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from evonas.exceptions import DataError
-from evonas.training import DeviceData, ImageData, split
+from evonas.training import Examples, split
 
 __all__ = ["SplitData"]
 
@@ -37,15 +37,15 @@ class SplitData:
 
     def __init__(
         self,
-        data: ImageData | Callable[[], ImageData],
+        data: Examples | Callable[[], Examples],
         val_fraction: float,
         n_train: int | None,
         n_val: int | None,
         split_seed: int,
     ) -> None:
-        if not isinstance(data, ImageData) and not callable(data):
+        if not isinstance(data, Examples) and not callable(data):
             raise TypeError(
-                f"data must be an ImageData or a function that opens one, got {type(data).__name__}"
+                f"data must be Examples or a function that opens one, got {type(data).__name__}"
             )
         self.split_seed = split_seed
         self._given = data
@@ -53,8 +53,8 @@ class SplitData:
         self._identity: str | None = None
         self._open()
 
-    def _open(self) -> ImageData:
-        found = self._given if isinstance(self._given, ImageData) else self._given()
+    def _open(self) -> Examples:
+        found = self._given if isinstance(self._given, Examples) else self._given()
         if len(found.shape) != 3:
             raise ValueError(
                 f"data must be images (N, C, H, W), got examples of shape {found.shape}"
@@ -72,8 +72,8 @@ class SplitData:
         self._identity = found.identity
         # The validation images must not enter the normalisation of the training.
         opened = found.normalised_from(self.train)
-        self._opened: ImageData | None = opened
-        self._devices: dict[str, tuple[DeviceData, DeviceData]] = {}
+        self._opened: Examples | None = opened
+        self._devices: dict[str, tuple[Examples, Examples]] = {}
         return opened
 
     @property
@@ -82,22 +82,22 @@ class SplitData:
         return self._identity or ""
 
     @property
-    def opened(self) -> ImageData:
+    def opened(self) -> Examples:
         """The images, normalised by the training part."""
         return self._open() if self._opened is None else self._opened
 
-    def on(self, device: str) -> tuple[DeviceData, DeviceData]:
+    def on(self, device: str) -> tuple[Examples, Examples]:
         """Returns the training and the validation part on the device, copied there once."""
         data = self.opened
         if device not in self._devices:
             self._devices[device] = (
-                DeviceData(data, device, indices=self.train),
-                DeviceData(data, device, indices=self.val),
+                data.subset(self.train).to(device),
+                data.subset(self.val).to(device),
             )
         return self._devices[device]
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "_devices": {}}
-        if not isinstance(self._given, ImageData):
+        if not isinstance(self._given, Examples):
             state["_opened"] = None
         return state

@@ -4,13 +4,13 @@
 data = load_digits()
 train, val = split(data, seed=0)
 model = place(MyNetwork(), "cpu")
-fit(model, DeviceData(data, "cpu", indices=train), DeviceData(data, "cpu", indices=val),
+fit(model, data.subset(train), data.subset(val),
     n_epochs=5, batch_size=128, seed=0, optimizer=lambda m: SGD(m.parameters(), lr=0.01))
 ```
 
-- `ImageData`: examples as one tensor, with an identity; `split` divides it.
+- `Examples`: data of any kind in memory, in batches on the training device; `split` divides it.
 - `load_cifar10`, `load_image_folder`, `load_digits`, `from_dataset`, `from_tensors`: its sources.
-- `DeviceData`, `FlipCrop`: batches on the training device.
+- `FlipCrop`: random changes of training images.
 - `fit`, `train_epoch`, `evaluate`, `accuracy`, `place`: the loop and its parts.
 - `seeded`, `PeakMemory`, `Timed`, `name_of`, `fingerprint_of`: around and about a training.
 - `choose_precision`, `autocast`: float32 or bfloat16.
@@ -18,35 +18,32 @@ fit(model, DeviceData(data, "cpu", indices=train), DeviceData(data, "cpu", indic
 
 from __future__ import annotations
 
-from evonas.training.batches import (
+from evonas.training.data import (
     Augment,
     Batch,
     BatchSource,
-    DeviceData,
+    Examples,
     FlipCrop,
-)
-from evonas.training.data import ImageData, split
-from evonas.training.loop import accuracy, evaluate, fit, forward, name_of, place, train_epoch
-from evonas.training.memory import PeakMemory
-from evonas.training.naming import fingerprint_of, readable_name
-from evonas.training.precision import Precision, as_precision, autocast, choose_precision
-from evonas.training.seeding import seeded
-from evonas.training.sources import (
     from_dataset,
     from_tensors,
     load_cifar10,
     load_digits,
     load_image_folder,
+    split,
 )
+from evonas.training.loop import accuracy, evaluate, fit, forward, place, train_epoch
+from evonas.training.memory import PeakMemory
+from evonas.training.naming import fingerprint_of, name_of, readable_name
+from evonas.training.precision import Precision, as_precision, autocast, choose_precision
+from evonas.training.seeding import seeded
 from evonas.training.timed import Timed
 
 __all__ = [
     "Augment",
     "Batch",
     "BatchSource",
-    "DeviceData",
+    "Examples",
     "FlipCrop",
-    "ImageData",
     "PeakMemory",
     "Precision",
     "Timed",

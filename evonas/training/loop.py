@@ -13,10 +13,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from evonas.evolution.random_state import derive_seed
-from evonas.training.batches import Augment, Batch, BatchSource, Inputs
+from evonas.training.data.batches import Augment, Batch, BatchSource, Inputs
 from evonas.training.precision import as_precision, autocast
 
-__all__ = ["accuracy", "evaluate", "fit", "forward", "name_of", "place", "train_epoch"]
+__all__ = ["accuracy", "evaluate", "fit", "forward", "place", "train_epoch"]
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 Metric = Callable[[Tensor, Tensor], float]
@@ -241,22 +241,6 @@ def place(model: nn.Module, device: str | torch.device, *, channels_last: bool =
     if channels_last:
         model.to(memory_format=torch.channels_last)
     return model
-
-
-def name_of(thing: Any) -> str:
-    """Returns what a fingerprint calls a function or an object with settings.
-
-    Example:
-        >>> name_of(accuracy)
-        'accuracy'
-    """
-    # A dataclass (FlipCrop) says its settings in its repr; other reprs may hold an address, which
-    # would make every start of a run another problem.
-    name = getattr(thing, "__name__", None)
-    if isinstance(name, str):
-        return name
-    shown = repr(thing)
-    return type(thing).__qualname__ if " at 0x" in shown else shown
 
 
 def _clip_gradient(parameters: list[nn.Parameter], max_norm: float) -> None:

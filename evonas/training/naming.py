@@ -7,9 +7,7 @@ import hashlib
 import types
 from typing import Any
 
-from evonas.training.loop import name_of
-
-__all__ = ["fingerprint_of", "readable_name"]
+__all__ = ["fingerprint_of", "name_of", "readable_name"]
 
 _LAMBDA = "<lambda>"
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
@@ -42,6 +40,22 @@ def fingerprint_of(thing: Any) -> str:
     if not isinstance(thing, types.FunctionType) or _is_importable(thing):
         return name_of(thing)
     return f"{thing.__name__} {_digest(_value(thing))}"
+
+
+def name_of(thing: Any) -> str:
+    """Returns what a fingerprint calls a function or an object with settings.
+
+    Example:
+        >>> name_of(len)
+        'len'
+    """
+    # A dataclass (FlipCrop) says its settings in its repr; other reprs may hold an address, which
+    # would make every start of a run another problem.
+    name = getattr(thing, "__name__", None)
+    if isinstance(name, str):
+        return name
+    shown = repr(thing)
+    return type(thing).__qualname__ if " at 0x" in shown else shown
 
 
 def readable_name(thing: Any, otherwise: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from evonas.training.batches import Batch, BatchSource
+from evonas.training.data.batches import Batch, BatchSource
 
 __all__ = ["Timed"]
 

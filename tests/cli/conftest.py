@@ -55,7 +55,7 @@ def classified(tmp_path_factory: pytest.TempPathFactory) -> en.Result:
     import torch
 
     from evonas.nas import FAMILIES, ImageClassificationProblem
-    from evonas.training import ImageData
+    from evonas.training import Examples
 
     class Untrained(ImageClassificationProblem):
         def evaluate(self, genes: dict[str, Any], trial: en.Trial) -> float:
@@ -68,7 +68,7 @@ def classified(tmp_path_factory: pytest.TempPathFactory) -> en.Result:
     images = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8)
     family = FAMILIES["alexnet-small"]
     problem = Untrained(
-        family.space(), family.network, ImageData(images, torch.arange(40) % 2, ("cat", "dog")),
+        family.space(), family.network, Examples(images, torch.arange(40) % 2, ("cat", "dog")),
         n_epochs=3, batch_size=8, precision="float32", dataset="my_pets",
     )  # fmt: skip
     run_dir = tmp_path_factory.mktemp("classified") / "run"

@@ -176,8 +176,8 @@ def test_from_search_to_tested_champion(
     exec((run / "ga-champ-alexnet.py").read_text(), champion)
     net = champion["load"](run / "ga-champ-alexnet-trained.pt")
     test = open_dataset("imagefolder", open_root(arguments), part="test")
-    found = champion["predict"](net, test.images).argmax(1)
-    assert float((found == test.labels).float().mean()) == pytest.approx(accuracy, abs=1e-4)
+    found = champion["predict"](net, test.inputs).argmax(1)
+    assert float((found == test.targets).float().mean()) == pytest.approx(accuracy, abs=1e-4)
 
 
 def test_without_test_images_the_champion_is_held_against_the_validation_images(
@@ -208,7 +208,7 @@ def test_the_champion_is_tested_on_images_normalised_as_in_the_search(
 
     monkeypatch.setattr(train_champion, "fit", fit)
     assert train_champion.main([str(run)]) == 0
-    images = open_dataset("imagefolder", open_root(arguments), part="test").images / 255
+    images = open_dataset("imagefolder", open_root(arguments), part="test").inputs / 255
     mean, std = (torch.tensor(champion[name]).view(-1, 1, 1) for name in ("MEAN", "STD"))
     torch.testing.assert_close(seen[0], (images - mean) / std)
 
@@ -273,8 +273,8 @@ def test_a_long_search_on_a_cpu_is_announced(forecast: Callable[[float, str], st
 def test_digits_keep_a_test_set_apart() -> None:
     train, test = open_dataset("digits"), open_dataset("digits", part="test")
     assert (len(train), len(test)) == (1437, 360)
-    seen = {image.numpy().tobytes() for image in train.images}
-    repeated = sum(image.numpy().tobytes() in seen for image in test.images)
+    seen = {image.numpy().tobytes() for image in train.inputs}
+    repeated = sum(image.numpy().tobytes() in seen for image in test.inputs)
     assert repeated == 0
 
 

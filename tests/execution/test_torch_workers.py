@@ -15,7 +15,7 @@ import evonas as en
 from evonas.execution import ProcessExecutor
 from evonas.nas import ImageClassificationProblem, alexnet_small_space, plain_network
 from evonas.testing import trace
-from evonas.training import ImageData
+from evonas.training import Examples
 
 
 @pytest.mark.slow
@@ -24,7 +24,7 @@ def test_trainings_are_the_same_with_two_workers_of_which_one_is_killed(tmp_path
     labels = torch.arange(200) % 4
     images = torch.randint(0, 40, (200, 3, 16, 16), dtype=torch.uint8, generator=generator)
     images += (labels * 50).to(torch.uint8).view(-1, 1, 1, 1)
-    data = ImageData(images, labels, ("a", "b", "c", "d"))
+    data = Examples(images, labels, ("a", "b", "c", "d"))
 
     class Kills(en.Observer):
         def on_evaluation(self, evaluation: en.Evaluation, best: en.Evaluation | None) -> None:

@@ -303,7 +303,7 @@ def test_random_masks_may_be_tried_ones_where_no_others_are_left(
         ({"top": 0}, ValueError, "top must be at least 1, got 0"),
         ({"n_random": -1}, ValueError, "n_random must be at least 0, got -1"),
         ({"repeats": 0}, ValueError, "repeats must be at least 1, got 0"),
-        ({"test": [1, 2]}, TypeError, "test must be Examples, ImageData or a tuple"),
+        ({"test": [1, 2]}, TypeError, "test must be Examples or a tuple"),
         ({"test": (torch.zeros(2, 4), torch.tensor([0, 2]))}, ValueError,
          "labels of test must be from 0 to 1, since the model has 2 outputs; got 2"),
     ],

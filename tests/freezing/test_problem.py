@@ -19,7 +19,7 @@ from evonas.execution import Outcome, Task, Trial, TrialSettings
 from evonas.execution.base import run_trial
 from evonas.freezing import Examples, FreezingProblem
 from evonas.strategies import RandomSearch
-from evonas.training import ImageData, seeded
+from evonas.training import seeded
 
 # A worker could not import this module.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -429,7 +429,7 @@ def test_images(make_problem: Any) -> None:
 
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (20, 3, 8, 8), generator=generator, dtype=torch.uint8)
-    data = ImageData(images, torch.arange(20) % 2, ("a", "b"), mean=(0.5,) * 3, std=(0.2,) * 3)
+    data = Examples(images, torch.arange(20) % 2, ("a", "b"), mean=(0.5,) * 3, std=(0.2,) * 3)
     found = outcome(make_problem(convolutions, train=data, val=data), [1, 0])
     assert found.status is en.Status.OK, found.error
     assert found.metrics["prefix_depth"] == 1

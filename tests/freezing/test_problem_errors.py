@@ -87,7 +87,7 @@ def test_a_block_that_never_runs_is_named() -> None:
          "val must hold at least one example, got none"),
         ({"train": (torch.empty(0, 4), [])}, ValueError, "train must hold at least one example"),
         ({"val": torch.zeros(3, 4)}, TypeError,
-         r"val must be Examples, ImageData or a tuple \(inputs, targets\), got Tensor"),
+         r"val must be Examples or a tuple \(inputs, targets\), got Tensor"),
         ({"train": (torch.zeros(3, 4), [0, 1])}, ValueError,
          "inputs and targets must be as many, got 3 and 2"),
         ({"objectives": en.Objective("speed")}, ValueError,

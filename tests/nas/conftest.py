@@ -11,7 +11,7 @@ import torch
 
 from evonas.nas import FAMILIES
 from evonas.nas.problem import ImageClassificationProblem
-from evonas.training import ImageData
+from evonas.training import Examples
 
 IMAGE = (3, 32, 32)
 
@@ -26,22 +26,22 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def make_data() -> Callable[..., ImageData]:
+def make_data() -> Callable[..., Examples]:
     """Makes images of four classes, each brighter than the one before."""
 
-    def make(n: int = 40, channels: int = 3, seed: int = 3) -> ImageData:
+    def make(n: int = 40, channels: int = 3, seed: int = 3) -> Examples:
         generator = torch.Generator().manual_seed(seed)
         labels = torch.arange(n) % 4
         images = torch.randint(0, 64, (n, channels, 32, 32), generator=generator)
         images += 60 * labels.view(-1, 1, 1, 1)
-        return ImageData(images.to(torch.uint8), labels, ("a", "b", "c", "d"))
+        return Examples(images.to(torch.uint8), labels, ("a", "b", "c", "d"))
 
     return make
 
 
 @pytest.fixture(scope="session")
 def make_problem(
-    make_data: Callable[..., ImageData],
+    make_data: Callable[..., Examples],
 ) -> Callable[..., ImageClassificationProblem]:
     """Makes a problem of a family of spaces, in float32 unless asked otherwise."""
 

@@ -21,7 +21,7 @@ from evonas.execution.trial import Trial, TrialSettings
 from evonas.nas.export import NasRunFiles
 from evonas.nas.problem import ImageClassificationProblem
 from evonas.records import EpochMetrics, Evaluation, Status
-from evonas.training import DeviceData, ImageData
+from evonas.training import Examples
 
 Make = Callable[..., ImageClassificationProblem]
 Draw = Callable[..., list[dict[str, Any]]]
@@ -140,7 +140,7 @@ def test_a_file_is_never_half_written(
 def test_the_champion_runs_alone(
     make_problem: Make,
     valid_points: Draw,
-    make_data: Callable[..., ImageData],
+    make_data: Callable[..., Examples],
     tmp_path: Path,
 ) -> None:
     pil = pytest.importorskip("PIL.Image")
@@ -159,7 +159,7 @@ def test_the_champion_runs_alone(
     alone.mkdir()
     for path in (files.champion, files.champion_weights):
         path.rename(alone / path.name)
-    image = problem.data.images[1].permute(1, 2, 0).contiguous()
+    image = problem.data.inputs[1].permute(1, 2, 0).contiguous()
     pil.fromarray(image.numpy()).resize((50, 40)).save(alone / "photo.png")
     done = subprocess.run(
         [sys.executable, "-I", files.champion.name, "photo.png"],
@@ -191,12 +191,12 @@ def test_the_champion_predicts_as_the_search_did(
     champion: dict[str, Any] = {"__name__": "champion", "__file__": str(files.champion)}
     exec(files.champion.read_text(), champion)
     _, val = problem.splits
-    probabilities = champion["predict"](champion["load"](), problem.data.images[val])
-    found = (probabilities.argmax(1) == problem.data.labels[val]).float().mean()
+    probabilities = champion["predict"](champion["load"](), problem.data.inputs[val])
+    found = (probabilities.argmax(1) == problem.data.targets[val]).float().mean()
     assert float(found) == pytest.approx(value)
     model = problem.build(genes)
     model.load_state_dict(torch.load(files.champion_weights, weights_only=True))
-    images, _ = next(DeviceData(problem.data, "cpu", indices=val).batches(len(val)))
+    images, _ = next(problem.data.subset(val).batches(len(val)))
     with torch.no_grad():
         expected = model.eval()(images).softmax(1)
     torch.testing.assert_close(probabilities, expected)
@@ -246,7 +246,7 @@ def test_float_images_cannot_be_read_from_files(
     make_problem: Make, valid_points: Draw, tmp_path: Path
 ) -> None:
     images = torch.randn(40, 2, 32, 32, generator=torch.Generator().manual_seed(0))
-    data = ImageData(images, torch.arange(40) % 2, ('say "ah"', "b\\"))
+    data = Examples(images, torch.arange(40) % 2, ('say "ah"', "b\\"))
     problem = make_problem(data=data)
     (genes,) = valid_points(problem, 1)
     folder = tmp_path / "kept"

@@ -11,9 +11,9 @@ import evonas as en
 from evonas.exceptions import DataError, InvalidPoint
 from evonas.nas import ImageClassificationProblem, Network
 from evonas.nas.layers import Conv2d, Flatten, Linear, MaxPool2d
-from evonas.training import ImageData
+from evonas.training import Examples
 
-MakeData = Callable[..., ImageData]
+MakeData = Callable[..., Examples]
 SPACE = {"pools": [1, 2, 3], "lr": [0.1, 0.01, 0.001]}
 
 
@@ -22,7 +22,7 @@ def pooled(genes: dict[str, Any], n_classes: int) -> Network:
     return Network(features, (Flatten(), Linear(n_classes)))
 
 
-def problem(network: Any, data: ImageData, space: Any = SPACE) -> ImageClassificationProblem:
+def problem(network: Any, data: Examples, space: Any = SPACE) -> ImageClassificationProblem:
     return ImageClassificationProblem(
         en.SearchSpace(space), network, data, n_epochs=1, batch_size=16, precision="float32"
     )

@@ -21,7 +21,7 @@ from evonas.nas.layers import Activation, AdaptiveAvgPool2d, Conv2d, Flatten, Li
 from evonas.nas.problem import ImageClassificationProblem
 from evonas.space import SearchSpace
 from evonas.space.genes import Float
-from evonas.training import FlipCrop, ImageData
+from evonas.training import Examples, FlipCrop
 
 Make = Callable[..., ImageClassificationProblem]
 
@@ -40,7 +40,7 @@ def share_of_first(outputs: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 @pytest.fixture
-def make_tiny(make_data: Callable[..., ImageData]) -> Make:
+def make_tiny(make_data: Callable[..., Examples]) -> Make:
     def make(data: Any = None, **settings: Any) -> ImageClassificationProblem:
         settings = {"n_epochs": 2, "batch_size": 8, "precision": "float32", **settings}
         return ImageClassificationProblem(SPACE, tiny_network, data or make_data(80), **settings)
@@ -269,7 +269,7 @@ def test_whatever_changes_a_fitness_changes_the_fingerprint(
 
 
 def test_other_images_change_the_fingerprint(
-    make_tiny: Make, make_data: Callable[..., ImageData]
+    make_tiny: Make, make_data: Callable[..., Examples]
 ) -> None:
     found = {make_tiny(make_data(80, seed=seed)).fingerprint()["data"] for seed in (3, 3, 4)}
     assert len(found) == 2
@@ -293,7 +293,7 @@ def test_augmentation_of_the_users(make_tiny: Make) -> None:
 
 
 def test_validation_images_do_not_enter_the_normalisation(
-    make_tiny: Make, make_data: Callable[..., ImageData]
+    make_tiny: Make, make_data: Callable[..., Examples]
 ) -> None:
     data = make_data(80)
     problem = make_tiny(data)
@@ -304,7 +304,7 @@ def test_validation_images_do_not_enter_the_normalisation(
 
 
 def test_images_that_can_be_opened_again_do_not_travel(
-    make_tiny: Make, make_data: Callable[..., ImageData]
+    make_tiny: Make, make_data: Callable[..., Examples]
 ) -> None:
     heavy = len(pickle.dumps(make_tiny(make_data(80))))
     problem = make_tiny(_open_80)
@@ -329,23 +329,23 @@ def test_images_that_changed_meanwhile_are_refused(
 _OPENED = {"offset": 0}
 
 
-def _open_80() -> ImageData:
+def _open_80() -> Examples:
     images = torch.full((80, 3, 32, 32), _OPENED["offset"], dtype=torch.uint8)
     images += (50 * (torch.arange(80) % 4)).to(torch.uint8).view(-1, 1, 1, 1)
-    return ImageData(images, torch.arange(80) % 4, ("a", "b", "c", "d"))
+    return Examples(images, torch.arange(80) % 4, ("a", "b", "c", "d"))
 
 
-def test_wrong_arguments(make_tiny: Make, make_data: Callable[..., ImageData]) -> None:
+def test_wrong_arguments(make_tiny: Make, make_data: Callable[..., Examples]) -> None:
     family = FAMILIES["alexnet-small"]
     with pytest.raises(TypeError, match=r"network must be callable .* got str"):
         ImageClassificationProblem(family.space(), "alexnet", make_data())  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"data must be an ImageData or a function .* got str"):
+    with pytest.raises(TypeError, match=r"data must be Examples or a function .* got str"):
         make_tiny("cifar10")
     with pytest.raises(ValueError, match="n_epochs must be at least 1, got 0"):
         make_tiny(n_epochs=0)
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         make_tiny(batch_size=0)
-    flat = ImageData(torch.zeros(8, 5), torch.arange(8) % 2, ("a", "b"))
+    flat = Examples(torch.zeros(8, 5), torch.arange(8) % 2, ("a", "b"))
     with pytest.raises(ValueError, match=r"images \(N, C, H, W\), got examples of shape \(5,\)"):
         make_tiny(flat)
 

@@ -18,7 +18,7 @@ from evonas.nas import FAMILIES, Network, build, generate_source
 from evonas.nas.layers import Conv2d, Flatten, Linear
 from evonas.nas.problem import ImageClassificationProblem
 from evonas.nas.source import HYPERPARAMETERS
-from evonas.training import DeviceData, place, train_epoch
+from evonas.training import place, train_epoch
 
 IMAGE = (3, 32, 32)
 Make = Callable[..., ImageClassificationProblem]
@@ -187,7 +187,7 @@ def _check_same_network(
 
 def _check_same_training(problem: ImageClassificationProblem, genes: dict[str, Any]) -> None:
     module, prm = run(problem.source(genes)), problem.prm(genes)
-    data = DeviceData(problem.data, "cpu", indices=problem.splits[0])
+    data = problem.data.subset(problem.splits[0])
     batches = list(data.batches(problem.batch_size, seed=1, shuffle=True))
     torch.manual_seed(11)
     ours = place(problem.build(genes), "cpu")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from evonas.training import ImageData
+from evonas.training import Examples
 
 
 @pytest.fixture(autouse=True)
@@ -25,9 +25,9 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def data() -> ImageData:
+def data() -> Examples:
     """60 images of three classes; pixel (0, 0) of channel 0 is the image's number."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (60, 3, 8, 8), generator=generator, dtype=torch.uint8)
     images[:, 0, 0, 0] = torch.arange(60, dtype=torch.uint8)
-    return ImageData(images, torch.arange(60) % 3, ("a", "b", "c"))
+    return Examples(images, torch.arange(60) % 3, ("a", "b", "c"))

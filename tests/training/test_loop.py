@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evonas.training import (
-    DeviceData,
+    Examples,
     FlipCrop,
-    ImageData,
     accuracy,
     evaluate,
     fit,
@@ -47,9 +46,9 @@ def weights(model: nn.Module) -> Tensor:
 # The gradient's norm is 0.7 to 1.4 here: clipped in every step, in some, in none.
 @pytest.mark.parametrize("grad_clip", [None, 0.05, 0.95, 1e3])
 def test_float32_equals_a_hand_written_loop_to_the_bit(
-    data: ImageData, grad_clip: float | None
+    data: Examples, grad_clip: float | None
 ) -> None:
-    resident = DeviceData(data, "cpu")
+    resident = data
     batches = [list(resident.batches(16, seed=epoch, shuffle=True)) for epoch in range(2)]
 
     ours, optimizer = place(network(), "cpu"), None
@@ -72,8 +71,8 @@ def test_float32_equals_a_hand_written_loop_to_the_bit(
     assert torch.equal(weights(ours), weights(by_hand))
 
 
-def test_fit_trains_as_its_parts_do_with_an_order_for_each_epoch(data: ImageData) -> None:
-    resident = DeviceData(data, "cpu")
+def test_fit_trains_as_its_parts_do_with_an_order_for_each_epoch(data: Examples) -> None:
+    resident = data
     seen: list[list[int]] = []
 
     class Watched:
@@ -98,8 +97,8 @@ def test_fit_trains_as_its_parts_do_with_an_order_for_each_epoch(data: ImageData
     assert seen[0] == seen[2]
 
 
-def test_fit_reports_each_epoch_and_returns_the_last_metric(data: ImageData) -> None:
-    resident = DeviceData(data, "cpu")
+def test_fit_reports_each_epoch_and_returns_the_last_metric(data: Examples) -> None:
+    resident = data
     rows: list[tuple[int, Mapping[str, float]]] = []
     model = place(network(), "cpu")
     value = fit(
@@ -119,8 +118,8 @@ def test_fit_reports_each_epoch_and_returns_the_last_metric(data: ImageData) -> 
     assert rows[-1][1]["accuracy"] == value == evaluate(model, resident.batches(60))
 
 
-def test_a_scheduler_can_step_with_each_batch(data: ImageData) -> None:
-    resident = DeviceData(data, "cpu")
+def test_a_scheduler_can_step_with_each_batch(data: Examples) -> None:
+    resident = data
     model = place(network(), "cpu")
     optimizer = sgd(model)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
@@ -145,8 +144,8 @@ def test_digits_are_learnt_in_both_precisions(precision: str) -> None:
     model = place(network(1, 10), "cpu")
     value = fit(
         model,
-        DeviceData(data, "cpu", indices=train),
-        DeviceData(data, "cpu", indices=val),
+        data.subset(train),
+        data.subset(val),
         n_epochs=3,
         batch_size=32,
         optimizer=sgd,
@@ -157,17 +156,17 @@ def test_digits_are_learnt_in_both_precisions(precision: str) -> None:
     assert next(model.parameters()).dtype == torch.float32
 
 
-def test_bfloat16_is_used_where_asked_for(data: ImageData) -> None:
+def test_bfloat16_is_used_where_asked_for(data: Examples) -> None:
     dtypes = set()
     model = place(network(), "cpu")
     model.register_forward_hook(lambda module, inputs, output: dtypes.add(output.dtype))
-    batches = list(DeviceData(data, "cpu").batches(60))
+    batches = list(data.batches(60))
     train_epoch(model, batches, sgd(model), precision="bfloat16")
     evaluate(model, batches, precision="bfloat16")
     assert dtypes == {torch.bfloat16}
 
 
-def test_the_loss_gets_float32_and_the_model_trains_in_train_mode(data: ImageData) -> None:
+def test_the_loss_gets_float32_and_the_model_trains_in_train_mode(data: Examples) -> None:
     modes = []
     model = place(network(), "cpu")
     model.eval()
@@ -177,16 +176,16 @@ def test_the_loss_gets_float32_and_the_model_trains_in_train_mode(data: ImageDat
         assert outputs.dtype == torch.float32
         return functional.cross_entropy(outputs, labels)
 
-    batches = list(DeviceData(data, "cpu").batches(60))
+    batches = list(data.batches(60))
     train_epoch(model, batches, sgd(model), loss, precision="bfloat16")
     assert modes == [True]
 
 
 @pytest.mark.parametrize("where", ["loss", "metric"])
 def test_divergence_ends_the_training_with_nan_and_without_a_report(
-    data: ImageData, where: str
+    data: Examples, where: str
 ) -> None:
-    resident = DeviceData(data, "cpu")
+    resident = data
     reported = []
     calls = 0
 
@@ -211,11 +210,11 @@ def test_divergence_ends_the_training_with_nan_and_without_a_report(
     assert reported == ([] if where == "loss" else [0])
 
 
-def test_evaluation_equals_accuracy_by_hand_and_restores_each_mode(data: ImageData) -> None:
+def test_evaluation_equals_accuracy_by_hand_and_restores_each_mode(data: Examples) -> None:
     model = place(network(dropout=0.5), "cpu")
     model.train()
     model[0].eval()  # type: ignore[index]  # a frozen block
-    resident = DeviceData(data, "cpu")
+    resident = data
     value = evaluate(model, resident.batches(7))
     assert [module.training for module in model] == [False] + [True] * 5  # type: ignore[attr-defined]
     ((inputs, labels),) = resident.batches(60)
@@ -223,14 +222,14 @@ def test_evaluation_equals_accuracy_by_hand_and_restores_each_mode(data: ImageDa
     assert value == (model(inputs).argmax(1) == labels).double().mean().item()
 
 
-def test_a_metric_gets_all_outputs_and_targets_at_once(data: ImageData) -> None:
+def test_a_metric_gets_all_outputs_and_targets_at_once(data: Examples) -> None:
     shapes = []
 
     def metric(outputs: Tensor, targets: Tensor) -> float:
         shapes.append((tuple(outputs.shape), tuple(targets.shape), outputs.dtype))
         return 0.25
 
-    batches = DeviceData(data, "cpu").batches(7)
+    batches = data.batches(7)
     assert evaluate(place(network(), "cpu"), batches, metric=metric, precision="bfloat16") == 0.25
     assert shapes == [((60, 3), (60,), torch.float32)]
 
@@ -269,8 +268,8 @@ def test_models_of_tokens_train_with_the_same_loop(how: str) -> None:
     assert torch.equal(model.embedding.weight, before)
 
 
-def test_only_training_batches_are_augmented(data: ImageData) -> None:
-    resident = DeviceData(data, "cpu")
+def test_only_training_batches_are_augmented(data: Examples) -> None:
+    resident = data
     sizes = []
 
     def augment(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -292,7 +291,7 @@ def test_only_training_batches_are_augmented(data: ImageData) -> None:
 
 @pytest.mark.parametrize(("drop_last", "steps"), [(None, 1), (False, 2), (True, 1)])
 def test_a_single_left_over_example_is_left_out_unless_asked_for(
-    data: ImageData, drop_last: bool | None, steps: int
+    data: Examples, drop_last: bool | None, steps: int
 ) -> None:
     # Batch norm raises on a batch of one; 41 = 40 + 1.
     sizes: list[int] = []
@@ -303,8 +302,8 @@ def test_a_single_left_over_example_is_left_out_unless_asked_for(
 
     fit(
         place(network(), "cpu"),
-        DeviceData(data, "cpu", indices=range(41)),
-        DeviceData(data, "cpu"),
+        data.subset(range(41)),
+        data,
         n_epochs=1,
         batch_size=40,
         optimizer=sgd,
@@ -326,9 +325,9 @@ def test_a_single_left_over_example_is_left_out_unless_asked_for(
     ],
 )
 def test_optimizers_are_fused_where_the_choice_was_left_open(
-    data: ImageData, optimizer: Any, fused: bool | None
+    data: Examples, optimizer: Any, fused: bool | None
 ) -> None:
-    resident = DeviceData(data, "cpu")
+    resident = data
     model = place(network(), "cpu")
     made = optimizer(model)
     fit(model, resident, resident, n_epochs=1, batch_size=60, optimizer=made, seed=0)
@@ -341,18 +340,18 @@ def test_optimizers_are_fused_where_the_choice_was_left_open(
     torch.testing.assert_close(weights(model), weights(by_hand), rtol=1e-5, atol=1e-6)
 
 
-def test_place_keeps_optimizers_valid_and_lays_out_convolutions(data: ImageData) -> None:
+def test_place_keeps_optimizers_valid_and_lays_out_convolutions(data: Examples) -> None:
     model = network()
     optimizer = sgd(model)
     assert place(model, "cpu") is model
     assert model[0].weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[index]
     before = weights(model)
-    train_epoch(model, DeviceData(data, "cpu").batches(60), optimizer)
+    train_epoch(model, data.batches(60), optimizer)
     assert not torch.equal(weights(model), before)
 
 
-def test_what_cannot_be_trained_is_refused(data: ImageData) -> None:
-    resident = DeviceData(data, "cpu")
+def test_what_cannot_be_trained_is_refused(data: Examples) -> None:
+    resident = data
     model = place(network(), "cpu")
 
     def run(**changed: Any) -> None:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from evonas.freezing._calls import modes_kept, rng_kept
 from evonas.freezing.blocks import Block
-from evonas.freezing.examples import Examples
 from evonas.freezing.mask import apply_mask
 from evonas.freezing.prefix.cut import Cut, NoCut, Probe, Trace
 from evonas.freezing.prefix.replay import (
@@ -30,6 +29,7 @@ from evonas.freezing.prefix.replay import (
 from evonas.freezing.prefix.store import StoredLevel
 from evonas.freezing.torch_workarounds import padded_tensors
 from evonas.training import autocast, forward
+from evonas.training.data import Examples
 
 __all__ = ["ReuseDecision", "decide_reuse", "probes_for"]
 
@@ -149,11 +149,12 @@ def _probe(examples: Examples, ids: Tensor) -> Probe:
 
 
 def _probe_ids(examples: Examples) -> Tensor:
-    if examples.lengths is None:
+    if examples.layout is None:
         return torch.arange(5)
-    order = examples.lengths.sort(stable=True).indices
+    lengths = examples.layout.lengths
+    order = lengths.sort(stable=True).indices
     start = max(2, min(len(order) // 2, len(order) - 3))  # of middling length: cheap to run
-    if examples.lengths[order[start + 2]] == examples.lengths[order[1]]:
+    if lengths[order[start + 2]] == lengths[order[1]]:
         start = len(order) - 3  # the two batches must differ in length if any can
     return torch.cat([order[:2], order[start : start + 3]])
 

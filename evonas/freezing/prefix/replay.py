@@ -13,11 +13,23 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from evonas.freezing._calls import call_model, modes_kept
-from evonas.freezing.examples import Examples
 from evonas.freezing.prefix.cut import Cut, LeafRule
 from evonas.freezing.prefix.store import StoredLevel, TensorSpec
+from evonas.training.data import Examples
 
-__all__ = ["NotStorable", "Replay", "dtypes_at", "fill", "gather", "level_specs", "prefix_output"]
+__all__ = [
+    "NotStorable",
+    "Replay",
+    "dtypes_at",
+    "fill",
+    "fill_order",
+    "gather",
+    "level_specs",
+    "prefix_output",
+]
+
+_FILL_BATCH = 64
+_FILL_TOKENS = 4096
 
 
 class NotStorable(RuntimeError):
@@ -26,7 +38,7 @@ class NotStorable(RuntimeError):
 
 @dataclass
 class _State:
-    """One batch in hand."""
+    """State of the current batch."""
 
     cut: Cut
     batch: int
@@ -206,6 +218,15 @@ def dtypes_at(model: nn.Module, cut: Cut, number: int, inputs: Any) -> list[torc
     if found[0] != found[1]:
         raise NotStorable(f"the prefix returns {found[0]} in training but {found[1]} in evaluation")
     return found[0]
+
+
+def fill_order(examples: Examples) -> list[Tensor]:
+    """Returns the batches in which a prefix is computed: always the same, by length."""
+    batches: list[Tensor] = []
+    for ids in examples.batches_of_ids(_FILL_BATCH):
+        size = max(1, min(_FILL_BATCH, _FILL_TOKENS // examples.width(ids)))
+        batches += torch.split(ids, size)
+    return batches
 
 
 def level_specs(cut: Cut, examples: Examples, dtypes: Sequence[torch.dtype]) -> list[TensorSpec]:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from evonas.freezing._calls import modes_kept, rng_kept
-from evonas.freezing.examples import Examples, as_bytes
 from evonas.freezing.mask import AppliedMask, frozen_prefix
 from evonas.freezing.prefix.cut import Cut, NoCut, Trace
 from evonas.freezing.prefix.decision import ReuseDecision, probes_for
@@ -23,12 +22,14 @@ from evonas.freezing.prefix.replay import (
     Replay,
     dtypes_at,
     fill,
+    fill_order,
     gather,
     level_specs,
     prefix_output,
 )
 from evonas.freezing.prefix.store import PrefixStore, StoredLevel
 from evonas.training import Augment, Batch, autocast
+from evonas.training.data import Examples, as_bytes
 
 __all__ = ["PrefixSession", "PrefixSource"]
 
@@ -234,7 +235,7 @@ class PrefixSession:
         try:
             if base is not None:
                 replay.add(base[0])
-            for ids in examples.fill_order():
+            for ids in fill_order(examples):
                 with contextlib.ExitStack() as stack:
                     if base is not None:
                         tensors = functools.partial(gather, base[1], base[0], examples, ids)

@@ -18,14 +18,14 @@ from PIL import Image
 
 from evonas.exceptions import DataError, MissingDependencyError
 from evonas.training import (
-    ImageData,
+    Examples,
     from_dataset,
     from_tensors,
     load_cifar10,
     load_digits,
     load_image_folder,
 )
-from evonas.training import sources as module
+from evonas.training.data import sources as module
 
 
 def picture(path: Path, level: int, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> None:
@@ -62,8 +62,8 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def test_a_folder_is_read_in_order_of_its_names(tree: Path) -> None:
     data = load_image_folder(tree, size=8)
     assert data.classes == ("cat", "dog")
-    assert data.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert data.images[:, 0, 0, 0].tolist() == [0, 1, 2, 100, 101, 102]
+    assert data.targets.tolist() == [0, 0, 0, 1, 1, 1]
+    assert data.inputs[:, 0, 0, 0].tolist() == [0, 1, 2, 100, 101, 102]
     assert data.shape == (3, 8, 8)
 
 
@@ -75,7 +75,7 @@ def test_other_sizes_modes_depths_and_suffixes_are_brought_to_one_shape(tmp_path
     data = load_image_folder(tmp_path, size=16)
     assert data.shape == (3, 16, 16)
     assert data.classes == ("a",)
-    assert data.images.float().mean((1, 2, 3)).tolist() == pytest.approx([40, 50], abs=1)
+    assert data.inputs.float().mean((1, 2, 3)).tolist() == pytest.approx([40, 50], abs=1)
 
 
 def test_a_root_with_train_and_test_is_understood(tree: Path, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_root_with_train_and_test_is_understood(tree: Path, tmp_path: Path) ->
     assert len(load_image_folder(root, size=8)) == len(
         load_image_folder(root, size=8, split="train")
     )
-    assert load_image_folder(root, size=8, split="test").labels.tolist() == [0, 1]
+    assert load_image_folder(root, size=8, split="test").targets.tolist() == [0, 1]
     with pytest.raises(DataError, match="has no folder 'val'; its folders are: test, train"):
         load_image_folder(root, split="val")
 
@@ -121,7 +121,7 @@ def test_a_folder_is_decoded_once_and_mapped_afterwards(tree: Path, decoded: lis
     first = load_image_folder(tree, size=8)
     second = load_image_folder(tree, size=8)
     assert len(decoded) == 6
-    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.inputs, second.inputs)
     assert second.identity == first.identity
     assert (second.mean, second.std, second.classes) == (first.mean, first.std, first.classes)
     load_image_folder(tree, size=4)
@@ -131,8 +131,8 @@ def test_a_folder_is_decoded_once_and_mapped_afterwards(tree: Path, decoded: lis
 def test_mapped_images_can_be_written_without_touching_the_cache(
     tree: Path, decoded: list[Path]
 ) -> None:
-    load_image_folder(tree, size=8).images.zero_()
-    assert load_image_folder(tree, size=8).images.any()
+    load_image_folder(tree, size=8).inputs.zero_()
+    assert load_image_folder(tree, size=8).inputs.any()
     assert len(decoded) == 6
 
 
@@ -146,7 +146,7 @@ def test_a_changed_file_is_decoded_anew(tree: Path, decoded: list[Path]) -> None
     os.utime(path, ns=(1, 1))  # and so is a changed size
     after = load_image_folder(tree, size=8)
     assert len(decoded) == 18
-    assert after.images[0, 0, 0, 0] == 200
+    assert after.inputs[0, 0, 0, 0] == 200
     assert after.identity != before.identity
 
 
@@ -166,10 +166,10 @@ def test_a_damaged_cache_is_rebuilt(
         broken = {"cut": whole[:-1], "changed": whole[:-1] + b"\x07", "nonsense": b"\x00\xff[]"}
         path.write_bytes(broken[damage])
     again = load_image_folder(tree, size=8)
-    assert torch.equal(again.images, before.images)
+    assert torch.equal(again.inputs, before.inputs)
     assert again.identity == before.identity
     assert len(decoded) == 12
-    assert torch.equal(load_image_folder(tree, size=8).images, before.images)
+    assert torch.equal(load_image_folder(tree, size=8).inputs, before.inputs)
     assert len(decoded) == 12  # rebuilt, not merely gone around
 
 
@@ -186,7 +186,7 @@ def test_no_partial_file_is_left_in_the_cache(tree: Path, monkeypatch: pytest.Mo
 
 
 def test_the_cache_folder_follows_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    from evonas.training._cache import cache_folder
+    from evonas.training.data._cache import cache_folder
 
     monkeypatch.setenv("EVONAS_CACHE", "/chosen")
     assert cache_folder() == Path("/chosen")
@@ -236,8 +236,8 @@ def test_cifar10_is_read_through_torchvision_and_cached(
     monkeypatch.setattr(module, "_torchvision_datasets", lambda: SimpleNamespace(CIFAR10=cifar10))
     for _ in range(2):
         data = load_cifar10(tmp_path)
-        assert torch.equal(data.images, torch.from_numpy(pixels).movedim(-1, 1))
-        assert data.labels.tolist() == [3, 1]
+        assert torch.equal(data.inputs, torch.from_numpy(pixels).movedim(-1, 1))
+        assert data.targets.tolist() == [3, 1]
         assert data.n_classes == 10
     assert reads == [True]
     load_cifar10(tmp_path, train=False)
@@ -279,7 +279,7 @@ def test_the_shared_cifar10_is_read(tmp_path: Path) -> None:
     data = load_image_folder(tmp_path, split="test")
     assert data.shape == (3, 32, 32)
     assert data.classes[:3] == ("airplane", "automobile", "bird")
-    assert data.labels.bincount().tolist() == [1000] * 10
+    assert data.targets.bincount().tolist() == [1000] * 10
     assert data.mean == pytest.approx((0.494, 0.485, 0.45), abs=0.01)
     assert load_image_folder(tmp_path, split="test").identity == data.identity
 
@@ -289,9 +289,9 @@ def test_the_shared_cifar10_is_read(tmp_path: Path) -> None:
 
 def test_digits_are_upscaled_and_need_nothing() -> None:
     data = load_digits()
-    assert data.images.shape == (1797, 1, 32, 32)
+    assert data.inputs.shape == (1797, 1, 32, 32)
     assert data.classes == tuple("0123456789")
-    assert data.images.max() == 255
+    assert data.inputs.max() == 255
     assert load_digits(8).identity != data.identity == load_digits().identity
     with pytest.raises(ValueError, match="size must be at least 1"):
         load_digits(0)
@@ -311,7 +311,7 @@ def test_a_dataset_of_pictures_or_tensors_gives_the_same_data() -> None:
     tensors = [(image.movedim(-1, 0).float() / 255, n % 2) for n, image in enumerate(pixels)]
     arrays = [(image.numpy(), n % 2) for n, image in enumerate(pixels)]
     first = from_dataset(pictures)
-    assert torch.equal(first.images, pixels.movedim(-1, 1))
+    assert torch.equal(first.inputs, pixels.movedim(-1, 1))
     assert from_dataset(tensors).identity == from_dataset(arrays).identity == first.identity
     assert first.classes == ("0", "1")
 
@@ -355,10 +355,10 @@ def test_datasets_that_are_not_images_are_refused(
 def test_tensors_become_bytes_only_where_nothing_is_lost() -> None:
     levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
     labels = torch.tensor([0])
-    assert torch.equal(from_tensors(levels.float() / 255, labels).images, levels)
+    assert torch.equal(from_tensors(levels.float() / 255, labels).inputs, levels)
     between = torch.full((1, 1, 2, 2), 0.5)
-    assert torch.equal(from_tensors(between, labels).images, between)
-    assert from_tensors(between * 7, labels).images.dtype == torch.float32
+    assert torch.equal(from_tensors(between, labels).inputs, between)
+    assert from_tensors(between * 7, labels).inputs.dtype == torch.float32
     assert from_tensors(np.ones((1, 5)), [0]).shape == (5,)  # float64 features
     assert from_tensors(levels[0], labels).shape == (1, 16, 16)  # grey without a channel
 
@@ -375,4 +375,4 @@ def test_tensors_that_are_not_data_are_refused() -> None:
 
 
 def test_sources_yield_plain_image_data(tree: Path) -> None:
-    assert isinstance(load_image_folder(tree, size=8), ImageData)
+    assert isinstance(load_image_folder(tree, size=8), Examples)

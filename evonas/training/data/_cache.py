@@ -13,11 +13,11 @@ import torch
 
 from evonas.exceptions import DataError
 from evonas.files import replace_file
-from evonas.training.data import ImageData
+from evonas.training.data.examples import Examples
 
 __all__ = ["cache_folder", "load", "source_key", "store"]
 
-_FORMAT = 1  # part of every key: a change of decoding or layout makes new entries
+_FORMAT = 2  # part of every key: a change of decoding or layout makes new entries
 
 
 def cache_folder() -> Path:
@@ -42,7 +42,7 @@ def source_key(kind: str, files: Iterable[tuple[str, Path]]) -> str:
     return digest.hexdigest()
 
 
-def load(key: str) -> ImageData | None:
+def load(key: str) -> Examples | None:
     """Returns the entry, its images mapped from disk, or None where it is missing or damaged.
 
     Mapped copy-on-write: processes share the pages, and a write reaches no file.
@@ -51,7 +51,7 @@ def load(key: str) -> ImageData | None:
     try:
         about = json.loads(about_file.read_text())
         stored = np.load(images_file, mmap_mode="c", allow_pickle=False)  # (N, H, W, C)
-        data = ImageData(
+        data = Examples(
             torch.from_numpy(stored).movedim(-1, 1),
             torch.tensor(about["labels"], dtype=torch.int64),
             tuple(about["classes"]),
@@ -64,7 +64,7 @@ def load(key: str) -> ImageData | None:
     return data if data.identity == about["identity"] else None
 
 
-def store(key: str, data: ImageData) -> None:
+def store(key: str, data: Examples) -> None:
     """Writes the entry; each of its two files appears whole or not at all.
 
     Raises:
@@ -74,11 +74,11 @@ def store(key: str, data: ImageData) -> None:
     about = {
         "classes": data.classes,
         "identity": data.identity,
-        "labels": data.labels.tolist(),
+        "labels": data.targets.tolist(),
         "mean": data.mean,
         "std": data.std,
     }
-    channels_last = data.images.movedim(1, -1).contiguous().numpy()
+    channels_last = data.inputs.movedim(1, -1).contiguous().numpy()
 
     def save_images(part: Path) -> None:
         with part.open("wb") as file:  # np.save appends .npy to a path
@@ -90,7 +90,7 @@ def store(key: str, data: ImageData) -> None:
             path,
             write,
             way_out="it belongs to the image cache: set EVONAS_CACHE to a folder on a disk with "
-            f"{data.images.numel() >> 20} MiB free, or pass cache=False",
+            f"{data.inputs.numel() >> 20} MiB free, or pass cache=False",
             error=DataError,
         )
 

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from evonas.freezing import Examples
-from evonas.training import DeviceData, FlipCrop, ImageData
+from evonas.training import Examples, FlipCrop
 
 ROWS = [[5, 6, 7], [8], [9, 10, 11, 12], [13, 14]]
 
@@ -43,8 +42,6 @@ def test_every_example_comes_once_whatever_the_order() -> None:
     for options in ({}, {"seed": 3, "shuffle": True}):
         targets = [t for _, batch in data.batches(8, **options) for t in batch.tolist()]
         assert sorted(targets) == list(range(100))
-    fill = torch.cat(data.fill_order()).tolist()
-    assert sorted(fill) == list(range(100))
     plain = Examples(torch.zeros(10, 2), torch.arange(10))
     assert torch.cat(plain.batches_of_ids(3)).tolist() == list(range(10))
 
@@ -52,7 +49,7 @@ def test_every_example_comes_once_whatever_the_order() -> None:
 def test_batches_hold_sequences_of_similar_length() -> None:
     data = ragged(1000)
     padded = sum(batch["input_ids"].numel() for batch, _ in data.batches(8, seed=0, shuffle=True))
-    tokens = int(data.lengths.sum())
+    tokens = int(data.layout.lengths.sum())
     order = torch.randperm(1000, generator=torch.Generator().manual_seed(0)).split(8)
     unsorted = sum(len(ids) * data.width(ids) for ids in order)
     assert tokens <= padded < 1.1 * tokens
@@ -78,26 +75,9 @@ def test_drop_last_leaves_out_small_batches() -> None:
     assert sizes == [8] * 12
 
 
-def test_images_are_normalised_as_in_device_data() -> None:
-    pixels = torch.randint(0, 256, (6, 3, 4, 4), dtype=torch.uint8)
-    data = ImageData(pixels, torch.tensor([0, 1] * 3), ("a", "b"))
-    index = [4, 0, 2]
-    expected, labels = next(DeviceData(data, "cpu", indices=index).batches(3))
-    examples = Examples.from_images(data, indices=index)
-    found, targets = next(examples.batches(3))
-    torch.testing.assert_close(found, expected)
-    assert found.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(labels, targets)
-    assert (
-        not Examples.from_images(data, channels_last=False)
-        .gather(torch.arange(2))
-        .is_contiguous(memory_format=torch.channels_last)
-    )
-
-
 def test_augmentation_comes_before_normalisation() -> None:
     pixels = torch.randint(0, 256, (8, 3, 4, 4), dtype=torch.uint8)
-    data = Examples.from_images(ImageData(pixels, torch.tensor([0, 1] * 4), ("a", "b")))
+    data = Examples(pixels, torch.tensor([0, 1] * 4), ("a", "b"))
     plain, _ = next(data.batches(8))
     flipped, _ = next(data.batches(8, seed=0, augment=FlipCrop(pad=0)))
     same = (flipped == plain).flatten(1).all(1)
@@ -157,7 +137,6 @@ def test_other_normalisation_is_other_data() -> None:
     labels = torch.tensor([0, 1, 0, 1])
 
     def identity(mean: float) -> str:
-        data = ImageData(pixels, labels, ("a", "b"), (mean,), (1.0,))
-        return Examples.from_images(data).identity
+        return Examples(pixels, labels, ("a", "b"), mean=(mean,), std=(1.0,)).identity
 
     assert identity(0.0) == identity(0.0) != identity(0.5)

@@ -1,4 +1,4 @@
-"""Where `ImageData` comes from: CIFAR-10, folders of images, digits, datasets, tensors."""
+"""Where `Examples` of images come from: CIFAR-10, folders of images, digits, datasets, tensors."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from evonas.exceptions import DataError, MissingDependencyError
-from evonas.training import _cache
-from evonas.training.data import ImageData
+from evonas.training.data import _cache
+from evonas.training.data.examples import Examples
+from evonas.training.data.normalisation import channel_statistics
 
 __all__ = ["from_dataset", "from_tensors", "load_cifar10", "load_digits", "load_image_folder"]
 
@@ -28,7 +29,7 @@ _CIFAR10_FOLDER = "cifar-10-batches-py"
 
 def load_cifar10(
     root: str | Path, *, train: bool = True, download: bool = True, cache: bool = True
-) -> ImageData:
+) -> Examples:
     """Returns CIFAR-10 (50,000 training or 10,000 test images, 3×32×32) through torchvision.
 
     Args:
@@ -46,7 +47,7 @@ def load_cifar10(
     if key is not None and (cached := _cache.load(key)) is not None:
         return cached
     dataset = _cifar10(root, train, download)
-    data = ImageData(
+    data = Examples(
         torch.from_numpy(np.ascontiguousarray(dataset.data)).movedim(-1, 1),
         torch.tensor(dataset.targets, dtype=torch.int64),
         tuple(dataset.classes),
@@ -61,7 +62,7 @@ def load_image_folder(
     size: int = 32,
     split: Literal["train", "test", "val"] | None = None,
     cache: bool = True,
-) -> ImageData:
+) -> Examples:
     """Returns the images of a tree with one folder for each class (torchvision's ImageFolder).
 
     Classes are the folders' names in order, hidden folders aside. JPEG and PNG files are read, at
@@ -93,11 +94,11 @@ def load_image_folder(
     for row, (path, _) in zip(images, files, strict=True):
         row[...] = _decoded(path, size)
     labels = torch.tensor([label for _, label in files])
-    data = ImageData(torch.from_numpy(images).movedim(-1, 1), labels, classes)
+    data = Examples(torch.from_numpy(images).movedim(-1, 1), labels, classes)
     return data if key is None else _kept(key, data)
 
 
-def load_digits(size: int = 32) -> ImageData:
+def load_digits(size: int = 32) -> Examples:
     """Returns scikit-learn's 1,797 handwritten digits, grey, upscaled from 8×8 to `size` × `size`.
 
     Comes with scikit-learn: nothing is downloaded.
@@ -118,14 +119,14 @@ def load_digits(size: int = 32) -> ImageData:
     bunch = datasets.load_digits()
     images = torch.from_numpy(bunch.images).float().unsqueeze(1) / 16  # (N, 1, 8, 8) in [0, 1]
     images = functional.interpolate(images, (size, size), mode="bilinear", align_corners=False)
-    return ImageData(
+    return Examples(
         (images * 255).round().to(torch.uint8),
         torch.from_numpy(bunch.target).long(),
         tuple(str(name) for name in bunch.target_names),
     )
 
 
-def from_dataset(dataset: Any) -> ImageData:
+def from_dataset(dataset: Any) -> Examples:
     """Returns all examples of a map-style dataset of `(image, label)`, read once, in order.
 
     An image is a PIL image, a tensor `(C, H, W)` or an array `(H, W, C)` of uint8; float tensors
@@ -159,8 +160,8 @@ def from_dataset(dataset: Any) -> ImageData:
     return from_tensors(torch.stack(images), torch.tensor(labels), classes=names)
 
 
-def from_tensors(images: Any, labels: Any, *, classes: Any = None) -> ImageData:
-    """Returns `ImageData` of a pair of tensors or arrays.
+def from_tensors(images: Any, labels: Any, *, classes: Any = None) -> Examples:
+    """Returns `Examples` of a pair of tensors or arrays.
 
     Args:
         images: uint8 `(N, C, H, W)` or grey `(N, H, W)`, or numbers `(N, ...)`. Float images
@@ -172,7 +173,7 @@ def from_tensors(images: Any, labels: Any, *, classes: Any = None) -> ImageData:
 
     Raises:
         TypeError: Labels are not integers.
-        ValueError: As `ImageData`; a value is NaN or infinite; or channels seem to come last.
+        ValueError: As `Examples`; a value is NaN or infinite; or channels seem to come last.
     """
     images, labels = torch.as_tensor(images), torch.as_tensor(labels)
     if images.dtype == torch.uint8 and images.ndim == 3:
@@ -188,7 +189,9 @@ def from_tensors(images: Any, labels: Any, *, classes: Any = None) -> ImageData:
         images = _bytes_or_floats(images)
     if classes is None:
         classes = [str(label) for label in range(int(labels.max()) + 1 if labels.numel() else 0)]
-    return ImageData(images, labels.long(), tuple(str(name) for name in classes))
+    mean, std = channel_statistics(images.movedim(1, -1)) if images.ndim == 4 else ((), ())
+    names = tuple(str(name) for name in classes)
+    return Examples(images, labels.long(), names, mean=mean, std=std)
 
 
 def _bytes_or_floats(images: Tensor) -> Tensor:
@@ -202,7 +205,7 @@ def _bytes_or_floats(images: Tensor) -> Tensor:
     return images
 
 
-def _kept(key: str, data: ImageData) -> ImageData:
+def _kept(key: str, data: Examples) -> Examples:
     _cache.store(key, data)
     # Mapped from the file from now on, as in every later process: its pages are shared.
     return _cache.load(key) or data
