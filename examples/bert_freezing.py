@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from docstrings import installed_docstrings
 from freezing_options import add_search_options, compute_options, parse, run_script, search
 from search_options import count
 
@@ -26,7 +27,6 @@ from evonas.freezing.corpora import (
     Sentences,
     hold_out,
     hub_sentences,
-    installed_docstrings,
     read_tsv,
 )
 from evonas.freezing.text import MINILM, TextClassifier, tokenise

@@ -18,7 +18,7 @@ from evonas.freezing.prefix.decision import ReuseDecision
 from evonas.freezing.prefix.session import PrefixSession
 from evonas.freezing.prefix.store import PrefixStore
 from evonas.training import Augment, Timed, evaluate, fit, forward
-from evonas.training.data import Examples
+from evonas.training.data.examples import Examples
 
 if TYPE_CHECKING:
     from evonas.execution.trial import Trial

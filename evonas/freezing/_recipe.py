@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from evonas.exceptions import DataError
 from evonas.freezing.mask import trainable_parameter_groups
 from evonas.training import fingerprint_of, seeded
-from evonas.training.data import as_bytes
+from evonas.training.data.examples import as_bytes
 
 __all__ = ["OptimizerFactory", "Pretrained", "Recipe", "Schedule"]
 

@@ -22,7 +22,7 @@ from evonas.records import Evaluation, Genes, Status
 from evonas.run.confirm import confirm
 from evonas.run.identity import configure_as
 from evonas.run.result import Confirmed, Result, open_run
-from evonas.training.data import Examples
+from evonas.training.data.examples import Examples
 
 __all__ = ["MaskRow", "MaskTable", "compare_masks"]
 

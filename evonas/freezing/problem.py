@@ -37,7 +37,7 @@ from evonas.training import (
     readable_name,
     seeded,
 )
-from evonas.training.data import Examples, as_examples
+from evonas.training.data.examples import Examples, as_examples
 
 if TYPE_CHECKING:
     from evonas.execution.trial import Trial

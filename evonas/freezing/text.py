@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from evonas.exceptions import DataError, MissingDependencyError
-from evonas.training.data import Examples
+from evonas.training.data.examples import Examples
 
 __all__ = ["MINILM", "TextClassifier", "tokenise"]
 

@@ -18,19 +18,16 @@ fit(model, data.subset(train), data.subset(val),
 
 from __future__ import annotations
 
-from evonas.training.data import (
-    Augment,
-    Batch,
-    BatchSource,
-    Examples,
-    FlipCrop,
+from evonas.training.data.batches import Augment, Batch, BatchSource, FlipCrop
+from evonas.training.data.examples import Examples
+from evonas.training.data.sources import (
     from_dataset,
     from_tensors,
     load_cifar10,
     load_digits,
     load_image_folder,
-    split,
 )
+from evonas.training.data.split import split
 from evonas.training.loop import accuracy, evaluate, fit, forward, place, train_epoch
 from evonas.training.memory import PeakMemory
 from evonas.training.naming import fingerprint_of, name_of, readable_name

@@ -29,7 +29,7 @@ from evonas.freezing.prefix.replay import (
 from evonas.freezing.prefix.store import StoredLevel
 from evonas.freezing.torch_workarounds import padded_tensors
 from evonas.training import autocast, forward
-from evonas.training.data import Examples
+from evonas.training.data.examples import Examples
 
 __all__ = ["ReuseDecision", "decide_reuse", "probes_for"]
 

@@ -15,7 +15,7 @@ from torch.utils import _pytree
 from evonas.freezing._calls import call_model, modes_kept
 from evonas.freezing.prefix.cut import Cut, LeafRule
 from evonas.freezing.prefix.store import StoredLevel, TensorSpec
-from evonas.training.data import Examples
+from evonas.training.data.examples import Examples
 
 __all__ = [
     "NotStorable",

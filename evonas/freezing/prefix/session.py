@@ -29,7 +29,7 @@ from evonas.freezing.prefix.replay import (
 )
 from evonas.freezing.prefix.store import PrefixStore, StoredLevel
 from evonas.training import Augment, Batch, autocast
-from evonas.training.data import Examples, as_bytes
+from evonas.training.data.examples import Examples, as_bytes
 
 __all__ = ["PrefixSession", "PrefixSource"]
 
