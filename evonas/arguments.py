@@ -42,12 +42,13 @@ def check_number(
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r} ({type(value).__name__})")
     number = float(value)
-    if math.isnan(number) or number < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {value}")
-    if number <= above and above != -math.inf:
-        raise ValueError(f"{name} must be above {above}, got {value}")
     if number > maximum:
         raise ValueError(f"{name} must be at most {maximum}, got {value}")
+    if not (number >= minimum and (number > above or above == -math.inf)):  # NaN is neither
+        wanted = f"above {above}" if above != -math.inf else f"at least {minimum}"
+        if minimum == above == -math.inf:
+            wanted = "a number"
+        raise ValueError(f"{name} must be {wanted}, got {value}")
 
 
 def check_bool(name: str, value: Any) -> None:

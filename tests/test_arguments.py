@@ -25,7 +25,7 @@ def test_ints_from_the_minimum_on_pass_numpys_too() -> None:
 @pytest.mark.parametrize(
     ("value", "limits", "message"),
     [
-        (math.nan, {}, "at least -inf, got nan"),
+        (math.nan, {}, "a number, got nan"),
         (-1, {"minimum": 0}, "at least 0, got -1"),
         (0.0, {"above": 0.0}, r"above 0\.0, got 0\.0"),
         (1.5, {"maximum": 1}, "at most 1, got 1.5"),

@@ -55,7 +55,7 @@ def described(module: str) -> set[str]:
     """Names of constants in a module, or package, with a docstring below: others are not shown."""
     found = set()
     place = ROOT / module.replace(".", "/")
-    for path in place.glob("*.py") if place.is_dir() else [place.with_suffix(".py")]:
+    for path in place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")]:
         body = ast.parse(path.read_text()).body
         for line, below in pairwise(body):
             targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", 0)]

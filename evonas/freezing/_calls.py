@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-__all__ = ["Call", "call_model", "modes_kept", "record_calls", "rng_kept"]
+from evonas.training.forward import call_model
+
+__all__ = ["Call", "record_calls", "rng_kept"]
 
 
 @dataclass(slots=True)
@@ -33,20 +35,6 @@ class Call:
     output: Any = None
 
 
-def call_model(model: nn.Module, inputs: Any) -> Any:
-    """Returns `model` called on `inputs`: a tensor, a mapping of keywords, or a tuple."""
-    if isinstance(inputs, Tensor):
-        return model(inputs)
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    if isinstance(inputs, Sequence):
-        return model(*inputs)
-    raise TypeError(
-        f"inputs must be a tensor, a mapping of keyword arguments or a tuple of positional ones, "
-        f"got {type(inputs).__name__}"
-    )
-
-
 def record_calls(
     model: nn.Module, inputs: Any, summarise: Callable[[Any], Any] | None = None
 ) -> list[Call]:
@@ -55,7 +43,7 @@ def record_calls(
     Runs without gradients and in the modes that the modules are in; hooks are removed again.
 
     Args:
-        model: Left as it is (what its forward itself changes aside).
+        model: Left as it is, except for what its forward itself changes.
         inputs: See `call_model`.
         summarise: Called with each module's return value; what it returns is kept. None: nothing
             is kept, so that activations are freed as usual.
@@ -96,17 +84,6 @@ def record_calls(
         for handle in handles:
             handle.remove()
     return calls
-
-
-@contextmanager
-def modes_kept(model: nn.Module) -> Iterator[None]:
-    """Puts every module's train or eval mode back at the end, one by one."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @contextmanager

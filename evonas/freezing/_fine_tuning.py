@@ -17,8 +17,9 @@ from evonas.freezing.mask import AppliedMask
 from evonas.freezing.prefix.decision import ReuseDecision
 from evonas.freezing.prefix.session import PrefixSession
 from evonas.freezing.prefix.store import PrefixStore
-from evonas.training import Augment, Timed, evaluate, fit, forward
+from evonas.training import Augment, Timed, evaluate, fit
 from evonas.training.data.examples import Examples
+from evonas.training.forward import evaluating, forward
 
 if TYPE_CHECKING:
     from evonas.execution.trial import Trial
@@ -117,11 +118,8 @@ def check_labels(model: nn.Module, sample: Any, targets: Mapping[str, Tensor]) -
         ValueError: The labels are no integers `(N,)`; one is negative, or not below the number of
             classes.
     """
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
+    with evaluating(model):
         outputs = forward(model, sample)
-    model.train(was_training)
     if outputs.ndim != 2:
         return
     n_classes = outputs.shape[1]

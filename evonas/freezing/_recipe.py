@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from evonas.arguments import check_callable, check_choice, check_int, check_number
 from evonas.exceptions import DataError
 from evonas.freezing.mask import trainable_parameter_groups
 from evonas.training import fingerprint_of, seeded
@@ -40,16 +41,15 @@ class Recipe:
     optimizer: OptimizerFactory | None
 
     def __post_init__(self) -> None:
-        for name, value in (("n_epochs", self.n_epochs), ("batch_size", self.batch_size)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if not self.lr > 0:
-            raise ValueError(f"lr must be above 0, got {self.lr}")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
-        if self.schedule not in get_args(Schedule):
-            expected = ", ".join(map(repr, get_args(Schedule)))
-            raise ValueError(f"schedule must be one of {expected}, got {self.schedule!r}")
+        check_int("n_epochs", self.n_epochs, minimum=1)
+        check_int("batch_size", self.batch_size, minimum=1)
+        check_number("lr", self.lr, above=0)
+        check_number("weight_decay", self.weight_decay, minimum=0)
+        check_choice("schedule", self.schedule, get_args(Schedule))
+        if self.grad_clip is not None:
+            check_number("grad_clip", self.grad_clip, above=0)
+        if self.optimizer is not None:
+            check_callable("optimizer", self.optimizer)
 
     def fingerprint(self) -> dict[str, Any]:
         """Returns all of it, as JSON."""

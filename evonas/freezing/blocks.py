@@ -9,9 +9,10 @@ from typing import Any, get_args
 
 from torch import nn
 
-from evonas.freezing._calls import modes_kept, record_calls, rng_kept
+from evonas.freezing._calls import record_calls, rng_kept
 from evonas.freezing._grouping import Group, group_items
 from evonas.freezing._structure import Granularity, Structure, is_dropout, is_norm, parents, walk
+from evonas.training.forward import modes_kept
 
 __all__ = ["Block", "Granularity", "Patterns", "find_blocks"]
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -13,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from evonas.nas.layers import Shape
 from evonas.training import autocast
+from evonas.training.forward import evaluating
 
 __all__ = ["COUNTED", "MEASURED", "count_macs", "count_params", "measure_latency"]
 
@@ -47,7 +46,7 @@ def count_macs(model: nn.Module, in_shape: Shape) -> int:
         10656
     """
     images = torch.empty(1, *in_shape, device=next(model.parameters()).device)
-    with _evaluating(model), FlopCounterMode(display=False) as counter:
+    with evaluating(model), FlopCounterMode(display=False) as counter:
         model(images)
     return int(counter.get_total_flops()) // 2
 
@@ -74,7 +73,8 @@ def measure_latency(
     # As batches of a training come: see `Examples`.
     images = torch.zeros(batch_size, *in_shape, device=device).to(memory_format=torch.channels_last)
     seconds: list[float] = []
-    with _evaluating(model), autocast(precision, device):
+    # In evaluation mode: on a batch of one, batch norm could not train.
+    with evaluating(model), autocast(precision, device):
         for _ in range(_WARM_UP):
             _timed_pass(model, images)
         while len(seconds) < _MIN_PASSES or (
@@ -82,18 +82,6 @@ def measure_latency(
         ):
             seconds.append(_timed_pass(model, images))
     return 1000 * statistics.median(seconds)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()  # on a batch of one, batch norm could not train
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _timed_pass(model: nn.Module, images: torch.Tensor) -> float:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from evonas.arguments import check_int
 from evonas.exceptions import DataError, InvalidPoint
 from evonas.nas.cost import COUNTED, MEASURED, count_macs, count_params, measure_latency
 from evonas.nas.export import WEIGHTS, NasRunFiles
@@ -155,12 +156,11 @@ class ImageClassificationProblem(Problem):
                 "network must be callable as network(genes, n_classes),"
                 f" got {type(network).__name__}"
             )
-        if n_epochs < 1:
-            raise ValueError(f"n_epochs must be at least 1, got {n_epochs}")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if latency_batch < 1:
-            raise ValueError(f"latency_batch must be at least 1, got {latency_batch}")
+        check_int("n_epochs", n_epochs, minimum=1)
+        check_int("batch_size", batch_size, minimum=1)
+        check_int("latency_batch", latency_batch, minimum=1)
+        check_int("split_seed", split_seed, minimum=0)
+        check_int("threads", threads, minimum=1)
         self.network = network
         self.latency_batch = latency_batch
         self.n_epochs, self.batch_size = n_epochs, batch_size

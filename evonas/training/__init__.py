@@ -28,7 +28,8 @@ from evonas.training.data.sources import (
     load_image_folder,
 )
 from evonas.training.data.split import split
-from evonas.training.loop import accuracy, evaluate, fit, forward, place, train_epoch
+from evonas.training.forward import forward
+from evonas.training.loop import accuracy, evaluate, fit, place, train_epoch
 from evonas.training.memory import PeakMemory
 from evonas.training.naming import fingerprint_of, name_of, readable_name
 from evonas.training.precision import Precision, as_precision, autocast, choose_precision

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +11,13 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from evonas.arguments import check_int
 from evonas.evolution.random_state import derive_seed
-from evonas.training.data.batches import Augment, Batch, BatchSource, Inputs
+from evonas.training.data.batches import Augment, Batch, BatchSource
+from evonas.training.forward import evaluating, forward
 from evonas.training.precision import as_precision, autocast
 
-__all__ = ["accuracy", "evaluate", "fit", "forward", "place", "train_epoch"]
+__all__ = ["accuracy", "evaluate", "fit", "place", "train_epoch"]
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 Metric = Callable[[Tensor, Tensor], float]
@@ -82,10 +83,9 @@ def fit(
         report: Called after each epoch, from 0, with `train_loss`, `lr` and the metric.
 
     Raises:
-        ValueError: `n_epochs` is below 1, or `precision` is unknown.
+        TypeError, ValueError: `n_epochs` is not an int of at least 1, or `precision` is unknown.
     """
-    if n_epochs < 1:
-        raise ValueError(f"n_epochs must be at least 1, got {n_epochs}")
+    check_int("n_epochs", n_epochs, minimum=1)
     as_precision(precision)
     if not isinstance(optimizer, Optimizer):
         optimizer = optimizer(model)
@@ -184,18 +184,12 @@ def evaluate(
     Raises:
         ValueError: There was no batch.
     """
-    modes = [(module, module.training) for module in model.modules()]
     outputs: list[Tensor] = []
     targets: list[Tensor] = []
-    model.eval()
-    try:
-        with torch.inference_mode(), autocast(precision, _device(model)):
-            for inputs, wanted in batches:
-                outputs.append(forward(model, inputs).float())
-                targets.append(wanted)
-    finally:
-        for module, training in modes:  # one by one: frozen blocks stay in evaluation mode
-            module.training = training
+    with evaluating(model), autocast(precision, _device(model)):
+        for inputs, wanted in batches:
+            outputs.append(forward(model, inputs).float())
+            targets.append(wanted)
     if not outputs:
         raise ValueError("batches must yield at least one batch, got none")
     return float((metric or accuracy)(torch.cat(outputs), torch.cat(targets)))
@@ -209,26 +203,6 @@ def accuracy(outputs: Tensor, targets: Tensor) -> float:
     if bool(outputs.isnan().any()):
         return math.nan
     return int((outputs.argmax(1) == targets).sum()) / len(targets)
-
-
-def forward(model: nn.Module, inputs: Inputs) -> Tensor:
-    """Returns the model's output tensor (its `logits` where it returns an object with them).
-
-    A mapping is passed as keyword arguments, a tuple or list as positional ones.
-    """
-    if isinstance(inputs, Tensor):
-        outputs: Any = model(inputs)
-    elif isinstance(inputs, Mapping):
-        outputs = model(**inputs)
-    else:
-        outputs = model(*inputs)
-    outputs = getattr(outputs, "logits", outputs)
-    if not isinstance(outputs, Tensor):
-        raise TypeError(
-            f"the model must return a tensor or an object with .logits, "
-            f"got {type(outputs).__name__}"
-        )
-    return outputs
 
 
 def place(model: nn.Module, device: str | torch.device, *, channels_last: bool = True) -> nn.Module:

@@ -69,7 +69,7 @@ def test_the_optimizer_gets_what_is_trainable() -> None:
         ({"lr": 0.0}, "lr must be above 0, got 0.0"),
         ({"lr": float("nan")}, "lr must be above 0, got nan"),
         ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
-        ({"schedule": "cosine"}, "schedule must be one of 'linear', 'constant', got 'cosine'"),
+        ({"schedule": "cosine"}, "schedule must be 'linear' or 'constant', got 'cosine'"),
     ],
 )
 def test_wrong_numbers(options: Any, message: str) -> None:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree  # transformers registers its output classes there
 
-from evonas.freezing._calls import Call, modes_kept, record_calls, rng_kept
+from evonas.freezing._calls import Call, record_calls, rng_kept
 from evonas.freezing._structure import parents
 from evonas.freezing.blocks import Block
 from evonas.freezing.mask import frozen_subtrees
 from evonas.freezing.torch_workarounds import padded_tensors
+from evonas.training.forward import modes_kept
 
 __all__ = ["Cut", "LeafRule", "NoCut", "OutputRule", "Probe", "Trace"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evonas.freezing._calls import modes_kept, rng_kept
+from evonas.freezing._calls import rng_kept
 from evonas.freezing.blocks import Block
 from evonas.freezing.mask import apply_mask
 from evonas.freezing.prefix.cut import Cut, NoCut, Probe, Trace
@@ -30,6 +30,7 @@ from evonas.freezing.prefix.store import StoredLevel
 from evonas.freezing.torch_workarounds import padded_tensors
 from evonas.training import autocast, forward
 from evonas.training.data.examples import Examples
+from evonas.training.forward import modes_kept
 
 __all__ = ["ReuseDecision", "decide_reuse", "probes_for"]
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from evonas.freezing._calls import call_model, modes_kept
 from evonas.freezing.prefix.cut import Cut, LeafRule
 from evonas.freezing.prefix.store import StoredLevel, TensorSpec
 from evonas.training.data.examples import Examples
+from evonas.training.forward import call_model, modes_kept
 
 __all__ = [
     "NotStorable",

@@ -13,7 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from evonas.freezing._calls import modes_kept, rng_kept
+from evonas.freezing._calls import rng_kept
 from evonas.freezing.mask import AppliedMask, frozen_prefix
 from evonas.freezing.prefix.cut import Cut, NoCut, Trace
 from evonas.freezing.prefix.decision import ReuseDecision, probes_for
@@ -30,6 +30,7 @@ from evonas.freezing.prefix.replay import (
 from evonas.freezing.prefix.store import PrefixStore, StoredLevel
 from evonas.training import Augment, Batch, autocast
 from evonas.training.data.examples import Examples, as_bytes
+from evonas.training.forward import modes_kept
 
 __all__ = ["PrefixSession", "PrefixSource"]
 

@@ -1,0 +1,65 @@
+"""One forward pass of any model, and its modules' train or eval modes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["call_model", "evaluating", "forward", "modes_kept"]
+
+
+def call_model(model: nn.Module, inputs: Any) -> Any:
+    """Returns what the model returns for a tensor, a mapping of keywords, or a tuple or list.
+
+    Raises:
+        TypeError: The inputs are something else.
+    """
+    if isinstance(inputs, Tensor):
+        return model(inputs)
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    if isinstance(inputs, Sequence):
+        return model(*inputs)
+    raise TypeError(
+        f"inputs must be a tensor, a mapping of keyword arguments or a tuple of positional ones, "
+        f"got {type(inputs).__name__}"
+    )
+
+
+def forward(model: nn.Module, inputs: Any) -> Tensor:
+    """Returns the model's output tensor (its `logits` where it returns an object with them).
+
+    Raises:
+        TypeError: See `call_model`; or it returns neither.
+    """
+    outputs = call_model(model, inputs)
+    outputs = getattr(outputs, "logits", outputs)
+    if not isinstance(outputs, Tensor):
+        raise TypeError(
+            f"the model must return a tensor or an object with .logits, "
+            f"got {type(outputs).__name__}"
+        )
+    return outputs
+
+
+@contextmanager
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Puts every module's train or eval mode back at the end, one by one."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Puts the model in evaluation mode, without gradients; restores each module's mode."""
+    with modes_kept(model), torch.inference_mode():
+        model.eval()
+        yield
