@@ -6,10 +6,9 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from evonas.exceptions import FitnessError
 from evonas.freezing._recipe import Recipe
@@ -19,12 +18,11 @@ from evonas.freezing.prefix.session import PrefixSession
 from evonas.freezing.prefix.store import PrefixStore
 from evonas.training import Augment, Timed, evaluate, fit
 from evonas.training.data.examples import Examples
-from evonas.training.forward import evaluating, forward
 
 if TYPE_CHECKING:
     from evonas.execution.trial import Trial
 
-__all__ = ["DeviceCache", "LossFunction", "Metric", "check_labels", "fine_tune"]
+__all__ = ["DeviceCache", "LossFunction", "Metric", "fine_tune"]
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 Metric = Callable[[Tensor, Tensor], float]
@@ -107,45 +105,6 @@ def fine_tune(
         trial.record(prefix_depth=session.depths["train"])
     trial.record(train_seconds=seconds, examples_per_second=recipe.n_epochs * len(train) / seconds)
     return value
-
-
-def check_labels(model: nn.Module, sample: Any, targets: Mapping[str, Tensor]) -> None:
-    """Refuses targets that cross entropy of the model's outputs `(N, C)` does not take.
-
-    Outputs of another shape (one for each token or pixel) are left to the training.
-
-    Raises:
-        ValueError: The labels are no integers `(N,)`; one is negative, or not below the number of
-            classes.
-    """
-    with evaluating(model):
-        outputs = forward(model, sample)
-    if outputs.ndim != 2:
-        return
-    n_classes = outputs.shape[1]
-    for name, labels in targets.items():
-        if labels.ndim != 1 or labels.dtype != torch.int64:
-            raise ValueError(
-                f"labels of {name} must be class numbers of shape (N,) and dtype int64 for cross "
-                f"entropy, got shape {tuple(labels.shape)} and dtype "
-                f"{str(labels.dtype).removeprefix('torch.')}: {_way_out(labels, n_classes)}; for "
-                f"other targets pass a loss_function and a metric"
-            )
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= n_classes:
-            raise ValueError(
-                f"labels of {name} must be from 0 to {n_classes - 1}, since the model has "
-                f"{n_classes} outputs; got {low if low < 0 else high}: number the classes "
-                f"from 0, or give the model more outputs (num_labels)"
-            )
-
-
-def _way_out(labels: Tensor, n_classes: int) -> str:
-    if labels.ndim == 2 and labels.shape[1] == n_classes > 1:
-        return "pass labels.argmax(1)"
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        return "pass labels.squeeze(1)" + ("" if labels.dtype == torch.int64 else ".long()")
-    return "pass labels.long()" if labels.ndim == 1 else "pass one number for each example"
 
 
 def _checked(metric: Metric, name: str) -> Metric:

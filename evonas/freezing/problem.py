@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from evonas.freezing._fine_tuning import DeviceCache, LossFunction, Metric, check_labels, fine_tune
+from evonas.freezing._fine_tuning import DeviceCache, LossFunction, Metric, fine_tune
 from evonas.freezing._recipe import OptimizerFactory, Pretrained, Recipe, Schedule
 from evonas.freezing.advice import mask_label, usual_masks
 from evonas.freezing.blocks import Granularity, Patterns, find_blocks
@@ -38,6 +38,7 @@ from evonas.training import (
     seeded,
 )
 from evonas.training.data.examples import Examples, as_examples
+from evonas.training.targets import check_targets
 
 if TYPE_CHECKING:
     from evonas.execution.trial import Trial
@@ -174,8 +175,8 @@ class FreezingProblem(Problem):
         self.blocks = find_blocks(
             model, sample, granularity=granularity, blocks=blocks, include_head=include_head
         )
-        if loss_function is None:
-            check_labels(model, sample, {"train": self.train.targets, "val": self.val.targets})
+        targets = {"train": self.train.targets, "val": self.val.targets}
+        check_targets(model, sample, targets, loss_function=loss_function, metric=metric)
         owned = {name for block in self.blocks for name in block.parameters}
         others = {n: p for n, p in model.named_parameters() if n not in owned}
         self.beside = tuple(others)
@@ -278,11 +279,16 @@ class FreezingProblem(Problem):
                     f"test must be examples that the search has not seen, got the {name} examples: "
                     f"split some off, or pass no test examples"
                 )
-        if self.loss_function is None:
-            with seeded(0):
-                model = self.model_factory()
-            sample = self.train.gather(torch.arange(min(2, len(self.train))))
-            check_labels(model, sample, {"test": other._test.targets})
+        with seeded(0):
+            model = self.model_factory()
+        sample = self.train.gather(torch.arange(min(2, len(other._test), len(self.train))))
+        check_targets(
+            model,
+            sample,
+            {"test": other._test.targets},
+            loss_function=self.loss_function,
+            metric=self.metric,
+        )
         return other
 
     def has_tested(self, record: Evaluation) -> bool:

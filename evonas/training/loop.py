@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from evonas.evolution.random_state import derive_seed
 from evonas.training.data.batches import Augment, Batch, BatchSource
 from evonas.training.forward import evaluating, forward
 from evonas.training.precision import as_precision, autocast
+from evonas.training.targets import NoOuterBroadcast
 
 __all__ = ["accuracy", "evaluate", "fit", "place", "train_epoch"]
 
@@ -150,7 +152,8 @@ def train_epoch(
         optimizer.zero_grad(set_to_none=True)
         with autocast(precision, device):
             outputs = forward(model, inputs)
-        loss = loss_function(outputs.float(), targets)
+        with nullcontext() if losses else NoOuterBroadcast("the loss"):
+            loss = loss_function(outputs.float(), targets)
         loss.backward()  # type: ignore[no-untyped-call]
         if grad_clip is not None:
             _clip_gradient(trainable, grad_clip)
@@ -182,7 +185,8 @@ def evaluate(
         precision: Of the forward passes.
 
     Raises:
-        ValueError: There was no batch.
+        ValueError: There was no batch; the outputs and targets do not fit the metric; or it
+            combines `(N, 1)` with `(N,)`.
     """
     outputs: list[Tensor] = []
     targets: list[Tensor] = []
@@ -192,14 +196,25 @@ def evaluate(
             targets.append(wanted)
     if not outputs:
         raise ValueError("batches must yield at least one batch, got none")
-    return float((metric or accuracy)(torch.cat(outputs), torch.cat(targets)))
+    with NoOuterBroadcast("the metric"):
+        return float((metric or accuracy)(torch.cat(outputs), torch.cat(targets)))
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> float:
     """Returns the share in [0, 1] of examples whose largest output `(N, C)` is their target `(N,)`.
 
     NaN where an output is NaN: the model has diverged, and its argmax would be a guess.
+
+    Raises:
+        ValueError: The outputs are not `(N, C)` with at least two classes, or the targets not
+            class numbers `(N,)`.
     """
+    is_scores = outputs.ndim == 2 and outputs.shape[1] > 1
+    if not is_scores or targets.shape != outputs.shape[:1] or targets.is_floating_point():
+        raise ValueError(
+            f"accuracy takes outputs (N, C) with at least two classes and integer targets (N,), "
+            f"got {tuple(outputs.shape)} and {targets.dtype} {tuple(targets.shape)}: pass a metric"
+        )
     if bool(outputs.isnan().any()):
         return math.nan
     return int((outputs.argmax(1) == targets).sum()) / len(targets)
