@@ -45,7 +45,7 @@ from evonas.execution import SerialExecutor
 from evonas.execution.choice import available_cores
 from evonas.execution.torch_env import resolve_device
 from evonas.nas import FAMILIES, ImageClassificationProblem, NasRunFiles
-from evonas.nas.datasets import DATASETS, dataset_label, dataset_opener
+from evonas.nas.datasets import DATASETS, dataset_label, dataset_opener, val_opener
 
 PUBLISHED: dict[str, Any] = {
     "dataset": "cifar10",
@@ -149,6 +149,7 @@ def make_problem(options: argparse.Namespace, device: str) -> ImageClassificatio
         family.space(),
         family.network,
         dataset_opener(options.dataset, options.data_root, size=options.image_size),
+        val=val_opener(options.dataset, options.data_root, size=options.image_size),
         n_epochs=options.epochs,
         batch_size=options.batch_size,
         n_train=options.train_samples,

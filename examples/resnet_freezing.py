@@ -24,8 +24,9 @@ from torch import nn
 
 from evonas.exceptions import DataError
 from evonas.freezing import Examples, FreezingProblem
-from evonas.nas.datasets import open_dataset
+from evonas.nas.datasets import has_part, open_dataset
 from evonas.training import split
+from evonas.training.data.split import sample
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PRESETS: dict[str, dict[str, Any]] = {
@@ -93,14 +94,12 @@ def main(options: argparse.Namespace) -> None:
     """Reads the images, searches, and prints the table."""
     name = "digits" if options.data_root is None else "imagefolder"
     images = open_dataset(name, options.data_root, size=options.image_size)
-    train, val = split(
-        images, seed=options.split_seed, n_train=options.train_samples, n_val=options.val_samples
-    )
+    train, val = parts(name, images, options)
     factory = ResNet18(options.weights, images.n_classes)
     problem = FreezingProblem(
         factory,
-        as_examples(images.subset(train)),
-        as_examples(images.subset(val)),
+        as_examples(train),
+        as_examples(val),
         **compute_options(options),
     )
     search(
@@ -108,6 +107,19 @@ def main(options: argparse.Namespace) -> None:
         test_examples(name, images, options),
         options,
         metadata={"example": "resnet_freezing", "weights": options.weights},
+    )
+
+
+def parts(name: str, images: Examples, options: argparse.Namespace) -> tuple[Examples, Examples]:
+    """Returns what to train and to validate on: the folder's own validation part if it has one."""
+    n_train, n_val, seed = options.train_samples, options.val_samples, options.split_seed
+    if not has_part(name, options.data_root, "val"):
+        train, val = split(images, seed=seed, n_train=n_train, n_val=n_val)
+        return images.subset(train), images.subset(val)
+    given = open_dataset(name, options.data_root, size=options.image_size, part="val")
+    return (
+        images.subset(sample(images.targets, min(n_train or len(images), len(images)), seed)),
+        given.subset(sample(given.targets, min(n_val or len(given), len(given)), seed)),
     )
 
 

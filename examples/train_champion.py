@@ -28,7 +28,7 @@ from evonas.execution import TrialSettings
 from evonas.execution.choice import available_cores
 from evonas.execution.torch_env import resolve_device, torch_environment
 from evonas.nas import FAMILIES, ImageClassificationProblem, NasRunFiles
-from evonas.nas.datasets import dataset_label, dataset_opener, has_test_part, open_dataset
+from evonas.nas.datasets import dataset_label, dataset_opener, has_part, open_dataset, val_opener
 from evonas.nas.problem import GRAD_CLIP
 from evonas.records import Genes
 from evonas.training import Examples, FlipCrop, fit, place
@@ -112,7 +112,7 @@ def parts(
     problem: ImageClassificationProblem, metadata: Mapping[str, Any], root: Path | None
 ) -> tuple[Examples, Examples, str]:
     """Returns the images to train on, those to report on, and what to call these."""
-    if not has_test_part(metadata["dataset"], root):
+    if not has_part(metadata["dataset"], root, "test"):
         print(f"{root} has no test/: trained without the validation images, and reported on them")
         learnt, held_out = (problem.data.subset(indices) for indices in problem.splits)
         return learnt, held_out, "validation"
@@ -140,6 +140,7 @@ def open_problem(result: en.Result, data_root: Path | None) -> ImageClassificati
         family.space(),
         family.network,
         dataset_opener(metadata["dataset"], root, size=metadata["image_size"]),
+        val=val_opener(metadata["dataset"], root, size=metadata["image_size"]),
         n_epochs=found["n_epochs"],
         batch_size=found["batch_size"],
         n_train=found["n_train"],

@@ -19,7 +19,7 @@ from evonas.nas.export import WEIGHTS, NasRunFiles
 from evonas.nas.layers import Shape
 from evonas.nas.network import Network, build
 from evonas.nas.source import GENERATOR_VERSION, HYPERPARAMETERS, generate_source
-from evonas.nas.split_data import SplitData
+from evonas.nas.split_data import Source, SplitData
 from evonas.objectives import Objective
 from evonas.problem import Problem, RunFiles
 from evonas.records import Genes
@@ -78,6 +78,7 @@ class ImageClassificationProblem(Problem):
         network: `(genes, n_classes)` to a `Network`; importable, so that workers can load it.
         data: The training images, or a function without arguments that opens them. With a
             function the images do not travel to workers: each opens them anew.
+        val: Images to validate on, likewise. None: a share of `data`, stratified by class.
         n_epochs: Epochs a trial.
         batch_size: Images a step.
         val_fraction: Share of the images that is validated on, where `n_val` is None.
@@ -123,8 +124,9 @@ class ImageClassificationProblem(Problem):
         self,
         space: SearchSpace,
         network: NetworkFunction,
-        data: Examples | Callable[[], Examples],
+        data: Source,
         *,
+        val: Source | None = None,
         n_epochs: int = 5,
         batch_size: int = 128,
         val_fraction: float = 0.2,
@@ -168,7 +170,7 @@ class ImageClassificationProblem(Problem):
         self.device, self.threads = device, threads
         self.precision = None if precision is None else as_precision(precision)
         self.name, self.dataset = name, dataset
-        self._data = SplitData(data, val_fraction, n_train, n_val, split_seed)
+        self._data = SplitData(data, val, val_fraction, n_train, n_val, split_seed)
 
     @property
     def uses_torch(self) -> bool:

@@ -7,8 +7,11 @@ from typing import Any
 
 from evonas.exceptions import DataError
 from evonas.training import Examples, split
+from evonas.training.data.split import sample
 
-__all__ = ["SplitData"]
+__all__ = ["Source", "SplitData"]
+
+Source = Examples | Callable[[], Examples]
 
 
 class SplitData:
@@ -19,6 +22,7 @@ class SplitData:
 
     Args:
         data: The images, or a function that opens them.
+        val: Images to validate on, or a function that opens them. None: a share of `data`.
         val_fraction: Share that is validated on, where `n_val` is None.
         n_train: Images to train on. None: all that are not validated on.
         n_val: Images to validate on.
@@ -37,27 +41,39 @@ class SplitData:
 
     def __init__(
         self,
-        data: Examples | Callable[[], Examples],
+        data: Source,
+        val: Source | None,
         val_fraction: float,
         n_train: int | None,
         n_val: int | None,
         split_seed: int,
     ) -> None:
-        if not isinstance(data, Examples) and not callable(data):
-            raise TypeError(
-                f"data must be Examples or a function that opens one, got {type(data).__name__}"
-            )
+        for name, source in (("data", data), ("val", data if val is None else val)):
+            if not isinstance(source, Examples) and not callable(source):
+                raise TypeError(
+                    f"{name} must be Examples or a function that opens them, "
+                    f"got {type(source).__name__}"
+                )
         self.split_seed = split_seed
         self._given = data
+        self._given_val = val
         self._parts = (val_fraction, n_train, n_val)
         self._identity: str | None = None
         self._open()
 
     def _open(self) -> Examples:
-        found = self._given if isinstance(self._given, Examples) else self._given()
-        if len(found.shape) != 3:
+        found = _opened(self._given)
+        val = None if self._given_val is None else _opened(self._given_val)
+        for part in (found, found if val is None else val):
+            if not part.is_images:
+                raise ValueError(
+                    f"data must be images (N, C, H, W), got examples of shape {part.shape}"
+                )
+        n_given = len(found)
+        found = found if val is None else found.joined(val)
+        if found.n_classes < 2:
             raise ValueError(
-                f"data must be images (N, C, H, W), got examples of shape {found.shape}"
+                f"data must have at least two classes, got {', '.join(found.classes) or 'none'}"
             )
         if self._identity is not None and found.identity != self._identity:
             raise DataError(
@@ -66,9 +82,14 @@ class SplitData:
                 " start another run"
             )
         val_fraction, n_train, n_val = self._parts
-        self.train, self.val = split(
-            found, val_fraction=val_fraction, seed=self.split_seed, n_train=n_train, n_val=n_val
-        )
+        seed = self.split_seed
+        if val is None:
+            self.train, self.val = split(
+                found, val_fraction=val_fraction, seed=seed, n_train=n_train, n_val=n_val
+            )
+        else:
+            self.train = sample(found.targets[:n_given], n_train, seed, "n_train")
+            self.val = n_given + sample(val.targets, n_val, seed, "n_val")
         self._identity = found.identity
         # The validation images must not enter the normalisation of the training.
         opened = found.normalised_from(self.train)
@@ -101,3 +122,7 @@ class SplitData:
         if not isinstance(self._given, Examples):
             state["_opened"] = None
         return state
+
+
+def _opened(source: Source) -> Examples:
+    return source if isinstance(source, Examples) else source()

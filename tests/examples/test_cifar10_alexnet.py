@@ -283,7 +283,7 @@ def test_datasets_by_name(images: Path, monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert len(open_dataset("imagefolder", images)) == 40
     assert len(open_dataset("imagefolder", images, part="test")) == 12
     assert open_dataset("imagefolder", images, size=16).shape == (3, 16, 16)
-    with pytest.raises(en.EvonasError, match=r"must hold train/ and test/"):
+    with pytest.raises(en.EvonasError, match=r"found no test/"):
         open_dataset("imagefolder", images / "train", part="test")
     with pytest.raises(ValueError, match="dataset must be one of cifar10, imagefolder, digits"):
         open_dataset("mnist")

@@ -382,3 +382,29 @@ def test_a_search_from_end_to_end(make_tiny: Make, tmp_path: Path) -> None:
     trained = [entry.number for entry in result.evaluations if entry.status is en.Status.OK]
     written = (tmp_path / "run" / "ga_architecture").iterdir()
     assert {path.name for path in written} == {f"ga-alexnet-{number}.py" for number in trained}
+
+
+def test_images_to_validate_on_can_be_given(
+    make_tiny: Make, make_data: Callable[..., Examples]
+) -> None:
+    data = make_data(80)
+    train, val = data.subset(range(60)), data.subset(range(60, len(data)))
+    problem = make_tiny(train, val=val)
+    kept, held = problem.splits
+    assert torch.equal(problem.data.inputs[held], val.inputs)
+    assert torch.equal(problem.data.inputs[kept], train.inputs)
+    assert problem.data.mean == train.normalised_from(range(60)).mean  # not of all images
+    assert 0 <= problem.evaluate(GENES, Trial()) <= 1
+    few = make_tiny(train, val=lambda: val, n_train=20, n_val=8)
+    assert [len(part) for part in few.splits] == [20, 8]
+    with pytest.raises(ValueError, match="n_val must be from 1 to the 20 examples"):
+        make_tiny(train, val=val, n_val=21)
+    other = Examples(val.inputs, val.targets, tuple(f"x{name}" for name in val.classes))
+    with pytest.raises(DataError, match="both parts of the data must have one classes"):
+        make_tiny(train, val=other)
+
+
+def test_one_class_is_refused(make_tiny: Make) -> None:
+    data = Examples(torch.zeros(40, 3, 32, 32, dtype=torch.uint8), torch.zeros(40).long(), ("a",))
+    with pytest.raises(ValueError, match="data must have at least two classes, got a"):
+        make_tiny(data)

@@ -34,10 +34,18 @@ def source_key(kind: str, files: Iterable[tuple[str, Path]]) -> str:
     Args:
         kind: Source and settings (`folder 32`): other settings are another entry.
         files: `(name, path)`, in any order.
+
+    Raises:
+        DataError: A file cannot be read.
     """
     digest = hashlib.sha256(f"{_FORMAT} {kind}\n".encode())
     for name, path in sorted(files):
-        status = path.stat()
+        try:
+            status = path.stat()
+        except OSError as error:  # a link to nowhere
+            raise DataError(
+                f"{path} cannot be read as an image ({error}): replace or remove the file"
+            ) from error
         digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from evonas.arguments import check_int
+from evonas.exceptions import DataError
 from evonas.training.data.batches import Augment, Batch
 from evonas.training.data.layout import Side, pack
 from evonas.training.data.normalisation import (
@@ -166,6 +167,11 @@ class Examples:
         return (rows.shape[3], *rows.shape[1:3]) if rows.ndim == 4 else tuple(rows.shape[1:])
 
     @property
+    def is_images(self) -> bool:
+        """Whether the inputs are one tensor `(N, C, H, W)`."""
+        return self._single and self.n_dims == 4
+
+    @property
     def n_classes(self) -> int:
         """How many classes there are, with or without examples."""
         return len(self.classes)
@@ -193,6 +199,27 @@ class Examples:
         if self._index is not None:
             self._fixed = {name: column[self._index] for name, column in self._fixed.items()}
             self._index = None
+
+    def joined(self, other: Examples) -> Examples:
+        """Returns these images and, behind them, those of `other`, normalised like these.
+
+        Raises:
+            DataError: Shapes, dtypes or classes differ.
+        """
+        for name in ("shape", "classes"):
+            if getattr(self, name) != getattr(other, name):
+                raise DataError(
+                    f"both parts of the data must have one {name}, got {getattr(self, name)} and "
+                    f"{getattr(other, name)}"
+                )
+        if self.inputs.dtype != other.inputs.dtype:
+            raise DataError(
+                f"both parts of the data must have one dtype, got {self.inputs.dtype} and "
+                f"{other.inputs.dtype}"
+            )
+        inputs = torch.cat([_stored(self.inputs), _stored(other.inputs)]).movedim(-1, 1)
+        targets = torch.cat([self.targets, other.targets])
+        return Examples(inputs, targets, self.classes, mean=self.mean, std=self.std)
 
     def normalised_from(self, indices: Sequence[int] | Tensor) -> Examples:
         """Returns the same images with mean and std computed from the examples at `indices`.

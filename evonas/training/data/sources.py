@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
+import logging
 import socket
 import struct
 from collections.abc import Iterator
@@ -20,9 +22,27 @@ from evonas.training.data import _cache
 from evonas.training.data.examples import Examples
 from evonas.training.data.normalisation import channel_statistics
 
-__all__ = ["from_dataset", "from_tensors", "load_cifar10", "load_digits", "load_image_folder"]
+__all__ = [
+    "Part",
+    "from_dataset",
+    "from_tensors",
+    "image_parts",
+    "load_cifar10",
+    "load_digits",
+    "load_image_folder",
+]
 
-_SUFFIXES = {".jpg", ".jpeg", ".png"}
+_log = logging.getLogger(__name__)
+
+
+Part = Literal["train", "val", "test"]
+_PART_NAMES: dict[str, Part] = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+_NO_PICTURES = {".eps", ".ps", ".pdf", ".mpg", ".mpeg"}  # Pillow needs other programs, or guesses
+_MAX_NAMED = 3
 _TIMEOUT_SECONDS = 30.0  # of each network operation: a dead network must not look like a slow one
 _CIFAR10_FOLDER = "cifar-10-batches-py"
 
@@ -60,25 +80,28 @@ def load_image_folder(
     root: str | Path,
     *,
     size: int = 32,
-    split: Literal["train", "test", "val"] | None = None,
+    split: Part | None = None,
     cache: bool = True,
 ) -> Examples:
     """Returns the images of a tree with one folder for each class (torchvision's ImageFolder).
 
-    Classes are the folders' names in order, hidden folders aside. JPEG and PNG files are read, at
-    any depth below their class, in order of their names, converted to RGB and, where they have
-    another size, resized to `size` × `size` (bilinear, the aspect ratio is not kept).
+    Classes are the names of the folders that are not hidden, in order. Every kind of image that
+    Pillow reads counts, at any depth below its class, in order of the names; other files are
+    skipped, which is logged. Images are converted to RGB (16-bit grey to 8 bits) and, where they
+    have another size, resized to `size` × `size` (bilinear, the aspect ratio is not kept).
 
     Args:
-        root: The tree.
+        root: The tree: a folder for each class, or a folder for each part of the data (`train` or
+            `training`; `val`, `valid` or `validation`; `test` or `testing`; in any capitals) that
+            holds a folder for each class.
         size: Height and width.
-        split: Which subfolder of `root` to read, for trees that hold `train/` and `test/`. None
-            reads `train/` where `root` has both, else `root` itself.
+        split: Which part of `root` to read. None: the training part, or all of a tree without
+            parts.
         cache: Whether decoded images are kept in the cache folder and mapped from there.
 
     Raises:
-        DataError: The folder is missing, it or one of its classes holds no image, or a file is
-            damaged.
+        DataError: The folder is missing, has fewer than two classes, one of them holds no image
+            or only folders, or a file is damaged.
         MissingDependencyError: Pillow does not import.
         ValueError: `size` is below 1.
     """
@@ -254,41 +277,105 @@ def _network_timeout() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _split_folder(root: Path, split: str | None) -> Path:
-    root = root.expanduser()
+def image_parts(root: str | Path) -> dict[Part, Path]:
+    """Returns the folders of the parts (training, validation, test) that a tree is divided into.
+
+    Empty where its folders are classes. A folder is a part if it has the name of one and holds
+    folders but no images itself.
+
+    Raises:
+        DataError: It is not a folder, or two folders are the same part.
+    """
+    root = Path(root).expanduser()
     if not root.is_dir():
         raise DataError(
             f"{root} must be a folder that holds a folder of images for each class, found no folder"
         )
-    if split is None:
-        both = (root / "train").is_dir() and ((root / "test").is_dir() or (root / "val").is_dir())
-        return root / "train" if both else root
-    folder = root / split
-    if not folder.is_dir():
-        found = ", ".join(sorted(entry.name for entry in root.iterdir() if entry.is_dir()))
-        raise DataError(f"{root} has no folder {split!r}; its folders are: {found or 'none'}")
+    parts: dict[Part, Path] = {}
+    for folder in _folders(root):
+        part = _PART_NAMES.get(folder.name.lower())
+        if part is None or not _folders(folder) or any(map(_is_image, folder.iterdir())):
+            continue
+        if part in parts:
+            raise DataError(
+                f"{parts[part]} and {folder.name} are both the {part} part: rename one of them"
+            )
+        parts[part] = folder
+    return parts
+
+
+def _split_folder(root: Path, split: Part | None) -> Path:
+    parts = image_parts(root)
+    if split is None and not parts:
+        return root.expanduser()
+    folder = parts.get(split or "train")
+    if folder is None:
+        found = ", ".join(entry.name for entry in _folders(root.expanduser()))
+        raise DataError(
+            f"{root} has no folder {split or 'train'!r}; its folders are: {found or 'none'}"
+        )
     return folder
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(e for e in folder.iterdir() if e.is_dir() and not e.name.startswith("."))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in _suffixes() and not path.is_dir()
+
+
+@functools.cache
+def _suffixes() -> frozenset[str]:
+    """Returns the endings of the files that Pillow opens."""
+    image_module = _pillow()
+    endings = image_module.registered_extensions()
+    return frozenset(
+        ending
+        for ending, kind in endings.items()
+        if kind in image_module.OPEN and ending not in _NO_PICTURES
+    )
 
 
 def _listed(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
     """Returns the classes, and each image file with its label."""
-    found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
-    classes = tuple(name for name in found if not name.startswith("."))
-    files = [
-        (path, label)
-        for label, name in enumerate(classes)
-        for path in sorted((folder / name).rglob("*"))
-        if path.suffix.lower() in _SUFFIXES
-    ]
-    used = {label for _, label in files}
-    empty = [name for label, name in enumerate(classes) if label not in used]
+    classes = _folders(folder)
+    files: list[tuple[Path, int]] = []
+    skipped: list[Path] = []
+    empty, nested = [], []
+    for label, place in enumerate(classes):
+        found = [path for path in sorted(place.rglob("*")) if not path.is_dir()]
+        images = [path for path in found if _is_image(path)]
+        skipped += [path for path in found if not _is_image(path) and path.name[0] != "."]
+        if not images:
+            empty.append(place.name)
+        elif not any(path.parent == place for path in images):
+            nested.append(place.name)
+        files += [(path, label) for path in images]
+    # Also where only some are empty: their labels would shift those of another split.
     if empty or not classes:
-        # Also where only some are empty: their labels would shift those of another split.
         raise DataError(
-            f"{folder} must hold one folder for each class with .jpg, .jpeg or .png files in it, "
+            f"{folder} must hold one folder of images for each class, "
             f"found {'none in ' + ', '.join(empty) if empty else 'no folder'}"
         )
-    return classes, files
+    if nested:
+        raise DataError(
+            f"{folder} must hold one folder of images for each class, found only folders in "
+            f"{', '.join(nested)}: pass the folder whose folders are the classes"
+        )
+    if len(classes) < 2:
+        raise DataError(
+            f"{folder} must hold at least two classes, found only {classes[0].name}: pass the "
+            "folder whose folders are the classes"
+        )
+    if skipped:
+        named = ", ".join(str(path.relative_to(folder)) for path in skipped[:_MAX_NAMED])
+        more = ", …" if len(skipped) > _MAX_NAMED else ""
+        _log.warning(
+            "%s: %d files are no images that Pillow reads, and are skipped: %s%s",
+            folder, len(skipped), named, more,
+        )  # fmt: skip
+    return tuple(place.name for place in classes), files
 
 
 def _decoded(path: Path, size: int) -> np.ndarray[Any, Any]:
@@ -296,7 +383,7 @@ def _decoded(path: Path, size: int) -> np.ndarray[Any, Any]:
     image_module = _pillow()
     try:
         with image_module.open(path) as image:
-            image = image.convert("RGB")
+            image = _eight_bits(image, image_module).convert("RGB")
             if image.size != (size, size):
                 image = image.resize((size, size), image_module.Resampling.BILINEAR)
             return np.asarray(image)
@@ -311,6 +398,16 @@ def _decoded(path: Path, size: int) -> np.ndarray[Any, Any]:
         raise DataError(
             f"{path} cannot be read as an image ({error}): replace or remove the file"
         ) from error
+
+
+def _eight_bits(image: Any, image_module: Any) -> Any:
+    """Returns an image of 16-bit grey in 8 bits (Pillow's own conversion clips it to white)."""
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image
+    levels = np.asarray(image, dtype=np.float64)
+    if image.mode == "F" or levels.min() < 0 or levels.max() > 65535:
+        raise ValueError(f"mode {image.mode} with values outside 0 to 65535 has no known range")
+    return image_module.fromarray((levels / 257).round().astype(np.uint8))
 
 
 def _pillow() -> Any:

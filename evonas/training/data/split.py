@@ -11,7 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from evonas.training.data.examples import Examples
 
-__all__ = ["as_index", "split"]
+__all__ = ["as_index", "sample", "split"]
 
 
 def split(
@@ -58,6 +58,19 @@ def split(
         )
     order = _stratified_order(data.targets, seed)
     return order[n_val : n_val + n_train].sort().values, order[:n_val].sort().values
+
+
+def sample(labels: Tensor, n: int | None, seed: int, name: str = "n") -> Tensor:
+    """Returns the ascending indices of `n` examples, seeded and stratified by label; None: of all.
+
+    Raises:
+        ValueError: `n`, called `name`, is not from 1 to the number of examples.
+    """
+    if n is None:
+        return torch.arange(len(labels))
+    if not 1 <= n <= len(labels):
+        raise ValueError(f"{name} must be from 1 to the {len(labels)} examples there are, got {n}")
+    return _stratified_order(labels, seed)[:n].sort().values
 
 
 def as_index(indices: Sequence[int] | Tensor, n: int) -> Tensor:

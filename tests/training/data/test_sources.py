@@ -70,12 +70,86 @@ def test_a_folder_is_read_in_order_of_its_names(tree: Path) -> None:
 def test_other_sizes_modes_depths_and_suffixes_are_brought_to_one_shape(tmp_path: Path) -> None:
     picture(tmp_path / "a" / "deep" / "x.JPG", 40, size=(20, 10))
     picture(tmp_path / "a" / "grey.png", 50, size=(4, 4), mode="L")
-    (tmp_path / "a" / "notes.txt").write_text("no image")
+    picture(tmp_path / "b" / "z.bmp", 60)
     (tmp_path / ".hidden").mkdir()
     data = load_image_folder(tmp_path, size=16)
     assert data.shape == (3, 16, 16)
-    assert data.classes == ("a",)
-    assert data.inputs.float().mean((1, 2, 3)).tolist() == pytest.approx([40, 50], abs=1)
+    assert data.classes == ("a", "b")
+    assert data.inputs.float().mean((1, 2, 3)).tolist() == pytest.approx([40, 50, 60], abs=1)
+
+
+@pytest.mark.parametrize("suffix", ["webp", "bmp", "tif", "gif", "ppm", "JPEG"])
+def test_every_kind_that_pillow_reads_counts(tmp_path: Path, suffix: str) -> None:
+    for name in ("a", "b"):
+        picture(tmp_path / name / f"0.{suffix}", 100)
+    data = load_image_folder(tmp_path, size=8)
+    assert len(data) == 2
+    assert data.inputs.float().mean().item() == pytest.approx(100, abs=2)
+
+
+def test_what_is_skipped_is_said(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tree / "cat" / "notes.txt").write_text("no image")
+    (tree / "dog" / "Thumbs.db").write_text("no image")
+    (tree / "dog" / ".DS_Store").write_text("no image")
+    assert len(load_image_folder(tree, size=8)) == 6
+    assert (
+        "2 files are no images that Pillow reads, and are skipped: cat/notes.txt, dog/Thumbs.db"
+        in (caplog.text)
+    )
+
+
+def test_sixteen_bit_grey_keeps_its_levels(tmp_path: Path) -> None:
+    for name, level in (("a", 1000), ("b", 32768), ("c", 65535)):
+        (tmp_path / name).mkdir()
+        levels = np.full((8, 8), level, dtype=np.uint16)
+        Image.fromarray(levels).save(tmp_path / name / "0.png")
+    data = load_image_folder(tmp_path, size=8)
+    assert data.inputs[:, 0, 0, 0].tolist() == [round(1000 / 257), round(32768 / 257), 255]
+
+
+def test_a_link_to_nowhere_is_named(tree: Path) -> None:
+    (tree / "cat" / "9.png").symlink_to(tree / "gone.png")
+    for cache in (True, False):
+        with pytest.raises(DataError, match=r"cat/9\.png cannot be read as an image"):
+            load_image_folder(tree, size=8, cache=cache)
+
+
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [("train", "valid"), ("Training", "VAL"), ("TRAIN", "validation"), ("train", None)],
+)
+def test_parts_are_known_by_their_usual_names(
+    tree: Path, tmp_path: Path, train: str, val: str | None
+) -> None:
+    root = tmp_path / "parts"
+    root.mkdir()
+    tree.rename(root / train)
+    if val is not None:
+        for name in ("cat", "dog"):
+            picture(root / val / name / "0.png", 9)
+        assert load_image_folder(root, size=8, split="val").inputs.unique().tolist() == [9]
+    data = load_image_folder(root, size=8)
+    assert data.classes == ("cat", "dog")
+    assert len(data) == 6
+
+
+def test_a_class_may_have_the_name_of_a_part(tmp_path: Path) -> None:
+    for name in ("train", "plane"):
+        picture(tmp_path / name / "0.png", 9)
+    assert load_image_folder(tmp_path, size=8).classes == ("plane", "train")
+
+
+def test_folders_that_are_not_classes_are_refused(tree: Path, tmp_path: Path) -> None:
+    root = tmp_path / "above"
+    root.mkdir()
+    tree.rename(root / "first")
+    for name in ("cat", "dog"):
+        picture(root / "second" / name / "0.png", 9)
+    with pytest.raises(DataError, match="found only folders in first, second: pass the"):
+        load_image_folder(root)
+    picture(tmp_path / "one" / "cat" / "0.png", 9)
+    with pytest.raises(DataError, match="at least two classes, found only cat"):
+        load_image_folder(tmp_path / "one")
 
 
 def test_a_root_with_train_and_test_is_understood(tree: Path, tmp_path: Path) -> None:
@@ -105,7 +179,7 @@ def test_folders_without_images_are_refused(tmp_path: Path, tree: Path) -> None:
     with pytest.raises(DataError, match="found no folder"):
         load_image_folder(tmp_path / "nowhere")
     (tmp_path / "bare" / ".hidden").mkdir(parents=True)
-    with pytest.raises(DataError, match="one folder for each class .* found no folder"):
+    with pytest.raises(DataError, match="one folder of images for each class, found no folder"):
         load_image_folder(tmp_path / "bare")
     (tree / "emu").mkdir()
     with pytest.raises(DataError, match="found none in emu"):
