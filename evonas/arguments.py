@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
-__all__ = ["check_bool", "check_callable", "check_choice", "check_int", "check_number"]
+__all__ = [
+    "check_bool",
+    "check_callable",
+    "check_choice",
+    "check_file_label",
+    "check_int",
+    "check_number",
+]
+
+_LABEL = re.compile(r"\w[\w.+ -]*")
+_LABEL_BYTES = 64  # a file's name has 255 at most, and several labels stand in one
 
 
 def check_int(name: str, value: Any, *, minimum: int) -> None:
@@ -81,3 +92,26 @@ def check_callable(name: str, value: Any) -> None:
     """
     if not callable(value):
         raise TypeError(f"{name} must be callable, got {value!r} ({type(value).__name__})")
+
+
+def check_file_label(name: str, value: Any) -> None:
+    """Refuses anything but a text that may be a part of a file's name.
+
+    Letters, digits, `_ . + -` and spaces, the first a letter, a digit or `_`; at most 64 bytes.
+
+    Raises:
+        TypeError: It is not a string.
+        ValueError: It has another character, or is empty or too long.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got {value!r} ({type(value).__name__})")
+    if not _LABEL.fullmatch(value):
+        raise ValueError(
+            f"{name} is a part of file names: it must be letters, digits, spaces and _ . + -, "
+            f"beginning with a letter or digit, got {value!r}"
+        )
+    if len(value.encode()) > _LABEL_BYTES:
+        raise ValueError(
+            f"{name} is a part of file names: it must have at most {_LABEL_BYTES} bytes, got "
+            f"{len(value.encode())} ({value[:20]!r}...)"
+        )

@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evonas.arguments import check_bool, check_callable, check_choice, check_int, check_number
+from evonas.arguments import (
+    check_bool,
+    check_callable,
+    check_choice,
+    check_file_label,
+    check_int,
+    check_number,
+)
 
 
 @pytest.mark.parametrize("value", [True, 2.5, 3.0, "3", None, math.nan])
@@ -58,3 +65,32 @@ def test_the_other_kinds_say_what_they_expect() -> None:
         check_choice("mode", "d", ("a", "b", "c"))
     with pytest.raises(TypeError, match="metric must be callable, got 3"):
         check_callable("metric", 3)
+
+
+@pytest.mark.parametrize("value", ["alexnet", "cifar-10", "My Flowers 2", "größe_1.5+", "_"])
+def test_a_label_of_files(value: str) -> None:
+    check_file_label("name", value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "../evil",
+        "a/b",
+        "a\\b",
+        ".hidden",
+        "-o",
+        "a\nimport os",
+        "a\0b",
+        "a#",
+        '"',
+        "n" * 65,
+        "ü" * 33,
+    ],
+)
+def test_what_no_file_may_be_called_is_refused(value: str) -> None:
+    with pytest.raises(ValueError, match=r"name is a part of file names: it must"):
+        check_file_label("name", value)
+    with pytest.raises(TypeError, match="name must be a string, got 3"):
+        check_file_label("name", 3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evonas.nas.layers import Shape
+from evonas.nas.layers import Shape, literal
 from evonas.nas.source import chromosome_comment, literal_dict
 
 __all__ = ["champion_source"]
@@ -34,12 +34,12 @@ def champion_source(
         mean: Per channel, of images in [0, 1] where they are uint8; empty: not normalised.
         std: Like `mean`.
         is_uint8: Whether the training images were bytes.
-        title: What this is, for a comment; further lines begin with `# `.
+        title: What this is, for a comment.
     """
     channels = in_shape[0]
     return _TEMPLATE.format(
         source=source.rstrip("\n"),
-        title=title,
+        title="\n".join(f"# {line}" for line in title.splitlines()),
         chromosome=literal_dict(genes),
         prm=literal_dict(prm),
         in_shape=(1, *in_shape),
@@ -53,15 +53,11 @@ def champion_source(
 
 
 def _tuple(values: Sequence[Any]) -> str:
-    entries = [f'"{value}"' if _is_plain(value) else repr(value) for value in values]
+    entries = [literal(value) for value in values]
     line = "(" + ", ".join(entries) + ("," if len(entries) == 1 else "") + ")"
     if len(line) <= 88:
         return line
     return "(\n" + "".join(f"    {entry},\n" for entry in entries) + ")"
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, str) and value.isprintable() and not set(value) & {'"', "\\"}
 
 
 _READ_IMAGE = '''\
@@ -89,7 +85,7 @@ _TEMPLATE = '''\
 {source}
 
 
-# {title}
+{title}
 
 CHROMOSOME = {chromosome}
 PRM = {prm}

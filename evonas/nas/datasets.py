@@ -100,5 +100,5 @@ def dataset_label(name: str, root: str | Path | None = None) -> str:
         return "cifar-10"
     if name == "imagefolder" and root is not None:
         folder = Path(root).expanduser().absolute().name.lower()
-        return re.sub(r"[^a-z0-9]+", "-", folder).strip("-") or name
+        return re.sub(r"[^a-z0-9]+", "-", folder).strip("-")[:64] or name
     return name

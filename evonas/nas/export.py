@@ -121,7 +121,7 @@ class NasRunFiles:
             std=data.std or (),
             is_uint8=not data.inputs.is_floating_point(),
             title=f"The champion of a search by evonas: trial {evaluation.number} on"
-            f" {problem.dataset},\n# {values} on validation after {problem.n_epochs} epochs.",
+            f" {problem.dataset},\n{values} on validation after {problem.n_epochs} epochs.",
         )
 
     def _record(self, evaluation: Evaluation, epoch: EpochMetrics) -> dict[str, Any]:

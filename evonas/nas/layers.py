@@ -7,6 +7,7 @@ imported only when a call is carried out.
 
 from __future__ import annotations
 
+import keyword
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ __all__ = [
     "MaxPool2d",
     "Ref",
     "Shape",
+    "literal",
 ]
 
 Shape = tuple[int, ...]
@@ -57,8 +59,7 @@ class Ref:
     @property
     def code(self) -> str:
         """The expression in the source."""
-        index = f'"{self.index}"' if isinstance(self.index, str) else str(self.index)
-        return f"{self.name}[{index}]"
+        return f"{self.name}[{literal(self.index)}]"
 
     def value(self, arguments: Mapping[str, Any]) -> Any:
         """The expression's value where `Net.__init__` was called with these arguments."""
@@ -69,6 +70,14 @@ class Ref:
 class Call:
     """`nn.<name>(*args, **kwargs)`, before it is either carried out or printed.
 
+    Args:
+        name: A class of `torch.nn`.
+        args: Numbers, texts, True, False, None, tuples and lists of them, or a `Ref`.
+        kwargs: `(name, value)` likewise.
+
+    Raises:
+        ValueError: A name is not an identifier.
+
     Example:
         >>> Call("Linear", (256, Ref("out_shape", 0))).code
         'nn.Linear(256, out_shape[0])'
@@ -77,6 +86,12 @@ class Call:
     name: str
     args: tuple[Any, ...] = ()
     kwargs: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        # They stand in the source as they are.
+        for name in (self.name, *(name for name, _ in self.kwargs)):
+            if not name.isidentifier() or keyword.iskeyword(name):
+                raise ValueError(f"a Call's names must be Python identifiers, got {name!r}")
 
     @property
     def code(self) -> str:
@@ -306,8 +321,37 @@ def _image(shape: Shape) -> Shape:
     return shape
 
 
+def literal(value: Any) -> str:
+    """Returns the Python source of a plain value: what `ast.literal_eval` turns back into it.
+
+    Raises:
+        TypeError: It, or something in it, is not a finite number, text, bool, None, tuple, list or
+            dict.
+
+    Example:
+        >>> literal("relu"), literal((1, "it's"))
+        ('"relu"', '(1, "it's")')
+    """
+    is_plain = isinstance(value, str) and value.isprintable() and not set(value) & {'"', "\\"}
+    if is_plain:
+        return f'"{value}"'
+    if not _is_literal(value):
+        raise TypeError(f"generated source cannot hold {value!r} ({type(value).__name__})")
+    return repr(value)
+
+
+def _is_literal(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if type(value) in (list, tuple):
+        return all(map(_is_literal, value))
+    if type(value) is dict:
+        return all(map(_is_literal, [*value, *value.values()]))
+    return value is None or type(value) in (bool, int, str)
+
+
 def _code(value: Any) -> str:
-    return value.code if isinstance(value, Ref) else repr(value)
+    return value.code if isinstance(value, Ref) else literal(value)
 
 
 def _value(value: Any, arguments: Mapping[str, Any]) -> Any:

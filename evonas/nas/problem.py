@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from evonas.arguments import check_int
+from evonas.arguments import check_file_label, check_int
 from evonas.exceptions import DataError, InvalidPoint
 from evonas.nas.cost import COUNTED, MEASURED, count_macs, count_params, measure_latency
 from evonas.nas.export import WEIGHTS, NasRunFiles
@@ -144,8 +144,11 @@ class ImageClassificationProblem(Problem):
         name: str = "alexnet",
         dataset: str = "images",
     ) -> None:
+        check_file_label("name", name)
+        check_file_label("dataset", dataset)
         self.metric = metric
         self.metric_name = "accuracy" if metric is None else readable_name(metric, "metric")
+        check_file_label("metric's name", self.metric_name)
         if objectives is None:
             objectives = Objective(self.metric_name)
         super().__init__(space, objectives=objectives)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from evonas.nas.layers import Call, Shape
+from evonas.nas.layers import Call, Shape, literal
 from evonas.nas.network import Network
 
 __all__ = [
@@ -93,15 +93,11 @@ def chromosome_comment(genes: Mapping[str, Any] | None) -> str:
 
 def literal_dict(values: Mapping[str, Any]) -> str:
     """Returns the mapping as a Python dict display, one entry a line where it is long."""
-    entries = [f'"{name}": {_literal(value)}' for name, value in values.items()]
+    entries = [f"{literal(name)}: {literal(value)}" for name, value in values.items()]
     line = "{" + ", ".join(entries) + "}"
     if len(line) <= _LINE - 16:
         return line
     return "{\n" + "".join(f"    {entry},\n" for entry in entries) + "}"
-
-
-def _literal(value: Any) -> str:
-    return f'"{value}"' if isinstance(value, str) and value.isidentifier() else repr(value)
 
 
 def _sequential(calls: list[Call], entering: list[Shape], leaving: list[Shape]) -> str:

@@ -21,9 +21,9 @@ class Categorical(Gene):
     """One of several values without an order.
 
     The values are JSON (numbers, strings, booleans, None, lists and dicts of them), told apart by
-    their JSON text: `1`, `1.0` and `True` are three choices. Anything else is named: pass a dict of
-    name to object. The gene's value is then the name, and `object(name)` the object; the objects
-    count neither for equality nor in JSON.
+    their JSON text: `1`, `1.0` and `True` are three choices. What JSON would change (a tuple comes
+    back as a list) or does not know is named: pass a dict of name to object. The gene's value is
+    then the name, and `object(name)` the object; objects count neither for equality nor in JSON.
 
     Neighbours: every other choice. Features: one per choice, 1 at the value's.
 
@@ -32,7 +32,7 @@ class Categorical(Gene):
 
     Raises:
         ValueError: There are no choices, two are the same, or one is NaN or infinite.
-        TypeError: A choice is not JSON, or a name is not a string.
+        TypeError: A choice is not JSON or not what JSON gives back, or a name is not a string.
 
     Example:
         >>> gene = Categorical([32, 64, 96])
@@ -266,12 +266,26 @@ class Boolean(Gene):
 
 def _plain_choice(value: Any) -> Any:
     try:
-        return plain_json(value)
+        plain = plain_json(value)
     except (TypeError, ValueError) as error:
         raise type(error)(
             f"Categorical: {error}; choices that are not JSON are named:"
             " Categorical({'relu': nn.ReLU, 'gelu': nn.GELU})"
         ) from None
+    if _holds_tuple(value):
+        raise TypeError(
+            f"Categorical: the choice {value!r} would come back as {plain!r}, since genes are kept"
+            " as JSON, which has no tuples: write the list, or name the choices:"
+            " Categorical({'3x3': (3, 3), '5x5': (5, 5)}), whose values are the names"
+        )
+    return plain
+
+
+def _holds_tuple(value: Any) -> bool:
+    parts = value.values() if isinstance(value, dict) else value
+    return isinstance(value, tuple) or (
+        isinstance(value, (list, dict)) and any(map(_holds_tuple, parts))
+    )
 
 
 def _hashed(values: tuple[Any, ...]) -> dict[Any, int] | None:

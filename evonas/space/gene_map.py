@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,10 @@ class GeneMap:
         return f"{hint}; the genes of the space are: {', '.join(self._names)}"
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _checked_genes(genes: Any) -> dict[str, Gene]:
     if not isinstance(genes, Mapping):
         raise TypeError(
@@ -113,9 +118,11 @@ def _checked_genes(genes: Any) -> dict[str, Gene]:
     for name, gene in genes.items():
         if not isinstance(name, str) or not name:
             raise TypeError(f"the name of a gene must be a non-empty string, got {name!r}")
-        if isinstance(gene, tuple) and len(gene) == 2 and all(isinstance(x, float) for x in gene):
+        if isinstance(gene, tuple) and len(gene) == 2 and all(map(_is_number, gene)):
+            whole = all(isinstance(bound, Integral) for bound in gene)
+            ranges = f"Integer{gene!r} or Float{gene!r}" if whole else f"Float{gene!r}"
             raise TypeError(
-                f"gene {name!r}: {gene!r} may mean a range or two choices; give Float{gene!r} for "
+                f"gene {name!r}: {gene!r} may mean a range or two choices; give {ranges} for "
                 f"the range, {list(gene)!r} for the choices"
             )
         if isinstance(gene, (list, tuple)):

@@ -18,9 +18,14 @@ import torch
 
 from evonas.exceptions import RunStorageError
 from evonas.execution.trial import Trial, TrialSettings
+from evonas.nas import FAMILIES
+from evonas.nas.champion import champion_source
 from evonas.nas.export import NasRunFiles
+from evonas.nas.layers import Call
 from evonas.nas.problem import ImageClassificationProblem
+from evonas.objectives import Objective
 from evonas.records import EpochMetrics, Evaluation, Status
+from evonas.space import SearchSpace
 from evonas.training import Examples
 
 Make = Callable[..., ImageClassificationProblem]
@@ -175,6 +180,60 @@ def test_the_champion_runs_alone(
     assert rest.split()[0] in problem.data.classes
 
 
+HOSTILE = 'x\nimport os\nos.remove("bait")\n#"""\\\u2028{}'
+
+
+def test_no_name_becomes_code(
+    make_data: Callable[..., Examples], valid_points: Draw, tmp_path: Path
+) -> None:
+    data = make_data()
+    family = FAMILIES["alexnet-small"]
+    space = SearchSpace({**dict(family.space().items()), HOSTILE: ["a\nimport os", HOSTILE]})
+    objectives = [Objective("accuracy"), Objective("params", "min")]
+    problem = ImageClassificationProblem(
+        space,
+        family.network,
+        Examples(data.inputs, data.targets, ("a", "b", HOSTILE, '"')),
+        precision="float32",
+        objectives=objectives,
+    )
+    (genes,) = valid_points(problem, 1)
+    files = NasRunFiles(tmp_path, problem)
+    evaluation = replace(evaluation_of(problem, genes), values=(0.5, 7.0))
+    files.on_evaluation(evaluation)
+    files.on_champion(evaluation, None)
+    for path in (files.champion, files.architecture(7)):
+        found: dict[str, Any] = {"__name__": "champion"}
+        source = path.read_text(encoding="utf-8")
+        imported = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Import)]
+        assert {name.name for node in imported for name in node.names} <= {"torch", "sys"}
+        exec(source, found)
+        if path == files.champion:
+            assert found["CHROMOSOME"] == genes
+            assert found["CLASSES"] == ("a", "b", HOSTILE, '"')
+
+
+@pytest.mark.parametrize("word", ["name", "dataset"])
+def test_names_that_no_file_can_have_are_refused_at_construction(
+    make_problem: Make, word: str
+) -> None:
+    for value in ("../../../evil", HOSTILE, "n" * 300, ""):
+        with pytest.raises(ValueError, match=f"{word} is a part of file names"):
+            ImageClassificationProblem(
+                make_problem().space, make_problem().network, make_problem().data, **{word: value}
+            )
+
+
+def test_a_title_stays_a_comment() -> None:
+    source = champion_source(
+        "x = 1", genes={}, prm={}, in_shape=(3, 8, 8), classes=("a", "b"), mean=(), std=(),
+        is_uint8=True, title=f"a search on {HOSTILE}\nmore",
+    )  # fmt: skip
+    found: dict[str, Any] = {"__name__": "champion"}
+    exec(source.replace("torch", "dict"), found)
+    assert "os" not in found
+
+
 def test_the_champion_predicts_as_the_search_did(
     make_problem: Make,
     valid_points: Draw,
@@ -271,3 +330,17 @@ def _state(folder: Path) -> dict[str, tuple[str, int]]:
         for path in folder.rglob("*.*")
         if path.is_file()
     }
+
+
+@pytest.mark.parametrize("name", ["Linear(1); import os", "", "class", "Linear\nx"])
+def test_a_call_that_is_no_name_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="must be Python identifiers"):
+        Call(name)
+    with pytest.raises(ValueError, match="must be Python identifiers"):
+        Call("Linear", kwargs=((name, 1),))
+
+
+@pytest.mark.parametrize("value", [object(), float("nan"), (1, float("inf")), b"x"])
+def test_a_value_that_source_cannot_hold_is_refused(value: Any) -> None:
+    with pytest.raises(TypeError, match="generated source cannot hold"):
+        _ = Call("Linear", (value,)).code

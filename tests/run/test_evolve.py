@@ -250,7 +250,7 @@ def test_initial_points_are_in_the_first_population(tmp_path: Path) -> None:
 
 
 def test_a_dict_of_lists_will_do() -> None:
-    result = en.evolve({"x": [1, 2], "y": (3, 4)}, lambda genes, trial: genes["x"] * genes["y"])
+    result = en.evolve({"x": [1, 2], "y": [3, 4]}, lambda genes, trial: genes["x"] * genes["y"])
     assert result.champion.genes == {"x": 2, "y": 4}
 
 

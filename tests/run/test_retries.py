@@ -38,9 +38,11 @@ def test_where_all_failed_within_a_small_budget(make: Any, tmp_path: Path) -> No
     assert search().counts.evaluated == result.counts.evaluated, "it is finished"
 
 
-def test_a_tuple_of_two_floats_is_no_range() -> None:
+def test_a_tuple_of_two_numbers_is_neither_a_range_nor_choices() -> None:
     message = r"gene 'lr': \(0.001, 0.1\) may mean a range or two choices; give Float\(0.001, 0.1\)"
     with pytest.raises(TypeError, match=message):
         en.SearchSpace({"lr": (1e-3, 1e-1)})
     assert en.SearchSpace({"lr": [1e-3, 1e-1]}).cardinality == 2
-    assert en.SearchSpace({"kind": ("a", "b"), "n": (3, 4)}).cardinality == 4
+    with pytest.raises(TypeError, match=r"give Integer\(0, 1\) or Float\(0, 1\) for .*\[0, 1\]"):
+        en.SearchSpace({"a": (0, 1)})
+    assert en.SearchSpace({"kind": ("a", "b"), "n": (3, 4, 5)}).cardinality == 6
