@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from evonas.objectives import Objective, as_objectives
 from evonas.records import Evaluation, Genes
 from evonas.space import SearchSpace, canonical_json
+from evonas.space.naming import fingerprint_of
 
 if TYPE_CHECKING:
     from evonas.execution.trial import Trial
@@ -76,9 +77,10 @@ class Problem:
         """Returns, as flat JSON, all that makes two evaluations of one key comparable.
 
         Data identity and split, epochs, batch size, precision, version of the code generator.
-        Called after `configure`. A run started under another fingerprint is refused.
+        Called after `configure`. A run started under another fingerprint is refused. An entry
+        `code` is compared only where both fingerprints have one.
         """
-        return {"problem": type(self).__qualname__}
+        return {"problem": type(self).__qualname__, "code": fingerprint_of(type(self))}
 
     def invalid_reason(self, genes: Genes) -> str | None:
         """Returns why these genes are invalid (found without training), or None."""
@@ -139,7 +141,8 @@ class FunctionProblem(Problem):
         fitness: Called as `fitness(genes, trial)`.
         objectives: See `Problem`.
         problem_id: Names data and settings that the function uses: change it when old
-            evaluations no longer compare with new ones. None: the function's name.
+            evaluations no longer compare with new ones. None: the function's name, and a digest of
+            its code and of what it calls (see `fingerprint_of`).
     """
 
     def __init__(
@@ -156,11 +159,15 @@ class FunctionProblem(Problem):
                 f"fitness must be callable as fitness(genes, trial), got {type(fitness).__name__}"
             )
         self.fitness = fitness
+        if problem_id is not None and not isinstance(problem_id, str):
+            raise TypeError(f"problem_id must be a string, got {problem_id!r}")
         self.problem_id = problem_id or getattr(fitness, "__qualname__", type(fitness).__qualname__)
+        self._is_named = bool(problem_id)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Returns the `problem_id`."""
-        return {"problem_id": self.problem_id}
+        """Returns the `problem_id`, and the function's code where none was given."""
+        named = {"problem_id": self.problem_id}
+        return named if self._is_named else {**named, "code": fingerprint_of(self.fitness)}
 
     def evaluate(self, genes: Genes, trial: Trial) -> Any:
         """Returns what the user's function returns."""

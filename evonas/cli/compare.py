@@ -21,6 +21,7 @@ from evonas.cli.screen import (
 )
 from evonas.cli.trajectory import Trajectory, round_numbers, trajectory
 from evonas.exceptions import EvonasError
+from evonas.run.identity import comparable
 from evonas.run.result import Result, open_run
 from evonas.space.canonical import canonical_json
 
@@ -91,9 +92,8 @@ def _named(result: Result) -> str:
 
 def _notes(results: Sequence[Result], courses: Sequence[Trajectory]) -> list[str]:
     notes = []
-    first = results[0].record.fingerprint
     for place, result in enumerate(results[1:], 2):
-        here = result.record.fingerprint
+        first, here = comparable(results[0].record.fingerprint, result.record.fingerprint)
         names = [
             name
             for name in dict.fromkeys([*first, *here])

@@ -21,7 +21,7 @@ from evonas.execution.worker_process import refuse_unguarded_main
 from evonas.objectives import Objective
 from evonas.problem import FitnessFunction, FunctionProblem, Problem
 from evonas.pruning import Pruner
-from evonas.records import Evaluation, Genes
+from evonas.records import Evaluation, Genes, Status
 from evonas.run.budget import Budget
 from evonas.run.driver import Driver
 from evonas.run.history import History
@@ -38,6 +38,7 @@ from evonas.strategies.generational import Generational
 __all__ = ["evolve"]
 
 _DEFAULT_GENERATIONS = 25
+_SCORED = (Status.OK, Status.PRUNED)
 
 
 def evolve(
@@ -177,6 +178,7 @@ def evolve(
             default_threads=default_threads(executor),
             pruner=pruner,
             name=str(store.run_dir or "the run"),
+            has_scores=any(point.status in _SCORED for point in store.known().values()),
         )
         history = _history(problem, store, stored)
         record = replace(

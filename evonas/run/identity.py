@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import random
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -21,7 +22,7 @@ from evonas.run.store import RunRecord
 from evonas.run.store.encoding import from_json, to_json
 from evonas.strategies.base import Strategy
 
-__all__ = ["configure_as", "environment", "identify", "start_command"]
+__all__ = ["comparable", "configure_as", "environment", "identify", "start_command"]
 
 
 def identify(
@@ -36,6 +37,7 @@ def identify(
     default_threads: int,
     pruner: Pruner | None = None,
     name: str,
+    has_scores: bool = True,
 ) -> RunRecord:
     """Returns what the run is: as stored if it has begun, and as asked for here otherwise.
 
@@ -50,6 +52,8 @@ def identify(
         default_threads: For a run that begins.
         pruner: Which trials to end early.
         name: What an error calls the run.
+        has_scores: Whether the run has evaluations that did not fail. Without any, the code may be
+            another: the user has fixed it.
 
     Raises:
         RunMismatchError: The run was started as something else.
@@ -75,6 +79,8 @@ def identify(
     here = RunRecord.from_json(from_json(to_json(here.to_json())))
     if stored is None:
         return here
+    if not has_scores and _only_code_differs(stored.fingerprint, here.fingerprint):
+        stored = replace(stored, fingerprint=here.fingerprint)
     _compare(stored, here, _NAMES, name)
     for words, given, before in (
         ("seed", seed, stored.seed),
@@ -130,6 +136,9 @@ def _initial(problem: Problem, genes: Genes) -> Genes:
     return genes
 
 
+_CODE = re.compile(r"\bpy\d+\.\d+-(?=[0-9a-f]{16}\b)")
+_DIGEST = re.compile(rf"{_CODE.pattern}[0-9a-f]{{16}}")
+
 _NAMES = {
     "space": "search space",
     "fingerprint": "problem",
@@ -143,13 +152,45 @@ _NAMES = {
 
 def _compare(stored: RunRecord, here: RunRecord, names: Iterable[str], run: str) -> None:
     before, now = stored.to_json(), here.to_json()
+    before["fingerprint"], now["fingerprint"] = comparable(
+        before["fingerprint"], now["fingerprint"]
+    )
     for name in names:
+        edited = name == "fingerprint" and _only_code_differs(before[name], now[name])
+        if edited:
+            raise RunMismatchError(
+                f"{run} was started with other code: the fitness function, or a function, class or "
+                "constant of yours that it uses, was edited since. Where old evaluations still "
+                f"compare with new ones, pass problem_id={before[name].get('problem_id')!r}; else "
+                "pass a new run_dir, or restore what it was"
+            )
         if before[name] != now[name]:
             difference = _difference(before[name], now[name])
             raise RunMismatchError(
                 f"{run} was started with another {_NAMES[name]} ({difference}): pass a new "
                 "run_dir, or restore what it was"
             )
+
+
+def comparable(*fingerprints: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns fingerprints without what does not compare.
+
+    An entry `code` that not all of them have (those without were named by a `problem_id`), and
+    digests of code that were made by different versions of Python.
+    """
+    found = [dict(fingerprint) for fingerprint in fingerprints]
+    if not all("code" in fingerprint for fingerprint in found):
+        for fingerprint in found:
+            fingerprint.pop("code", None)
+    texts = [to_json(fingerprint) for fingerprint in found]
+    if len({python for text in texts for python in _CODE.findall(text)}) > 1:
+        texts = [_DIGEST.sub("code", text) for text in texts]
+    return [from_json(text) for text in texts]
+
+
+def _only_code_differs(stored: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    stored_code, here_code = stored.get("code"), here.get("code")
+    return stored_code != here_code and {**stored, "code": None} == {**here, "code": None}
 
 
 def _difference(stored: Any, here: Any, path: str = "") -> str:

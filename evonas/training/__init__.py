@@ -18,6 +18,7 @@ fit(model, data.subset(train), data.subset(val),
 
 from __future__ import annotations
 
+from evonas.space.naming import fingerprint_of, name_of, readable_name
 from evonas.training.data.batches import Augment, Batch, BatchSource, FlipCrop
 from evonas.training.data.examples import Examples
 from evonas.training.data.sources import (
@@ -31,7 +32,6 @@ from evonas.training.data.split import split
 from evonas.training.forward import forward
 from evonas.training.loop import accuracy, evaluate, fit, place, train_epoch
 from evonas.training.memory import PeakMemory
-from evonas.training.naming import fingerprint_of, name_of, readable_name
 from evonas.training.precision import Precision, as_precision, autocast, choose_precision
 from evonas.training.seeding import seeded
 from evonas.training.timed import Timed

@@ -197,7 +197,7 @@ def test_what_failed_is_tried_again_once_it_is_mended(tmp_path: Path) -> None:
     def search() -> en.Result:
         return en.evolve(
             quadratic_space(), fitness, strategy=RandomSearch(row_every=5), max_evaluations=12,
-            seed=5, max_consecutive_failures=3, run_dir=tmp_path,
+            problem_id="mended", seed=5, max_consecutive_failures=3, run_dir=tmp_path,
         )  # fmt: skip
 
     with pytest.raises(TooManyFailures):

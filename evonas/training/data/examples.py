@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from evonas.arguments import check_int
 from evonas.exceptions import DataError
+from evonas.space.naming import fingerprint_of
 from evonas.training.data.batches import Augment, Batch
 from evonas.training.data.layout import Side, pack
 from evonas.training.data.normalisation import (
@@ -24,7 +25,6 @@ from evonas.training.data.normalisation import (
     normalise,
 )
 from evonas.training.data.split import as_index
-from evonas.training.naming import fingerprint_of
 
 __all__ = ["Examples", "as_bytes", "as_examples"]
 

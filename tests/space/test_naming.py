@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from evonas.training import accuracy, fingerprint_of, readable_name
+from evonas.space.naming import fingerprint_of, readable_name
+from evonas.training import FlipCrop, accuracy
 
 SCRIPT = """
 from evonas.training import fingerprint_of
@@ -65,10 +66,83 @@ def test_closures_differ_by_what_they_close_over() -> None:
     assert fingerprint_of(one) != fingerprint_of(two)
 
 
-def test_a_function_of_a_module_keeps_its_name() -> None:
+def test_what_is_installed_keeps_its_name() -> None:
     assert fingerprint_of(accuracy) == "accuracy"
-    assert fingerprint_of(scaled) == "scaled"
+    assert fingerprint_of(os.path.join) == "join"
     assert fingerprint_of(torch.optim.SGD) == "SGD"
+    assert fingerprint_of(FlipCrop()) == repr(FlipCrop())
+    assert fingerprint_of(scaled).startswith("scaled py")
+
+
+class Loss:
+    def __init__(self, power: float) -> None:
+        self.power = power
+        self.calls: list[float] = []
+
+    def __call__(self, x: float) -> float:
+        self.calls.append(x)
+        return x**self.power
+
+
+def test_objects_differ_by_their_settings_and_not_by_their_logs() -> None:
+    used = Loss(2.0)
+    used(3.0)
+    assert fingerprint_of(used) == fingerprint_of(Loss(2.0)) != fingerprint_of(Loss(3.0))
+    assert fingerprint_of(used.__call__) != fingerprint_of(Loss(3.0).__call__)
+    smooth, plain = (torch.nn.CrossEntropyLoss(label_smoothing=x) for x in (0.1, 0.0))
+    assert fingerprint_of(smooth) != fingerprint_of(plain)
+    assert fingerprint_of(plain) == fingerprint_of(torch.nn.CrossEntropyLoss())
+
+
+VERSIONS = {
+    "as it was": "",
+    "a comment": "# nothing changes",
+    "another body": ("return net(genes)", "return -net(genes)"),
+    "another function that it calls": ("return x + 1", "return x + 2"),
+    "another class that it builds": ("return 2 * x", "return 3 * x"),
+    "another constant": ("EPOCHS = 3", "EPOCHS = 4"),
+    "another entry of a constant": ('"lr": 0.1', '"lr": 0.2'),
+}
+FITNESS = """
+from evonas.space.naming import fingerprint_of
+EPOCHS = 3
+CONFIG = {"lr": 0.1}
+calls = []
+n_calls = 0
+def helper(x):
+    return x + 1
+class Net:
+    def __init__(self, epochs, lr):
+        self.epochs = epochs
+    def __call__(self, x):
+        return 2 * x
+def fitness(genes, trial):
+    global n_calls
+    n_calls += 1
+    calls.append(genes)
+    net = Net(EPOCHS, CONFIG["lr"])
+    return net(genes) + helper(1)
+"""
+
+
+def fingerprint_in(module: str, change: Any) -> str:
+    source = FITNESS
+    if isinstance(change, tuple):
+        assert change[0] in source
+        source = source.replace(*change)
+    names: dict[str, Any] = {"__name__": module}
+    exec(compile(source + (change if isinstance(change, str) else ""), module, "exec"), names)
+    first = fingerprint_of(names["fitness"])
+    names["fitness"](1, None)
+    assert fingerprint_of(names["fitness"]) == first, "a log or a counter is no other code"
+    return first
+
+
+@pytest.mark.parametrize("module", ["__main__", "a_file_of_the_users"])
+def test_every_edit_of_code_is_another_fingerprint(module: str) -> None:
+    found = {name: fingerprint_in(module, change) for name, change in VERSIONS.items()}
+    assert found.pop("a comment") == found["as it was"]
+    assert len(set(found.values())) == len(found)
 
 
 @pytest.mark.parametrize("thing", [lambda x: x, functools.partial(lambda x, y: x, 1)])
