@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torch import nn
-
 from evonas.freezing._structure import Item, Structure, is_dropout, is_norm
 
 __all__ = ["Group", "group_items"]
@@ -61,14 +59,16 @@ def _mark_heads(structure: Structure, groups: Sequence[Group]) -> None:
     checkpoint of the base model does not hold. Elsewhere it is the last group, unless that is one
     of the repeated blocks, or weights tied to an earlier block come after it.
     """
-    model = structure.modules[""]
-    prefix = getattr(model, "base_model_prefix", None)
-    if isinstance(prefix, str):
-        has_base = bool(prefix) and isinstance(getattr(model, prefix, None), nn.Module)
+    for path in structure.wrapped():
+        # Of the class: a wrapper may forward attributes to the transformers model within.
+        prefix = getattr(type(structure.modules[path]), "base_model_prefix", None)
+        if not isinstance(prefix, str):
+            continue
+        base = f"{path}.{prefix}" if path else prefix
         for group in groups:
             units = group.paths("unit")
-            inside = any(f"{path}.".startswith(f"{prefix}.") for path in units)
-            group.is_head = has_base and bool(units) and not inside
+            inside = any(f"{unit}.".startswith(f"{base}.") for unit in units)
+            group.is_head = base in structure.modules and bool(units) and not inside
         return
     if len(groups) < 2 or any(item.body for item in groups[-1].items):
         return

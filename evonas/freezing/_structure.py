@@ -8,7 +8,7 @@ the repeated part is opened until it shows.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -118,6 +118,14 @@ class Structure:
         last = _last_used(modules, others, modules if calls is None else [c.path for c in calls])
         return cls(modules, children, owned, direct, aliases, sizes, runs, called, last)
 
+    def wrapped(self) -> Iterator[str]:
+        """Yields the paths of the model and, where one module is all that it wraps, of that one."""
+        path: str | None = ""
+        while path is not None:
+            yield path
+            owning = [child for child in self.children[path] if self.owned[child]]
+            path = owning[0] if len(owning) == 1 and not self.direct[path] else None
+
     def n_parameters(self, path: str) -> int:
         """Returns how many numbers the parameters in the subtree of `path` hold."""
         return sum(self.sizes[name] for name in self.owned[path])
@@ -133,7 +141,8 @@ class Structure:
         MultiheadAttention, or whatever a sample shows to do so.
         """
         module = self.modules[path]
-        if isinstance(module, nn.MultiheadAttention) or hasattr(module, "parametrizations"):
+        # In its own tables: a wrapper may forward attributes to the model within.
+        if isinstance(module, nn.MultiheadAttention) or "parametrizations" in module._modules:
             return True
         owning = [child for child in self.children[path] if self.owned[child]]
         return not owning or (path in self.called and all(map(self.never_run, owning)))

@@ -127,7 +127,13 @@ def find_blocks(
             f"pass granularity='layer', or the whole model rather than a part of it"
         )
     _check_all_run(structure, found, name)
-    return tuple(block for block in found if include_head or not block.is_head)
+    chosen = tuple(block for block in found if include_head or not block.is_head)
+    if not chosen:
+        raise ValueError(
+            f"no block of {name} was found beside its head ({', '.join(b.name for b in found)}): "
+            "say which modules are blocks as blocks=[...], or pass include_head=True"
+        )
+    return chosen
 
 
 def _found(structure: Structure, granularity: Granularity) -> list[Block]:
@@ -168,7 +174,7 @@ def _block(structure: Structure, group: Group) -> Block:
         parameters=tuple(parameters),
         loose_parameters=loose,
         dropouts=tuple(p for p, m in inside.items() if is_dropout(m) and not structure.owned[p]),
-        batch_norms=tuple(p for p, m in inside.items() if hasattr(m, "running_mean")),
+        batch_norms=tuple(p for p, m in inside.items() if "running_mean" in m._buffers),
         tied=tuple(alias for name in parameters for alias in structure.aliases[name]),
         n_parameters=sum(structure.sizes[name] for name in parameters),
         is_head=group.is_head,

@@ -16,7 +16,7 @@ from torch.nn import functional
 from evonas.freezing._fine_tuning import DeviceCache, LossFunction, Metric, fine_tune
 from evonas.freezing._recipe import OptimizerFactory, Pretrained, Recipe, Schedule
 from evonas.freezing.advice import mask_label, usual_masks
-from evonas.freezing.blocks import Granularity, Patterns, find_blocks
+from evonas.freezing.blocks import Block, Granularity, Patterns, find_blocks
 from evonas.freezing.files import MaskFiles
 from evonas.freezing.mask import Mask, apply_mask, as_mask, trainable_share
 from evonas.freezing.prefix.decision import ReuseDecision, decide_reuse
@@ -56,10 +56,11 @@ COSTS = ("trainable_share", "trainable_params", "train_seconds")
 class FreezingProblem(Problem):
     """Fine-tunes a pretrained model under a freeze mask and returns its validation accuracy.
 
-    One Boolean gene for each block, in forward order: True frozen, False trainable. Each training
-    starts from the same pretrained weights, with a head that is initialised by the trial's seed
-    (which comes from the mask's key, so two runs agree), trains what the mask leaves trainable
-    with AdamW, and starts behind the frozen prefix where that is exact (see `PrefixSession`).
+    One Boolean gene for each block, in forward order: True frozen, False trainable. Blocks that the
+    factory has frozen already have none and stay as they are. Each training starts from the same
+    pretrained weights, with a head that is initialised by the trial's seed (which comes from the
+    mask's key, so two runs agree), trains what the mask leaves trainable with AdamW, and starts
+    behind the frozen prefix where that trains the same network up to rounding (`decide_reuse`).
 
     The first population contains the usual advice: full fine-tuning, head only, and the first k
     blocks frozen for each k (`initial_points`).
@@ -99,9 +100,9 @@ class FreezingProblem(Problem):
 
     Raises:
         TypeError: An argument has another type.
-        ValueError: A number is out of range; the model has no parameters, one block, or a block
-            that never runs; the factory returns the same model twice; a label is none of the
-            model's classes.
+        ValueError: A number is out of range; the model has no parameters, one block, a block that
+            never runs or nothing but frozen blocks; the factory returns the same model twice; a
+            label is none of the model's classes.
 
     Example:
         >>> def pretrained():
@@ -172,9 +173,10 @@ class FreezingProblem(Problem):
         self.pretrained, model = Pretrained.of(model_factory)
         self.model_name = type(model).__name__
         sample = self.train.gather(torch.arange(min(2, len(self.train))))
-        self.blocks = find_blocks(
+        found = find_blocks(
             model, sample, granularity=granularity, blocks=blocks, include_head=include_head
         )
+        self.blocks = self._without_frozen(model, found)
         targets = {"train": self.train.targets, "val": self.val.targets}
         check_targets(model, sample, targets, loss_function=loss_function, metric=metric)
         owned = {name for block in self.blocks for name in block.parameters}
@@ -367,6 +369,23 @@ class FreezingProblem(Problem):
                 examples["test"] = self._test
             self._places[device] = DeviceCache.on(device, examples, *self.prefix_bytes)
         return self._places[device]
+
+    def _without_frozen(self, model: nn.Module, found: Sequence[Block]) -> tuple[Block, ...]:
+        """Returns the blocks that a mask can freeze; logs which the factory has frozen already."""
+        trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+        kept = tuple(block for block in found if trainable & set(block.parameters))
+        frozen = ", ".join(block.name for block in found if block not in kept)
+        if not kept:
+            raise ValueError(
+                f"model_factory returns {self.model_name} with every block frozen ({frozen}): set "
+                "requires_grad=True where the search may decide"
+            )
+        if frozen:
+            _log.warning(
+                "%s: model_factory has frozen %s already: no gene, left as they are",
+                self.model_name, frozen,
+            )  # fmt: skip
+        return kept
 
     def _warn_of_fresh_blocks(self) -> None:
         fresh = [

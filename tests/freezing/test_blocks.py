@@ -200,6 +200,45 @@ def test_a_wrapper_is_opened() -> None:
     assert names(find_blocks(Wrapper(), include_head=True)) == ["net.one", "net.two"]
 
 
+class Forwarding(nn.Module):
+    """Hands every attribute that it lacks on to the model within, as several libraries do."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("inner"), name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.inner(*args, **kwargs)
+
+
+def test_a_wrapper_that_forwards_attributes_has_the_blocks_of_its_inner_model(
+    architecture: Any,
+) -> None:
+    """All of them: BERT's base_model_prefix showed through, and made everything the head."""
+    for with_sample in (True, False):
+        sample = architecture.sample() if with_sample else None
+        inner = architecture.build()
+        expected = find_blocks(inner, sample, include_head=True)
+        found = find_blocks(Forwarding(Forwarding(inner)), sample, include_head=True)
+        ends = [name.removeprefix("inner.inner.") for name in names(found)]
+        assert ends == names(expected)
+        assert [b.is_head for b in found] == [b.is_head for b in expected]
+
+
+def test_a_parametrized_module_behind_a_wrapper_is_no_leaf_of_it() -> None:
+    class Shown(Forwarding):
+        parametrizations = ()
+
+    net = nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+    assert names(find_blocks(Shown(net))) == ["inner.0", "inner.1"]
+
+
 def test_attention_heads_and_experts_are_not_blocks() -> None:
     class Head(nn.Module):
         def __init__(self) -> None:

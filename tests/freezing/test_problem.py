@@ -474,3 +474,24 @@ def test_by_hand(make_problem: Any) -> None:
     value = problem.evaluate(problem.genes_of([1, 1, 1, 0]), trial)
     assert 0 <= value <= 1
     assert trial.metrics["prefix_depth"] == 3
+
+
+def test_blocks_that_the_factory_has_frozen_are_no_genes(
+    make_problem: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = nn.Sequential(
+        nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+    )
+    for position in (0, 2):
+        model[position].requires_grad_(False)
+    data = torch.randn(20, 8), torch.arange(20) % 2
+    factory = functools.partial(copy.deepcopy, model)
+    problem = FreezingProblem(factory, data, data, n_epochs=1, precision="float32", lr=0.1)
+    assert [block.name for block in problem.blocks] == ["1", "3"]
+    assert "model_factory has frozen 0, 2 already: no gene, left as they are" in caplog.text
+    result = en.evolve(problem, generations=1, population=4, seed=0)
+    trained = [entry.metrics["trainable_params"] for entry in result.evaluations]
+    assert sorted(trained) == [18, 90, 90, 162], "four masks are four networks"
+    model.requires_grad_(False)
+    with pytest.raises(ValueError, match="Sequential with every block frozen"):
+        FreezingProblem(factory, data, data)

@@ -155,7 +155,8 @@ def test_what_failed_is_tried_again_once_it_is_mended(tmp_path: Path) -> None:
     def run() -> en.Result:
         return search(
             problem=quadratic_space(), fitness=fitness, max_evaluations=14, run_dir=tmp_path,
-            problem_id="mended", max_consecutive_failures=3, strategy=SurrogateEvolution(n_initial=5),
+            problem_id="mended", max_consecutive_failures=3,
+            strategy=SurrogateEvolution(n_initial=5),
         )  # fmt: skip
 
     with pytest.raises(TooManyFailures):

@@ -76,11 +76,11 @@ class ReuseDecision:
         if 0 in self.refused:
             return f"frozen prefixes are computed in every epoch: {self.refused[0]}"
         if not self.refused:
-            return "frozen prefixes are computed once: exact at every depth"
+            return "frozen prefixes are computed once: equal up to rounding at every depth"
         depth = min(self.refused)
         at = ", ".join(map(str, self.refused))
         return (
-            f"frozen prefixes are computed once where that is exact, which it is not at depths "
+            f"frozen prefixes are computed once where that is equal, which it is not at depths "
             f"{at} of {len(self.refused) + len(self.cuts)} (at {depth}: {self.refused[depth]})"
         )
 
@@ -109,13 +109,19 @@ def decide_reuse(
     precision: str = "float32",
     seed: int = 0,
 ) -> ReuseDecision:
-    """Returns at which depths reuse is exact for `model`; logs it once.
+    """Returns at which depths reuse is equal to plain training up to rounding; logs it once.
 
     Tried in float32 on five examples, for each depth k with the first k blocks frozen, in train
     mode: the prefix output does not require a gradient; it repeats, also in another batch with
     other padding; and behind it the model's outputs and the gradients of all trainable parameters
     are those of the plain model under the same random numbers, before and after a step. Equal
     outputs alone prove nothing: a loose parameter that is trained shows only in its gradient.
+
+    Equal means equal up to rounding: kernels are chosen by the size of a batch, and a prefix is
+    computed in other batches than the training's, so its output differs by about 1e-7 relative in
+    float32. Adam divides by the size of a gradient, so where that is near 0, weights may differ by
+    up to the learning rate after a step.
+
     In `precision`, the prefix output has one dtype in training and evaluation.
 
     Args:
@@ -237,7 +243,7 @@ class _Trial:
             self.expected = self._evaluated()
 
     def run(self, cut: Cut) -> str | None:
-        """Returns why the cut is not exact, or None."""
+        """Returns why the cut is not equal to plain training, or None."""
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         with (
             modes_kept(self.model),

@@ -182,7 +182,7 @@ class PrefixSession:
                         return
 
     def _cut(self, trace: Trace, depth: int) -> Cut | None:
-        """Returns the cut that was found exact, if this set of examples allows it too."""
+        """Returns the cut that was found equal, if this set of examples allows it too."""
         try:
             found = trace.cuts(depth)
         except NoCut:
