@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import sys
@@ -477,7 +478,7 @@ def test_by_hand(make_problem: Any) -> None:
 
 
 def test_blocks_that_the_factory_has_frozen_are_no_genes(
-    make_problem: Any, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     model = nn.Sequential(
         nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 2)
