@@ -72,6 +72,7 @@ def train(options: argparse.Namespace) -> float:
         seed=options.seed,
         device=device,
         threads=options.threads or available_cores(),
+        process=result.record.process,
     )
     with torch_environment(settings):
         model = place(problem.build(genes), device)

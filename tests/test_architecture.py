@@ -46,7 +46,7 @@ LAYERS = [
 # The root offers what lies up to `run`; `python -m evonas` is the command.
 SAME_LAYER = {"": "training", "__main__": "cli"}
 
-TORCH_MODULES = ("training", "nas", "freezing", "execution.torch_env")
+TORCH_MODULES = ("training", "nas", "freezing", "execution.torch_env", "execution.torch_state")
 # evolve takes a Toolbox of the user's, and Result.logbook is a tools.Logbook.
 DEAP_MODULES = ("evolution", "strategies", "testing", "run.evolve", "run.result")
 LIBRARY_MODULES = {"torch": TORCH_MODULES, "torchvision": TORCH_MODULES, "deap": DEAP_MODULES}

@@ -14,13 +14,14 @@ from typing import Any, Protocol
 
 from evonas.exceptions import FitnessError, InvalidPoint, TrialPruned
 from evonas.execution.late_torch import late_torch_environment
+from evonas.execution.process_state import process_state
 from evonas.execution.trial import Trial, TrialSettings
 from evonas.objectives import fitness_values
 from evonas.problem import Problem
 from evonas.records import EpochMetrics, Genes, Status
 from evonas.space.canonical import copy_json
 
-__all__ = ["Executor", "Outcome", "Task", "run_trial"]
+__all__ = ["Executor", "Outcome", "Task", "driver_threads", "run_trial"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +120,20 @@ def run_trial(
     )
 
 
+def driver_threads(problem: Problem, threads: int) -> AbstractContextManager[None]:
+    """Returns the context in which a driver computes with the threads of its trials, if at all."""
+    if not problem.uses_torch:
+        return nullcontext()
+    from evonas.execution.torch_env import torch_threads  # only here is torch imported
+
+    return torch_threads(threads)
+
+
 def _environment(problem: Problem, settings: TrialSettings) -> AbstractContextManager[None]:
     if not problem.uses_torch:
-        return nullcontext() if "torch" in sys.modules else late_torch_environment(settings)
+        if "torch" not in sys.modules:
+            return late_torch_environment(settings)
+        return process_state(settings.process) if settings.process else nullcontext()
     from evonas.execution.torch_env import torch_environment  # only here is torch imported
 
     return torch_environment(settings)

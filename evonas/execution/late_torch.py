@@ -10,6 +10,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+from evonas.execution.process_state import process_state
 from evonas.execution.trial import TrialSettings
 
 __all__ = ["late_torch_environment"]
@@ -30,6 +31,8 @@ def late_torch_environment(settings: TrialSettings) -> Iterator[None]:
 
             stack.enter_context(torch_environment(settings))
 
+        if settings.process:
+            stack.enter_context(process_state(settings.process))
         finder = _Finder(enter)
         sys.meta_path.insert(0, finder)
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import threading
+import warnings
 from concurrent.futures import Future
 from typing import Any
 
@@ -14,11 +16,16 @@ from evonas.problem import Problem
 __all__ = ["SerialExecutor"]
 
 
+_searching: list[int] = []  # the thread of each search whose trials run in this process
+
+
 class SerialExecutor:
     """Runs each trial inside `submit`.
 
     Python's and NumPy's global random generators are seeded for each trial, so that a fitness
     function that draws from them gives the same result in every run; `shutdown` restores them.
+    Threads share these generators: where another search runs trials in this process, in another
+    thread, `start` warns.
 
     Args:
         device: Where trials compute.
@@ -32,6 +39,7 @@ class SerialExecutor:
     def __init__(self, device: str = "cpu") -> None:
         self._device = device
         self._problem: Problem | None = None
+        self._thread = 0
         self._python_state: tuple[Any, ...] | None = None
         self._numpy_generator: Any = None
         self._numpy_state: Any = None
@@ -48,7 +56,10 @@ class SerialExecutor:
 
     def start(self, problem: Problem) -> None:
         """Keeps the problem, and the caller's random states until `shutdown`."""
+        _warn_of_other_threads()
         self._problem = problem
+        self._thread = threading.get_ident()
+        _searching.append(self._thread)
         self._python_state = random.getstate()
         self._numpy_generator = np.random.get_bit_generator()  # type: ignore[attr-defined]
         self._numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002 (the global one)
@@ -74,7 +85,19 @@ class SerialExecutor:
     def shutdown(self) -> None:
         """Restores the caller's random states."""
         if self._python_state is not None:
+            _searching.remove(self._thread)
             random.setstate(self._python_state)
             np.random.set_bit_generator(self._numpy_generator)  # type: ignore[attr-defined]
             np.random.set_state(self._numpy_state)  # noqa: NPY002
         self._problem = self._python_state = self._numpy_generator = self._numpy_state = None
+
+
+def _warn_of_other_threads() -> None:
+    if set(_searching) - {threading.get_ident()}:
+        warnings.warn(
+            "two searches run trials in threads of one process, which has one random generator of "
+            "Python, of NumPy and of torch: results depend on which is when; give each search "
+            "workers=2 or more, or a process of its own",
+            RuntimeWarning,
+            stacklevel=3,
+        )

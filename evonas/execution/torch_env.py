@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from evonas.execution.process_state import process_state
 from evonas.execution.trial import TrialSettings
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "prepare",
     "resolve_device",
     "torch_environment",
+    "torch_threads",
     "visible_devices",
 ]
 
@@ -90,6 +92,7 @@ def torch_environment(settings: TrialSettings) -> Iterator[None]:
     """
     device = _checked_device(settings.device)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(process_state(settings.process))
         if device.type == "cuda":
             # A bare "cuda" in a fitness function then means the trial's device.
             stack.enter_context(torch.cuda.device(device))
@@ -136,6 +139,26 @@ def kept_memory() -> Iterator[None]:
         libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
         libc.mallopt(_M_TRIM_THRESHOLD, 64 << 20)
         libc.malloc_trim(0)
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Runs a block in which torch computes with so many threads; puts back what was before.
+
+    More threads than free cores wait for each other by spinning: checking a ResNet-18 took 104 s
+    of processor time in two threads, beside a process that used one of two cores, and 4.8 s in one.
+
+    Raises:
+        ValueError: `threads` is below 1.
+    """
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def visible_devices() -> list[str]:

@@ -33,6 +33,7 @@ class TrialSettings:
         metric: Name of the first objective, as the trial may report it.
         thresholds: `(epoch, value)` pairs: a trial that reports a worse value of the objective at
             such an epoch ends there, `pruned`.
+        process: Settings of the process that hold in the trial (see `changed_state`).
         output: File for what the trial prints, or None where that is not kept. An executor in
             this process leaves it to the terminal.
     """
@@ -50,6 +51,7 @@ class TrialSettings:
     output: str | None = None
     metric: str = "fitness"
     thresholds: Sequence[Sequence[float]] = ()
+    process: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Trial:

@@ -34,7 +34,7 @@ def encode_task(task: Task) -> bytes:
         True
     """
     settings = {name: getattr(task.settings, name) for name in _SETTINGS}
-    settings["problem"] = dict(task.settings.problem)
+    settings |= {name: dict(settings[name]) for name in ("problem", "process")}
     return _dump({"genes": task.genes, "settings": settings})
 
 

@@ -6,13 +6,14 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from evonas.arguments import check_int
 from evonas.evolution.random_state import derive_seed
 from evonas.exceptions import SearchInterrupted
-from evonas.execution.base import Executor, Outcome, Task
+from evonas.execution.base import Executor, Outcome, Task, driver_threads
 from evonas.execution.serial import SerialExecutor
 from evonas.execution.trial import TrialSettings
 from evonas.problem import Problem
@@ -68,8 +69,9 @@ def confirm(
     executor = executor or SerialExecutor()
     path = Path(run_dir)
     open_run(path)  # where there is none, the next line would begin one
-    with Store.create(path) as store, Interrupts() as interrupts:
+    with Store.create(path) as store, Interrupts() as interrupts, ExitStack() as stack:
         record = store.begun_record()
+        stack.enter_context(driver_threads(problem, record.threads))
         configure_as(problem, record, str(path))
         artifacts = Artifacts(problem, path)
         points = {entry.key: entry for entry in best_evaluations(store, top)}
@@ -184,5 +186,6 @@ def _task(
             # The first repeat's weights stand for the point, should it become the champion.
             attachments=artifacts.folder(evaluation.number, "confirmed") if repeat == 0 else None,
             deterministic=record.deterministic,
+            process=record.process,
         ),
     )

@@ -241,6 +241,7 @@ class Driver:
             maximise=self._objective.direction == "max",
             attachments=self._artifacts.folder(planned.number),
             deterministic=self._run.deterministic,
+            process=self._run.process,
             output=self._artifacts.output_file(planned.number),
             metric=self._objective.name,
             thresholds=tuple(self._thresholds.items()),

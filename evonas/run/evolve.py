@@ -15,7 +15,7 @@ from deap.base import Toolbox
 from evonas.callbacks.base import Observer, Observers, RunInfo
 from evonas.callbacks.progress import ProgressBar
 from evonas.exceptions import RunMismatchError, SearchInterrupted, TooManyFailures
-from evonas.execution.base import Executor
+from evonas.execution.base import Executor, driver_threads
 from evonas.execution.choice import choose_executor, default_threads
 from evonas.execution.worker_process import refuse_unguarded_main
 from evonas.objectives import Objective
@@ -25,7 +25,7 @@ from evonas.records import Evaluation, Genes, Status
 from evonas.run.budget import Budget
 from evonas.run.driver import Driver
 from evonas.run.history import History
-from evonas.run.identity import environment, identify
+from evonas.run.identity import environment, identify, trial_threads
 from evonas.run.interrupts import Interrupts
 from evonas.run.result import Result
 from evonas.run.store import RunRecord, Store
@@ -163,37 +163,39 @@ def evolve(
     )
     observers = Observers([*_progress(progress), *callbacks])
     store = Store.create(None if run_dir is None else Path(run_dir), durability=durability)
+    name = str(store.run_dir or "the run")
     try:
         stored = store.record()
-        strategy, why = (given, None) if given else _chosen(problem, budget, stored)
-        copies = _copies(problem, store, stored, warm_start)
-        record = identify(
-            problem,
-            strategy,
-            stored,
-            tuple(initial) or _first_points(problem, copies, strategy.initial_size),
-            seed,
-            threads_per_trial,
-            deterministic,
-            default_threads=default_threads(executor),
-            pruner=pruner,
-            name=str(store.run_dir or "the run"),
-            has_scores=any(point.status in _SCORED for point in store.known().values()),
-        )
-        history = _history(problem, store, stored)
-        record = replace(
-            record,
-            chosen_for=why,
-            n_copied=len(copies),
-            metadata=dict(metadata or {}),
-            retryable=tuple(sorted(history.retryable)),
-        )
-        _bind(strategy, problem, record, history, store)
-        store.write_record(record)
-        driver = Driver(
-            problem, strategy, store, executor, observers, record, budget, history, pruner
-        )
-        _drive(driver, store, observers, strategy, record, budget)
+        threads = trial_threads(stored, threads_per_trial, default_threads(executor), name)
+        with driver_threads(problem, threads):
+            strategy, why = (given, None) if given else _chosen(problem, budget, stored)
+            copies = _copies(problem, store, stored, warm_start)
+            record = identify(
+                problem,
+                strategy,
+                stored,
+                tuple(initial) or _first_points(problem, copies, strategy.initial_size),
+                seed,
+                threads,
+                deterministic,
+                pruner=pruner,
+                name=name,
+                has_scores=any(point.status in _SCORED for point in store.known().values()),
+            )
+            history = _history(problem, store, stored)
+            record = replace(
+                record,
+                chosen_for=why,
+                n_copied=len(copies),
+                metadata=dict(metadata or {}),
+                retryable=tuple(sorted(history.retryable)),
+            )
+            _bind(strategy, problem, record, history, store)
+            store.write_record(record)
+            driver = Driver(
+                problem, strategy, store, executor, observers, record, budget, history, pruner
+            )
+            _drive(driver, store, observers, strategy, record, budget)
         result = Result(store, keep_open=run_dir is None)
     except BaseException:
         store.close()

@@ -15,6 +15,7 @@ from typing import Any
 from evonas.arguments import check_int
 from evonas.exceptions import RunMismatchError
 from evonas.execution.choice import available_cores
+from evonas.execution.process_state import changed_state
 from evonas.problem import Problem
 from evonas.pruning import Pruner
 from evonas.records import Genes
@@ -22,7 +23,14 @@ from evonas.run.store import RunRecord
 from evonas.run.store.encoding import from_json, to_json
 from evonas.strategies.base import Strategy
 
-__all__ = ["comparable", "configure_as", "environment", "identify", "start_command"]
+__all__ = [
+    "comparable",
+    "configure_as",
+    "environment",
+    "identify",
+    "start_command",
+    "trial_threads",
+]
 
 
 def identify(
@@ -31,10 +39,9 @@ def identify(
     stored: RunRecord | None,
     initial: Iterable[Genes],
     seed: int | None,
-    threads: int | None,
+    threads: int,
     deterministic: bool,
     *,
-    default_threads: int,
     pruner: Pruner | None = None,
     name: str,
     has_scores: bool = True,
@@ -47,9 +54,8 @@ def identify(
         stored: The record of earlier starts, if there were any.
         initial: Points for the first population.
         seed: None: as stored, or drawn.
-        threads: Per trial; None: as stored, or `default_threads`.
+        threads: Per trial: what `trial_threads` returned.
         deterministic: Whether torch must use deterministic algorithms only.
-        default_threads: For a run that begins.
         pruner: Which trials to end early.
         name: What an error calls the run.
         has_scores: Whether the run has evaluations that did not fail. Without any, the code may be
@@ -60,8 +66,6 @@ def identify(
     """
     if seed is not None:
         check_int("seed", seed, minimum=0)
-    if threads is not None:
-        check_int("threads_per_trial", threads, minimum=1)
     problem_settings = problem.configure(None if stored is None else stored.problem_settings)
     here = RunRecord(
         space=problem.space.to_json(),
@@ -73,7 +77,8 @@ def identify(
         pruner=_pruner_settings(pruner, problem),
         problem_settings=problem_settings,
         seed=random.SystemRandom().randrange(2**32) if seed is None else seed,
-        threads=threads or default_threads,
+        threads=threads,
+        process=changed_state(),
     )
     # As a later start will find it: tuples are lists.
     here = RunRecord.from_json(from_json(to_json(here.to_json())))
@@ -82,16 +87,37 @@ def identify(
     if not has_scores and _only_code_differs(stored.fingerprint, here.fingerprint):
         stored = replace(stored, fingerprint=here.fingerprint)
     _compare(stored, here, _NAMES, name)
-    for words, given, before in (
-        ("seed", seed, stored.seed),
-        ("threads_per_trial", threads, stored.threads),
-    ):
-        if given is not None and given != before:
-            raise RunMismatchError(
-                f"{name} was started with {words} {before}, here {given}: leave it out, or pass a "
-                "new run_dir"
-            )
+    if seed is not None:
+        _check_same("seed", seed, stored.seed, name)
     return replace(stored, problem_settings=here.problem_settings)
+
+
+def trial_threads(stored: RunRecord | None, given: int | None, default: int, name: str) -> int:
+    """Returns with how many threads a trial computes: as stored, as given, or `default`.
+
+    Args:
+        stored: The record of earlier starts, if there were any.
+        given: What the user asks for; None: nothing.
+        default: For a run that begins.
+        name: What an error calls the run.
+
+    Raises:
+        TypeError, ValueError: `given` is not an int of at least 1.
+        RunMismatchError: The run was started with another number.
+    """
+    if given is not None:
+        check_int("threads_per_trial", given, minimum=1)
+        if stored is not None:
+            _check_same("threads_per_trial", given, stored.threads, name)
+    return given or (default if stored is None else stored.threads)
+
+
+def _check_same(words: str, given: int, before: int, name: str) -> None:
+    if given != before:
+        raise RunMismatchError(
+            f"{name} was started with {words} {before}, here {given}: leave it out, or pass a "
+            "new run_dir"
+        )
 
 
 def configure_as(problem: Problem, stored: RunRecord, name: str) -> None:
@@ -146,6 +172,7 @@ _NAMES = {
     "strategy": "strategy",
     "initial": "initial points",
     "deterministic": "deterministic",
+    "process": "setting of the process",
     "pruner": "pruner",
 }
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from evonas.execution.torch_env import torch_threads
+
 __all__ = ["Precision", "as_precision", "autocast", "choose_precision"]
 
 Precision = Literal["float32", "bfloat16"]
@@ -42,12 +44,8 @@ def choose_precision(device: str | torch.device = "cpu", threads: int = 1) -> Pr
         return "bfloat16" if supported else "float32"
     if device.type != "cpu":
         return "float32"
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with torch_threads(1):
         return _measured()
-    finally:
-        torch.set_num_threads(before)
 
 
 def as_precision(value: str) -> Precision:

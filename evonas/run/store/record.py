@@ -27,6 +27,7 @@ class RunRecord:
         problem_settings: What `Problem.configure` chose.
         seed: Root of all randomness.
         threads: Threads per trial.
+        process: What was set for the whole process when the run began (`changed_state`).
         chosen_for: Why `"auto"` chose this strategy; None: the user chose it.
         n_copied: How many evaluations `warm_start` copied in; they have the first numbers.
         metadata: What the user noted at the latest start.
@@ -48,6 +49,7 @@ class RunRecord:
     problem_settings: dict[str, Any]
     seed: int
     threads: int
+    process: dict[str, Any] = field(default_factory=dict)
     chosen_for: str | None = None
     n_copied: int = 0
     metadata: dict[str, Any] = field(default_factory=dict)

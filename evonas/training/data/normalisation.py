@@ -66,6 +66,7 @@ def affine_of(mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtyp
 
 
 def normalise(stored: Tensor, affine: Affine) -> Tensor:
-    """Returns a batch `(..., C)` as float32, normalised in one pass."""
+    """Returns a batch `(..., C)` in torch's default dtype, normalised in one pass."""
     scale, shift = affine
-    return torch.addcmul(shift, stored.float(), scale)
+    dtype = torch.get_default_dtype()  # which is that of a model's weights
+    return torch.addcmul(shift.to(dtype), stored.to(dtype), scale.to(dtype))
