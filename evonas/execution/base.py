@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import sys
 import time
 import traceback
@@ -10,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from evonas.exceptions import FitnessError, InvalidPoint, TrialPruned
 from evonas.execution.late_torch import late_torch_environment
@@ -80,7 +82,7 @@ def run_trial(
     function may raise: the reason and the traceback go on record.
     """
     trial = Trial(task.settings, on_report=on_report)
-    began = time.time()
+    began, process = time.time(), os.getpid()
     status, error = Status.FAILED, None
     values: tuple[float, ...] = ()
     try:
@@ -108,6 +110,9 @@ def run_trial(
         error = traceback.format_exc()
         if _is_out_of_memory(found, task.settings.device, uses_torch=problem.uses_torch):
             status = Status.OUT_OF_MEMORY
+    finally:
+        if os.getpid() != process:
+            _end_fork(process)
     return Outcome(
         status=status,
         values=values if status in (Status.OK, Status.PRUNED) else (),
@@ -149,6 +154,14 @@ def _is_out_of_memory(error: BaseException, device: str, *, uses_torch: bool) ->
     traceback.clear_frames(error.__traceback__)  # its frames hold the tensors that filled it
     free_memory(device)
     return True
+
+
+def _end_fork(parent: int) -> NoReturn:
+    """Ends a child that a fitness function forked and let return: the search is its parent's."""
+    text = f"evonas: process {os.getpid()} ends: a fitness function of process {parent} forked it"
+    with contextlib.suppress(OSError):
+        os.write(2, f"{text} and returned; end it with os._exit()\n".encode())
+    os._exit(os.EX_SOFTWARE)
 
 
 def _shown(values: tuple[float, ...]) -> str:

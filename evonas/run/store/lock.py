@@ -1,9 +1,12 @@
-"""One driver per run: a lock that the kernel lets go of when the process ends, however it ends."""
+"""One driver per run: locks that the kernel lets go of when the process ends, however it ends."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import sys
+import weakref
 from pathlib import Path
 
 from evonas.exceptions import RunInUseError, RunStorageError
@@ -13,15 +16,20 @@ __all__ = ["LOCK", "RunLock", "is_held"]
 LOCK = "run.lock"
 """The file's name in a run's directory."""
 
-# POSIX record locks belong to the process: a second evolve in this one would be let in.
-_held: set[str] = set()
+_FAR = 1 << 62  # where the database is locked: beyond what SQLite locks, and the file's end
 
 
 class RunLock:
-    """Holds `path` exclusively until `release` or the end of the process.
+    """Holds a run for this process until `release` or the end of the process.
 
-    A POSIX record lock rather than flock: children forked by a fitness function (a DataLoader's
-    workers) do not inherit it, so a leftover of theirs cannot keep a killed run locked.
+    Two files are locked: `run.lock`, which says who holds it, and the database itself, which is
+    the same file by whatever name or link a second driver comes to it, also where somebody removed
+    `run.lock`.
+
+    On Linux these are open-file-description locks: nothing but `release` lets go of them, whereas
+    record locks go when the process closes any descriptor of the file (a copy of the directory
+    does). Elsewhere they are record locks. Forked children let go of theirs at once, so a leftover
+    of a fitness function cannot keep a killed run locked.
 
     Raises:
         RunInUseError: Another driver holds it.
@@ -29,34 +37,114 @@ class RunLock:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
+        self._pid = os.getpid()
+        self._database: tuple[Path, tuple[int, int]] | None = None
+        self._descriptors: list[int] = []
+        self._connection: object | None = None
         self._name = str(path.resolve())
         if self._name in _held:
-            raise RunInUseError(_message(path, f"this process ({os.getpid()})"))
+            raise RunInUseError(_message(path, f"this process ({self._pid})"))
+        descriptor = self._open(path, os.O_RDWR | os.O_CREAT)
+        if not _lock(descriptor, 0):
+            owner = os.read(descriptor, 32).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise RunInUseError(_message(path, _owner(owner)))
+        self._descriptors.append(descriptor)
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(self._pid).encode())
+        _held.add(self._name)
+        _locks.add(self)
+
+    def hold_database(self, path: Path) -> None:
+        """Locks the database too; `check` then tells whether it is still the one.
+
+        Raises:
+            RunInUseError: Another driver holds it: `path` is a link, or `run.lock` was removed.
+            RunStorageError: It cannot be opened.
+        """
+        descriptor = self._open(path, os.O_RDWR)
+        if not _lock(descriptor, _FAR):
+            os.close(descriptor)
+            raise RunInUseError(_message(path, "another driver of the same file"))
+        self._descriptors.append(descriptor)
+        status = os.fstat(descriptor)
+        self._database = path, (status.st_dev, status.st_ino)
+
+    def check(self) -> None:
+        """Refuses to go on where this is not the driver's process, or the run is not there.
+
+        Raises:
+            RunInUseError: This process was forked from the driver.
+            RunStorageError: The database was removed or replaced.
+        """
+        if os.getpid() != self._pid:
+            raise RunInUseError(
+                f"run {self._path.parent} is driven by process {self._pid}, of which this one is a "
+                "fork: a forked process must end with os._exit(), not return to the search"
+            )
+        if self._database is None:
+            return
+        path, inode = self._database
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            status = os.stat(path)
+        except OSError:
+            status = None
+        if status is None or (status.st_dev, status.st_ino) != inode:
+            what = "removed" if status is None else "replaced by another file"
+            raise RunStorageError(
+                f"{path} was {what} while the run went on, so nothing more can be recorded: "
+                "restore it from a backup, or start again with a new run_dir"
+            )
+
+    def keep_open_in_forks(self, connection: object) -> None:
+        """Sees to it that no forked child ever closes a connection to the database.
+
+        SQLite would then write its log back under the feet of the driver.
+        """
+        self._connection = connection
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process is the one that took it."""
+        return os.getpid() == self._pid
+
+    def release(self) -> None:
+        """Lets go; a second call does nothing."""
+        self._connection = None
+        if self._descriptors and self.is_ours:
+            _held.discard(self._name)
+        self._close()
+
+    def _close(self) -> None:
+        while self._descriptors:
+            with contextlib.suppress(OSError):
+                os.close(self._descriptors.pop())
+
+    def _open(self, path: Path, flags: int) -> int:
+        try:
+            return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) * (path.name == LOCK), 0o644)
         except OSError as error:
             raise RunStorageError(
                 f"{path} cannot be written ({error.strerror}): pass another run_dir"
             ) from error
-        try:
-            _lock(descriptor)
-        except OSError:
-            owner = os.read(descriptor, 32).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise RunInUseError(
-                _message(path, f"process {owner}" if owner else "another process")
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
-        self._descriptor: int | None = descriptor
-        _held.add(self._name)
 
-    def release(self) -> None:
-        """Lets go; a second call does nothing."""
-        if self._descriptor is not None:
-            _held.discard(self._name)
-            os.close(self._descriptor)
-            self._descriptor = None
+
+# Where locks belong to the process, a second evolve in this one would be let in.
+_held: set[str] = set()
+_locks: weakref.WeakSet[RunLock] = weakref.WeakSet()
+
+
+def _let_go_in_child() -> None:
+    _held.clear()
+    for lock in list(_locks):
+        lock._close()
+        if lock._connection is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(lock._connection))  # for ever
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 def is_held(path: Path) -> bool | None:
@@ -65,7 +153,7 @@ def is_held(path: Path) -> bool | None:
     It asks and takes nothing, so that a driver that starts just then is not turned away.
     """
     if str(path.resolve()) in _held:
-        return True  # and left closed: closing a file lets go of the process's own lock on it
+        return True  # and left closed: that would let go of a lock that belongs to the process
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -80,6 +168,12 @@ def is_held(path: Path) -> bool | None:
         os.close(descriptor)
 
 
+def _owner(text: str) -> str:
+    if text == str(os.getpid()):
+        return f"this process ({text})"
+    return f"process {text}" if text else "another process"
+
+
 def _message(path: Path, owner: str) -> str:
     return f"run {path.parent} is in use by {owner}: wait for it, stop it, or pass another run_dir"
 
@@ -87,10 +181,16 @@ def _message(path: Path, owner: str) -> str:
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(descriptor: int) -> None:
+    def _lock(descriptor: int, start: int) -> bool:
+        if start:
+            return True  # the offset is beyond what this system locks
         os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # past the text, which others may read
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
         os.lseek(descriptor, 0, os.SEEK_SET)
+        return True
 
     def _is_locked(descriptor: int) -> bool | None:
         return None
@@ -101,12 +201,20 @@ else:
 
     _FLOCK = "hhqqi"  # type, whence, start, length, process: of Linux
 
-    def _lock(descriptor: int) -> None:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _lock(descriptor: int, start: int) -> bool:
+        try:
+            if sys.platform == "linux":
+                wanted = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, start, 1, 0)
+                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
+            elif not start:  # SQLite's own would go when this descriptor of the database is closed
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
 
     def _is_locked(descriptor: int) -> bool | None:
         if sys.platform != "linux":
             return None
         question = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, question)
+        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, question)
         return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)

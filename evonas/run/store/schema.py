@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 from evonas.exceptions import RunCorruptError, RunStorageError, SchemaVersionError
@@ -220,10 +221,18 @@ def check_version(connection: sqlite3.Connection, path: Path, *, drives: bool = 
         )
 
 
-def prepare(path: Path, durability: str) -> sqlite3.Connection:
+def prepare(
+    path: Path, durability: str, hold: Callable[[Path], None] | None = None
+) -> sqlite3.Connection:
     """Returns a database open for its driver: made where there is none, else checked.
 
+    Args:
+        path: The database.
+        durability: `process` or `power`.
+        hold: Locks the file, before anything is done with it.
+
     Raises:
+        RunInUseError: `hold` says so.
         RunStorageError: It cannot be written, is damaged, or has another schema.
     """
     connection = None
@@ -236,6 +245,8 @@ def prepare(path: Path, durability: str) -> sqlite3.Connection:
                     "restore run.db from a backup, or pass a new run_dir"
                 )
             make_database(path)
+        if hold is not None and path.is_file():
+            hold(path)
         connection = connect(str(path))
         check_version(connection, path, drives=True)
         connection.execute("PRAGMA journal_mode = WAL")

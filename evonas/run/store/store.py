@@ -23,13 +23,18 @@ __all__ = ["Store"]
 class _Transaction:
     """All of it or nothing; a plain class, because a generator costs as much as the commit."""
 
-    __slots__ = ("_connection", "_run_dir")
+    __slots__ = ("_connection", "_lock", "_run_dir")
 
-    def __init__(self, connection: sqlite3.Connection, run_dir: Path | None) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, run_dir: Path | None, lock: RunLock | None
+    ) -> None:
         self._connection = connection
         self._run_dir = run_dir
+        self._lock = lock
 
     def __enter__(self) -> None:
+        if self._lock is not None:
+            self._lock.check()
         try:
             self._connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
@@ -92,20 +97,23 @@ class Store(RunReader):
         make_directory(run_dir)
         lock = RunLock(run_dir / LOCK)
         try:
-            connection = prepare(run_dir / DATABASE, durability)
+            connection = prepare(run_dir / DATABASE, durability, lock.hold_database)
         except BaseException:
             lock.release()
             raise
+        lock.keep_open_in_forks(connection)
         return cls(connection, run_dir, lock)
 
     def close(self) -> None:
         """Closes the database and lets go of the run."""
+        if self._lock is not None and not self._lock.is_ours:
+            return  # the file is the driver's: see `RunLock.keep_open_in_forks`
         super().close()
         if self._lock is not None:
             self._lock.release()
 
     def _transaction(self) -> _Transaction:
-        return _Transaction(self._connection, self.run_dir)
+        return _Transaction(self._connection, self.run_dir, self._lock)
 
     def write_record(self, record: RunRecord) -> None:
         """Commits what the run is, in place of what was on record."""
