@@ -12,12 +12,44 @@ from typing import Any
 
 from evonas.exceptions import EvonasError, RunStorageError
 
-__all__ = ["copy_file", "replace_file", "write_text"]
+__all__ = ["as_directory", "copy_file", "display_path", "replace_file", "write_text"]
 
 _RESUME = (
     "free the disk or restore the permissions and run the same command again; finished "
     "evaluations are kept in run.db"
 )
+
+
+def as_directory(value: str | os.PathLike[str], name: str = "run_dir") -> Path:
+    """Returns a directory's absolute path, `~` expanded: a later `os.chdir` changes nothing.
+
+    Raises:
+        TypeError: It is neither a string nor a path.
+        ValueError: It is empty, or holds a null character.
+        RunStorageError: It is relative to a current directory that is gone.
+    """
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str):
+        raise TypeError(
+            f"{name} must be the path of a directory, got {value!r} ({type(value).__name__})"
+        )
+    if not text or "\0" in text:
+        raise ValueError(f"{name} must be the path of a directory, got {text!r}")
+    try:
+        return Path(os.path.abspath(os.path.expanduser(text)))
+    except FileNotFoundError:
+        raise RunStorageError(
+            f"{name} {text!r} is relative to the current directory, which was removed: change to "
+            "another directory, or pass an absolute path"
+        ) from None
+
+
+def display_path(path: str | Path) -> str:
+    """Returns a path as people wrote it: relative where it lies in the current directory."""
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(path)
 
 
 def replace_file(

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from evonas.exceptions import DataError, RunStorageError
-from evonas.files import copy_file, replace_file, write_text
+from evonas.files import as_directory, copy_file, display_path, replace_file, write_text
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -54,3 +55,38 @@ def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
     assert fifo.is_fifo()
     with pytest.raises(RunStorageError, match="cannot be written"):
         replace_file(tmp_path / "no" / "a", lambda part: part.write_text("x"), parents=False)
+
+
+def test_a_directory_is_absolute_and_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert as_directory("~/runs/x") == as_directory("runs/y/../x") == tmp_path / "runs" / "x"
+    assert as_directory(Path("x")) == tmp_path / "x"
+    assert display_path(tmp_path / "runs" / "x") == "runs/x"
+    assert display_path("/elsewhere") == "/elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [("", ValueError), ("a\0b", ValueError), (3, TypeError), (b"x", TypeError), (None, TypeError)],
+)
+def test_what_is_no_directory_is_refused_by_name(value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"run_dir must be the path of a directory, got "):
+        as_directory(value)
+
+
+def test_a_current_directory_that_is_gone_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(
+        RunStorageError, match="'x' is relative to the current directory, which was"
+    ):
+        as_directory("x")
+    assert display_path(tmp_path) == str(tmp_path)
+    monkeypatch.chdir(tmp_path)

@@ -81,7 +81,7 @@ def _refuse_other_objectives(results: Sequence[Result]) -> None:
     for result in results[1:]:
         if result.objectives != first.objectives:
             raise EvonasError(
-                f"{first.run_dir} and {result.run_dir} have other objectives "
+                f"{first.location} and {result.location} have other objectives "
                 f"({_named(first)} and {_named(result)}): there is nothing to compare"
             )
 
@@ -144,7 +144,7 @@ def _runs(names: Sequence[str], results: Sequence[Result], courses: Sequence[Tra
             number(course.by_count[-1] if course.by_count else None),
             result.record.seed,
             result.record.strategy_name,
-            result.run_dir,
+            result.location,
         )
         for name, result, course in zip(names, results, courses, strict=True)
     ]

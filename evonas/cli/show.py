@@ -183,7 +183,7 @@ def _head(state: State) -> list[tuple[str, object]]:
     if counts.evaluated:
         spent += f", {number(result.seconds / counts.evaluated, 3)} s per evaluation"
     lines: list[tuple[str, object]] = [
-        ("run", result.run_dir),
+        ("run", result.location),
         ("state", state.words),
         ("strategy", _strategy_words(result.record)),
         ("objectives" if len(result.objectives) > 1 else "objective", wanted),
@@ -251,7 +251,7 @@ def _recipe(state: State) -> list[str]:
         return ["\nto go on, run the same command (or cell) again"]
     return [
         "\nto go on, run the same command again, or",
-        f"  evonas resume {shlex.quote(str(run))}",
+        f"  evonas resume {shlex.quote(state.result.location)}",
     ]
 
 

@@ -86,10 +86,10 @@ def _chosen(result: Result, wanted: str) -> Evaluation:
             f"key {wanted!r} is the beginning of {len(by_key)} keys: {named}{more}; give more of it"
         )
     if not numbers:
-        raise EvonasError(f"{result.run_dir} has no evaluation yet")
+        raise EvonasError(f"{result.location} has no evaluation yet")
     close = difflib.get_close_matches(wanted.lower(), ["champion"])
     raise EvonasError(
-        f"{result.run_dir} has no evaluation {wanted!r}"
+        f"{result.location} has no evaluation {wanted!r}"
         + (" (did you mean champion?)" if close else "")
         + f": give a number (up to {max(numbers)}), the beginning of a key, or champion"
     )

@@ -8,13 +8,13 @@ import random
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from evonas.arguments import check_int
 from evonas.evolution.random_state import derive_seed
 from evonas.exceptions import EvonasError
 from evonas.execution.base import Executor
+from evonas.files import as_directory
 from evonas.freezing.advice import FULL, HEAD_ONLY, frozen_in_words, usual_masks
 from evonas.freezing.files import MaskFiles
 from evonas.freezing.problem import FreezingProblem
@@ -222,7 +222,7 @@ def compare_masks(
     table = MaskTable(tuple(rows), names, problem.metric_name, repeats, _note(result))
     champion = confirmed[0].evaluation
     if problem.mask_of(champion.genes) == table.champion.mask:
-        files = MaskFiles(Path(run_dir), problem)
+        files = MaskFiles(as_directory(run_dir), problem)
         files.on_comparison(champion, table.champion.label, _scores(table))
     return table
 

@@ -329,8 +329,8 @@ def literal(value: Any) -> str:
             dict.
 
     Example:
-        >>> literal("relu"), literal((1, "it's"))
-        ('"relu"', '(1, "it's")')
+        >>> print(literal("relu"), literal((1, None)))
+        "relu" (1, None)
     """
     is_plain = isinstance(value, str) and value.isprintable() and not set(value) & {'"', "\\"}
     if is_plain:

@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evonas.files import replace_file
+from evonas.files import as_directory, display_path, replace_file
 from evonas.records import Status
 from evonas.report import plots
 from evonas.report.gene_columns import all_boolean
@@ -53,11 +53,12 @@ def write_report(
         RunStorageError: The report cannot be written.
         MissingDependencyError: plotly is not installed.
     """
-    chosen = Path(run_dir) / "report.html" if path is None else Path(path)
-    page = render(open_run(run_dir)).encode("utf-8", errors="backslashreplace")
+    folder = as_directory(run_dir)
+    chosen = folder / "report.html" if path is None else Path(path)
+    page = render(open_run(folder)).encode("utf-8", errors="backslashreplace")
     way_out = "name another file with path="
     replace_file(chosen, lambda part: part.write_bytes(page), way_out=way_out, parents=False)
-    return chosen
+    return Path(display_path(chosen)) if path is None else chosen
 
 
 def render(result: Result) -> str:

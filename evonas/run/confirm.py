@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
 from evonas.arguments import check_int
 from evonas.evolution.random_state import derive_seed
@@ -16,6 +15,7 @@ from evonas.exceptions import SearchInterrupted
 from evonas.execution.base import Executor, Outcome, Task, driver_threads
 from evonas.execution.serial import SerialExecutor
 from evonas.execution.trial import TrialSettings
+from evonas.files import as_directory, display_path
 from evonas.problem import Problem
 from evonas.records import Evaluation, Genes, Status
 from evonas.run.artifacts import Artifacts
@@ -67,12 +67,12 @@ def confirm(
     check_int("top", top, minimum=1)
     check_int("repeats", repeats, minimum=1)
     executor = executor or SerialExecutor()
-    path = Path(run_dir)
+    path = as_directory(run_dir)
     open_run(path)  # where there is none, the next line would begin one
     with Store.create(path) as store, Interrupts() as interrupts, ExitStack() as stack:
         record = store.begun_record()
         stack.enter_context(driver_threads(problem, record.threads))
-        configure_as(problem, record, str(path))
+        configure_as(problem, record, display_path(path))
         artifacts = Artifacts(problem, path)
         points = {entry.key: entry for entry in best_evaluations(store, top)}
         points |= {entry.key: entry for entry in _others(problem, store, record, also)}

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from deap.base import Toolbox
@@ -18,6 +17,7 @@ from evonas.exceptions import RunMismatchError, SearchInterrupted, TooManyFailur
 from evonas.execution.base import Executor, driver_threads
 from evonas.execution.choice import choose_executor, default_threads
 from evonas.execution.worker_process import refuse_unguarded_main
+from evonas.files import as_directory, display_path
 from evonas.objectives import Objective
 from evonas.problem import FitnessFunction, FunctionProblem, Problem
 from evonas.pruning import Pruner
@@ -162,8 +162,8 @@ def evolve(
         uses_torch=problem.uses_torch,
     )
     observers = Observers([*_progress(progress), *callbacks])
-    store = Store.create(None if run_dir is None else Path(run_dir), durability=durability)
-    name = str(store.run_dir or "the run")
+    folder = None if run_dir is None else as_directory(run_dir)
+    store, name = Store.create(folder, durability=durability), display_path(folder or "the run")
     try:
         stored = store.record()
         threads = trial_threads(stored, threads_per_trial, default_threads(executor), name)
@@ -242,9 +242,9 @@ def _drive(
             outcome, reason = "interrupted", f"stopped by {interrupts.received or 'Ctrl-C'}"
             saved = "lost, because no run_dir was given"
             if store.run_dir is not None:
-                saved = f"saved in {store.run_dir}; run the same command again"
+                saved = f"saved in {display_path(store.run_dir)}; run the same command again"
                 if started["command"]:
-                    saved += f", or `evonas resume {store.run_dir}`,"
+                    saved += f", or `evonas resume {display_path(store.run_dir)}`,"
                 saved += " to go on"
             raise SearchInterrupted(
                 f"{reason}: {driver.counts.evaluated} evaluations are {saved}"

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deap import tools
 
 from evonas.callbacks.base import Counts
 from evonas.exceptions import EvonasError, MissingDependencyError
+from evonas.files import as_directory, display_path
 from evonas.records import Evaluation, Genes, Status
 from evonas.run.store import PlannedProposal, RunReader
 
@@ -209,11 +209,15 @@ class Result:
             with RunReader.open(self.run_dir) as reader:
                 yield reader
 
+    @property
+    def location(self) -> str:
+        """Where the run is, for people."""
+        return "in memory" if self.run_dir is None else display_path(self.run_dir)
+
     def __repr__(self) -> str:
         best = f"champion {self._hall[0].fitness}" if self._hall else "no champion"
-        where = "in memory" if self.run_dir is None else str(self.run_dir)
         return (
-            f"<Result of {where}: {best}, {self.counts.evaluated} evaluated, "
+            f"<Result of {self.location}: {best}, {self.counts.evaluated} evaluated, "
             f"{self.counts.reused} reused, {self.counts.failed} failed>"
         )
 
@@ -226,7 +230,7 @@ def open_run(run_dir: str | os.PathLike[str]) -> Result:
         RunCorruptError: Its database is damaged.
         SchemaVersionError: A newer evonas wrote it.
     """
-    path = Path(run_dir)
+    path = as_directory(run_dir)
     with RunReader.open(path) as reader:
         return Result(reader)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
+from evonas.files import as_directory
 from evonas.objectives import Objective
 from evonas.problem import Problem
 from evonas.records import Evaluation, Genes, Status
@@ -34,7 +34,7 @@ def load_warm_start(problem: Problem, runs: Iterable[RunDir]) -> list[Evaluation
     """
     found: dict[str, Evaluation] = {}
     for run in runs:
-        with RunReader.open(Path(run)) as reader:
+        with RunReader.open(as_directory(run, "warm_start")) as reader:
             configure_as(problem, reader.begun_record(), f"the run {run} of warm_start")
             for evaluation in reader.evaluations():
                 if evaluation.status is Status.OK:

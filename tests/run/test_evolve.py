@@ -341,3 +341,23 @@ def test_sessions_and_metadata_are_on_record(tmp_path: Path) -> None:
 def test_durability_power_runs(tmp_path: Path) -> None:
     result = en.evolve(onemax_space(), onemax, run_dir=tmp_path, durability="power", **SMALL)
     assert result.outcome == "finished"
+
+
+def test_a_fitness_function_that_changes_directory_moves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def moves(genes: en.Genes, trial: en.Trial) -> float:
+        os.chdir(tmp_path / "other")
+        return float(genes["x"])
+
+    result = en.evolve({"x": [1, 2, 3]}, moves, max_evaluations=3, run_dir="run")
+    assert [path.name for path in (tmp_path / "other").iterdir()] == []
+    assert len(result.evaluations) == 3
+    assert len(en.open_run(tmp_path / "run").evaluations) == 3
+    with pytest.raises(ValueError, match="run_dir must be the path of a directory, got ''"):
+        en.evolve({"x": [1, 2, 3]}, moves, run_dir="")
+    with pytest.raises(ValueError, match="run_dir must be the path of a directory"):
+        en.open_run("")

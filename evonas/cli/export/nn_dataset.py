@@ -129,7 +129,7 @@ def _collect(result: Result) -> _Dataset:
     if not sources or not folders:
         problem = result.record.fingerprint.get("problem") or "a function of yours"
         raise EvonasError(
-            f"{result.run_dir} has no networks and statistics to export: nn-dataset takes runs of "
+            f"{result.location} has no networks and statistics to export: nn-dataset takes runs of "
             f"image classification, and this one's problem is {problem}"
         )
     metric = str(result.record.fingerprint.get("metric", "accuracy"))
