@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, Literal
 
 from evonas.exceptions import FitnessError
-from evonas.records import Evaluation
+from evonas.records import Evaluation, as_metric
 
 __all__ = ["Limits", "Objective", "as_objectives", "fitness_values"]
 
@@ -151,21 +151,10 @@ def _is_number(value: Any) -> bool:
 
 
 def _metric(name: str, value: Any) -> Any:
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, Integral):
-        return int(value)
-    if isinstance(value, Real):
-        return float(value)
-    if isinstance(value, (list, tuple)):
-        return [_metric(name, entry) for entry in value]
-    if isinstance(value, Mapping):
-        return {str(key): _metric(name, entry) for key, entry in value.items()}
-    hint = "; for a tensor or array: .item() or .tolist()" if hasattr(value, "item") else ""
-    raise FitnessError(
-        f"the fitness function returned {type(value).__name__} for the metric {name!r}, expected a"
-        f" JSON value (numbers, strings, lists, dicts){hint}"
-    )
+    try:
+        return as_metric(name, value)
+    except (TypeError, ValueError) as error:
+        raise FitnessError(f"the fitness function returned what is no record: {error}") from None
 
 
 def _expected(objectives: Sequence[Objective]) -> str:

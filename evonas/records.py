@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from numbers import Integral, Real
 from typing import Any
 
-__all__ = ["EpochMetrics", "Evaluation", "Genes", "Status"]
+__all__ = ["EpochMetrics", "Evaluation", "Genes", "Status", "as_metric"]
 
 Genes = dict[str, Any]
 """One point of a search space as plain data: `{"lr": 0.01, "conv1_filters": 64}`."""
@@ -96,3 +97,46 @@ class Evaluation:
     def __repr__(self) -> str:
         found = self.status.value if self.fitness is None else f"fitness {self.fitness}"
         return f"<Evaluation {self.number}: {found}, genes {self.genes}>"
+
+
+def as_metric(name: str, value: Any) -> Any:
+    """Returns a copy of a metric's value as plain JSON, which every reader of a run can take.
+
+    Numbers of NumPy and tensors of one number become Python's, tuples lists, keys strings.
+
+    Args:
+        name: The metric's, for the error.
+        value: A number, string, None, list, tuple or dict of them.
+
+    Raises:
+        TypeError: It, or something in it, is something else.
+        ValueError: It is nested deeper than 50, or an int is larger than floats go.
+    """
+    return _plain(name, value, _MAX_DEPTH)
+
+
+_MAX_DEPTH = 50
+
+
+def _plain(name: str, value: Any, depth: int) -> Any:
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, Real):
+        try:
+            as_float = float(value)
+        except OverflowError:
+            raise ValueError(f"the metric {name!r} is an int that no float can hold") from None
+        return int(value) if isinstance(value, Integral) else as_float
+    if not depth:
+        raise ValueError(f"the metric {name!r} is nested deeper than {_MAX_DEPTH}")
+    if isinstance(value, (list, tuple)):
+        return [_plain(name, entry, depth - 1) for entry in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(name, entry, depth - 1) for key, entry in value.items()}
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return _plain(name, value.item(), depth - 1)
+    hint = "; for a tensor or array: .item() or .tolist()" if hasattr(value, "item") else ""
+    raise TypeError(
+        f"the metric {name!r} must be JSON (numbers, strings, lists, dicts), got "
+        f"{type(value).__name__}{hint}"
+    )

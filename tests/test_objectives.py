@@ -137,9 +137,9 @@ class TestFitnessValues:
             (
                 {"accuracy": 1, "loss": FakeTensor()},
                 ONE,
-                r"returned FakeTensor for the metric 'loss', expected a JSON value .*\.item\(\)",
+                r"the metric 'loss' must be JSON .*, got FakeTensor; for a tensor .*\.item\(\)",
             ),
-            ({"accuracy": 1, "x": {"y": [int]}}, ONE, "returned type for the metric 'x', expected"),
+            ({"accuracy": 1, "x": {"y": [int]}}, ONE, "the metric 'x' must be JSON .*, got type"),
         ],
     )
     def test_refuses(self, returned: Any, objectives: tuple[Objective, ...], message: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import sys
 import time
@@ -24,6 +23,9 @@ from evonas.records import EpochMetrics, Genes, Status
 from evonas.space.canonical import copy_json
 
 __all__ = ["Executor", "Outcome", "Task", "driver_threads", "run_trial"]
+
+
+_LARGEST = 1e100  # of a fitness: the squares of larger ones, in means and models, overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def run_trial(
         values, metrics = fitness_values(returned, problem.objectives)
         trial.record(**metrics)
         status = Status.OK
-        if not all(map(math.isfinite, values)):
+        if not all(-_LARGEST <= value <= _LARGEST for value in values):  # nor NaN
             status, error = Status.DIVERGED, f"the fitness is {_shown(values)}"
     except InvalidPoint as found:
         status, error = Status.INVALID, str(found)

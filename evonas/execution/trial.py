@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evonas.exceptions import TrialPruned
-from evonas.records import EpochMetrics
+from evonas.records import EpochMetrics, as_metric
 
 __all__ = ["Trial", "TrialSettings"]
 
@@ -127,6 +126,7 @@ class Trial:
 
         Raises:
             TypeError: A metric is not a number.
+            ValueError: It is an int that no float can hold.
             TrialPruned: The run has a pruner, and the objective is too poor to go on. Let it pass:
                 the trial then ends as `pruned`.
         """
@@ -148,10 +148,10 @@ class Trial:
         """Puts values beside the fitness on record (parameters, memory): JSON values, last wins.
 
         Raises:
-            TypeError: A value is neither JSON nor a NumPy scalar.
+            TypeError, ValueError: A value is none that can be read back (`as_metric`).
         """
         for name, value in metrics.items():
-            self._metrics[name] = _plain(name, value)
+            self._metrics[name] = as_metric(name, value)
 
     def would_be_best(self, value: float) -> bool:
         """Whether `value` beats the best on record when this trial was submitted.
@@ -183,25 +183,14 @@ class Trial:
         return True
 
 
-def _plain(name: str, value: Any) -> Any:
-    try:
-        json.dumps(value)
-    except TypeError:
-        item = getattr(value, "item", None)
-        if item is None or getattr(value, "shape", None) != ():
-            raise TypeError(
-                f"trial.record({name}=...) must be JSON (numbers, strings, lists, dicts), "
-                f"got {type(value).__name__}"
-            ) from None
-        return item()
-    return value
-
-
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, (int, float)):  # covers bool and numpy's float64
+    if isinstance(value, float):  # covers numpy's float64
         return value
     try:
-        return float(value)
+        number = float(value)
+        return value if isinstance(value, int) else number
+    except OverflowError:
+        raise ValueError(f"trial.report({name}=...) is an int that no float can hold") from None
     except (TypeError, ValueError):
         raise TypeError(
             f"trial.report({name}=...) must be a number, got {type(value).__name__}"

@@ -16,6 +16,7 @@ import pytest
 import evonas as en
 from evonas.cli import main
 from evonas.run.identity import start_command
+from evonas.run.store.integrity import put_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 Search = Callable[..., en.Result]
@@ -37,13 +38,8 @@ if __name__ == "__main__":
 def with_environment(run: Path, **changes: Any) -> None:
     """Changes what the last start of a run put on record."""
     with sqlite3.connect(run / "run.db") as database:
-        (text,) = database.execute(
-            "SELECT environment FROM sessions ORDER BY id DESC LIMIT 1"
-        ).fetchone()
-        database.execute(
-            "UPDATE sessions SET environment = ? WHERE id = (SELECT max(id) FROM sessions)",
-            (json.dumps(json.loads(text) | changes),),
-        )
+        *row, text, _ = database.execute("SELECT * FROM sessions ORDER BY id DESC").fetchone()
+        put_rows(database, "sessions", [(*row, json.dumps(json.loads(text) | changes))])
     database.close()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any, Self
 from evonas.exceptions import RunStorageError
 from evonas.records import EpochMetrics, Evaluation, Genes, Status
 from evonas.run.store.encoding import from_json
+from evonas.run.store.integrity import verify
 from evonas.run.store.lock import LOCK, is_held
 from evonas.run.store.record import RunRecord
 from evonas.run.store.schema import DATABASE, check_version, connect, corrupt, not_begun
@@ -88,20 +88,8 @@ class RunReader:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Closes the database; an error of SQLite's inside leaves as one of the run's.
-
-        Raises:
-            RunStorageError: The database could not be read.
-            RunCorruptError: It is damaged in a place that `open` does not look at.
-        """
+        """Closes the database."""
         self.close()
-        if self.run_dir is None:
-            return
-        path = self.run_dir / DATABASE
-        if isinstance(error, sqlite3.OperationalError):
-            raise RunStorageError(f"{path} cannot be read: {error}") from error
-        if isinstance(error, (sqlite3.DatabaseError, json.JSONDecodeError)):
-            raise corrupt(path, error) from error
 
     def record(self) -> RunRecord | None:
         """Returns what the run is, or None before its first start.
@@ -109,13 +97,15 @@ class RunReader:
         Raises:
             RunCorruptError: What is stored is no record of a run.
         """
-        found = {name: from_json(value) for name, value in self._all("SELECT * FROM record")}
+        found = {
+            name: from_json(value) for name, value in self._all("SELECT name, value FROM record")
+        }
         if not found:
             return None
         try:
             return RunRecord.from_json(found)
         except (TypeError, ValueError) as error:
-            raise corrupt((self.run_dir or Path()) / DATABASE, error) from error
+            raise corrupt(self._file, error) from error
 
     def begun_record(self) -> RunRecord:
         """Returns what the run is.
@@ -132,17 +122,16 @@ class RunReader:
     def state(self) -> dict[str, Any] | None:
         """Returns the strategy's last committed state, or None before its first step."""
         rows = self._all("SELECT state FROM strategy")
-        return from_json(rows[0][0]) if rows else None
+        return self._json(rows[0][0], dict) if rows else None
 
     def logbook(self) -> list[dict[str, Any]]:
         """Returns the logbook's rows, in order."""
-        return [from_json(text) for (text,) in self._all("SELECT entry FROM logbook ORDER BY row")]
+        rows = self._all("SELECT entry FROM logbook ORDER BY row")
+        return [self._json(text, dict) for (text,) in rows]
 
     def known(self) -> dict[str, KnownPoint]:
         """Returns key to the latest evaluation of that key."""
-        rows = self._connection.execute(
-            "SELECT key, number, status FROM evaluations ORDER BY number"
-        )
+        rows = self._rows("SELECT key, number, status FROM evaluations ORDER BY number")
         return {key: KnownPoint(number, Status(status)) for key, number, status in rows}
 
     def counts(self) -> dict[str, int]:
@@ -186,10 +175,10 @@ class RunReader:
             before: A proposal's id.
             retryable: Evaluations at which the count ends.
         """
-        rows = self._connection.execute(
+        rows = self._rows(
             "SELECT number, status FROM proposals JOIN evaluations ON number = evaluation"
             " WHERE id < ? AND NOT reused ORDER BY id DESC",
-            (before,),
+            before,
         )
         failed = (Status(status).is_failure and number not in retryable for number, status in rows)
         return sum(1 for _ in takewhile(bool, failed))
@@ -201,13 +190,13 @@ class RunReader:
             part = ids[start : start + 500]
             marks = ", ".join("?" * len(part))
             for row in self._all(f"SELECT * FROM proposals WHERE id IN ({marks})", *part):
-                found[row[0]] = _planned(row)
+                found[row[0]] = self._planned(row)
         return found
 
     def proposals(self) -> Iterator[PlannedProposal]:
         """Yields every proposal in the order in which the strategy made it."""
-        for row in self._connection.execute("SELECT * FROM proposals ORDER BY id"):
-            yield _planned(row)
+        for row in self._rows("SELECT * FROM proposals ORDER BY id"):
+            yield self._planned(row)
 
     def evaluation(self, number: int) -> Evaluation | None:
         """Returns the evaluation with its epochs, or None where it is not (yet) recorded."""
@@ -232,7 +221,7 @@ class RunReader:
         """Returns one dict per start: started_at, seconds, outcome, reason, environment."""
         names = ("started_at", "seconds", "outcome", "reason", "environment")
         rows = self._all(f"SELECT {', '.join(names)} FROM sessions ORDER BY id")
-        return [dict(zip(names, (*row[:4], from_json(row[4])), strict=True)) for row in rows]
+        return [dict(zip(names, (*row[:4], self._json(row[4], dict)), strict=True)) for row in rows]
 
     def confirmations(self) -> dict[tuple[str, int], Evaluation]:
         """Returns (key, repeat) to its record; `number` is the repeat."""
@@ -243,8 +232,8 @@ class RunReader:
                 key=row[0],
                 genes={},
                 status=Status(row[2]),
-                values=tuple(from_json(row[3])),
-                metrics=from_json(row[4]),
+                values=self._values(row[3]),
+                metrics=self._json(row[4], dict),
                 seconds=row[5],
                 seed=row[6],
                 error=row[7],
@@ -253,20 +242,20 @@ class RunReader:
         }
 
     def _evaluations(self, clause: str, *parameters: Any) -> Iterator[Evaluation]:
-        rows = self._connection.execute(
+        rows = self._rows(
             "SELECT number, key, status, fitness, genes, metrics, seconds, seed, error, started_at,"
             f" output FROM evaluations {clause}",
-            parameters,
+            *parameters,
         )
         for row in rows:
-            genes: Genes = from_json(row[4])
+            genes: Genes = self._json(row[4], dict)
             yield Evaluation(
                 number=row[0],
                 key=row[1],
                 status=Status(row[2]),
-                values=tuple(from_json(row[3])),
+                values=self._values(row[3]),
                 genes=genes,
-                metrics=from_json(row[5]),
+                metrics=self._json(row[5], dict),
                 epochs=self._epochs(row[0]),
                 seconds=row[6],
                 seed=row[7],
@@ -279,16 +268,60 @@ class RunReader:
         rows = self._all(
             "SELECT epoch, seconds, metrics FROM epochs WHERE evaluation = ? ORDER BY epoch", number
         )
-        return tuple(EpochMetrics(epoch, at, from_json(text)) for epoch, at, text in rows)
+        return tuple(EpochMetrics(epoch, at, self._json(text, dict)) for epoch, at, text in rows)
 
     def _all(self, statement: str, *parameters: Any) -> list[Any]:
-        return self._connection.execute(statement, parameters).fetchall()
+        return list(self._rows(statement, *parameters))
+
+    def _rows(self, statement: str, *parameters: Any) -> Iterator[Any]:
+        """Yields the rows of a query; an error of SQLite's leaves as one of the run's.
+
+        Raises:
+            RunStorageError: The database cannot be read.
+            RunCorruptError: It is damaged.
+        """
+        try:
+            for row in self._connection.execute(statement, parameters):  # noqa: UP028
+                yield row  # `yield from` would close the cursor, behind a closed database too
+        except sqlite3.OperationalError as error:
+            raise RunStorageError(f"{self._file} cannot be read: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise corrupt(self._file, error) from error
+
+    def _json(self, text: str, kind: type = object) -> Any:
+        """Returns a JSON value of a type.
+
+        Raises:
+            RunCorruptError: The text is another, or no JSON.
+        """
+        try:
+            found = from_json(text)
+        except (ValueError, RecursionError) as error:
+            raise corrupt(self._file, error) from error
+        if not isinstance(found, kind):
+            raise corrupt(self._file, f"{text[:40]!r} is not a JSON {kind.__name__}")
+        return found
+
+    def _values(self, text: str) -> tuple[float, ...]:
+        found = self._json(text, list)
+        if not all(isinstance(value, (int, float)) for value in found):
+            raise corrupt(self._file, f"{text[:40]!r} is not a list of numbers")
+        return tuple(found)
+
+    def _planned(self, row: Sequence[Any]) -> PlannedProposal:
+        parents = tuple(self._json(row[4], list))
+        return PlannedProposal(row[0], row[1], bool(row[2]), row[3], parents)
+
+    @property
+    def _file(self) -> Path:
+        return (self.run_dir or Path()) / DATABASE
 
 
 def _open_read_only(uri: str, path: Path) -> sqlite3.Connection:
     connection = connect(uri, uri=True)
     try:
         check_version(connection, path)
+        verify(connection, path)
         not_begun(connection, path)
     except sqlite3.OperationalError:
         connection.close()
@@ -321,7 +354,3 @@ def _no_run(run_dir: Path) -> FileNotFoundError:
         more = f" and {len(runs) - _MAX_NAMED} more" if len(runs) > _MAX_NAMED else ""
         text += f"; there are runs in {named}{more}"
     return FileNotFoundError(text)
-
-
-def _planned(row: Sequence[Any]) -> PlannedProposal:
-    return PlannedProposal(row[0], row[1], bool(row[2]), row[3], tuple(from_json(row[4])))

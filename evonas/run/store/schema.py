@@ -12,6 +12,7 @@ from evonas.files import replace_file
 
 __all__ = [
     "DATABASE",
+    "SCHEMA",
     "SCHEMA_VERSION",
     "check_version",
     "connect",
@@ -23,7 +24,7 @@ __all__ = [
     "prepare",
 ]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 DATABASE = "run.db"
 _APPLICATION_ID = 0x65766F6E  # "evon": tells a run database from any other SQLite file
 _CHAMPION = ("ga-champ-", "mask.json", "report.html")
@@ -31,7 +32,11 @@ _MAX_NAMED = 5
 _NEW_RUN = ", or pass a new run_dir"
 
 _SCHEMA = """
-CREATE TABLE record (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE record (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE evaluations (
     number INTEGER PRIMARY KEY,
     key TEXT NOT NULL,
@@ -44,14 +49,15 @@ CREATE TABLE evaluations (
     seed INTEGER NOT NULL,
     error TEXT,
     started_at REAL NOT NULL,
-    output TEXT             -- file with what the trial printed, in the run's directory
+    output TEXT,            -- file with what the trial printed, in the run's directory
+    checksum INTEGER NOT NULL
 );
-CREATE INDEX evaluations_key ON evaluations (key);
 CREATE TABLE epochs (
     evaluation INTEGER NOT NULL,
     epoch INTEGER NOT NULL,
     seconds REAL NOT NULL,
     metrics TEXT NOT NULL,
+    checksum INTEGER NOT NULL,
     PRIMARY KEY (evaluation, epoch)
 ) WITHOUT ROWID;
 CREATE TABLE proposals (
@@ -59,17 +65,27 @@ CREATE TABLE proposals (
     evaluation INTEGER NOT NULL,  -- evaluations.number: its own, or the one it reuses
     reused INTEGER NOT NULL,
     generation INTEGER NOT NULL,
-    parents TEXT NOT NULL         -- JSON list of evaluations.number
+    parents TEXT NOT NULL,        -- JSON list of evaluations.number
+    checksum INTEGER NOT NULL
 );
-CREATE TABLE strategy (id INTEGER PRIMARY KEY CHECK (id = 1), state TEXT NOT NULL);
-CREATE TABLE logbook (row INTEGER PRIMARY KEY, entry TEXT NOT NULL);
+CREATE TABLE strategy (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    state TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+);
+CREATE TABLE logbook (
+    row INTEGER PRIMARY KEY,
+    entry TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+);
 CREATE TABLE sessions (
     id INTEGER PRIMARY KEY,
     started_at REAL NOT NULL,
     seconds REAL NOT NULL,
     outcome TEXT,                 -- finished, interrupted, failures, error; NULL: no end
     reason TEXT,
-    environment TEXT NOT NULL
+    environment TEXT NOT NULL,
+    checksum INTEGER NOT NULL
 );
 CREATE TABLE confirmations (
     key TEXT NOT NULL,
@@ -80,9 +96,12 @@ CREATE TABLE confirmations (
     seconds REAL NOT NULL,
     seed INTEGER NOT NULL,
     error TEXT,
+    checksum INTEGER NOT NULL,
     PRIMARY KEY (key, repeat)
 ) WITHOUT ROWID;
 """
+SCHEMA = tuple(filter(None, map(str.strip, _SCHEMA.split(";\n"))))
+"""The statement that makes each table; the last column of each is of `integrity`."""
 
 
 def connect(path: str, *, uri: bool = False) -> sqlite3.Connection:
@@ -173,9 +192,8 @@ def create_schema(connection: sqlite3.Connection) -> None:
         sqlite3.Error: The database cannot be written.
     """
     connection.execute("BEGIN IMMEDIATE")
-    for statement in _SCHEMA.split(";\n"):
-        if statement.strip():
-            connection.execute(statement)
+    for statement in SCHEMA:
+        connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
@@ -222,7 +240,7 @@ def check_version(connection: sqlite3.Connection, path: Path, *, drives: bool = 
 
 
 def prepare(
-    path: Path, durability: str, hold: Callable[[Path], None] | None = None
+    path: Path, durability: str, hold: Callable[[Path], None], check: Callable[..., None]
 ) -> sqlite3.Connection:
     """Returns a database open for its driver: made where there is none, else checked.
 
@@ -230,6 +248,7 @@ def prepare(
         path: The database.
         durability: `process` or `power`.
         hold: Locks the file, before anything is done with it.
+        check: Refuses a damaged database (`verify`).
 
     Raises:
         RunInUseError: `hold` says so.
@@ -245,15 +264,13 @@ def prepare(
                     "restore run.db from a backup, or pass a new run_dir"
                 )
             make_database(path)
-        if hold is not None and path.is_file():
+        if path.is_file():
             hold(path)
         connection = connect(str(path))
         check_version(connection, path, drives=True)
         connection.execute("PRAGMA journal_mode = WAL")
-        damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if damage != "ok":
-            raise sqlite3.DatabaseError(damage)
         if existed:
+            check(connection, path, drives=True)
             not_begun(connection, path)
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
     except BaseException as error:

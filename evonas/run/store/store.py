@@ -12,6 +12,7 @@ from typing import Any, Literal
 from evonas.exceptions import RunStorageError
 from evonas.records import Evaluation, Status
 from evonas.run.store.encoding import to_json
+from evonas.run.store.integrity import put_rows, verify
 from evonas.run.store.lock import LOCK, RunLock
 from evonas.run.store.reader import PlannedProposal, RunReader
 from evonas.run.store.record import RunRecord
@@ -74,7 +75,7 @@ class Store(RunReader):
     ) -> None:
         super().__init__(connection, run_dir)
         self._lock = lock
-        self._session: int | None = None
+        self._session: list[Any] = []  # the row of this start
 
     @classmethod
     def create(
@@ -97,7 +98,7 @@ class Store(RunReader):
         make_directory(run_dir)
         lock = RunLock(run_dir / LOCK)
         try:
-            connection = prepare(run_dir / DATABASE, durability, lock.hold_database)
+            connection = prepare(run_dir / DATABASE, durability, lock.hold_database, verify)
         except BaseException:
             lock.release()
             raise
@@ -119,24 +120,20 @@ class Store(RunReader):
         """Commits what the run is, in place of what was on record."""
         rows = [(name, to_json(value)) for name, value in record.to_json().items()]
         with self._transaction():
-            self._connection.executemany("INSERT OR REPLACE INTO record VALUES (?, ?)", rows)
+            put_rows(self._connection, "record", rows)
 
     def begin_session(self, environment: Mapping[str, Any]) -> None:
         """Opens the row of this start; `close_session` closes it."""
+        number = self._all("SELECT ifnull(max(id), 0) + 1 FROM sessions")[0][0]
+        self._session = [number, time.time(), 0.0, None, None, to_json(environment)]
         with self._transaction():
-            cursor = self._connection.execute(
-                "INSERT INTO sessions (started_at, seconds, environment) VALUES (?, 0, ?)",
-                (time.time(), to_json(environment)),
-            )
-        self._session = cursor.lastrowid
+            put_rows(self._connection, "sessions", [self._session])
 
     def close_session(self, seconds: float, outcome: str, reason: str) -> None:
         """Says how this start ended: finished, interrupted, failures or error, and why."""
+        self._session[2:5] = seconds, outcome, reason
         with self._transaction():
-            self._connection.execute(
-                "UPDATE sessions SET seconds = ?, outcome = ?, reason = ? WHERE id = ?",
-                (seconds, outcome, reason, self._session),
-            )
+            put_rows(self._connection, "sessions", [self._session])
 
     def add_evaluation(
         self, evaluation: Evaluation, *, session_seconds: float | None = None
@@ -152,9 +149,8 @@ class Store(RunReader):
             for evaluation in evaluations:
                 self._insert_evaluation(evaluation)
             if session_seconds is not None:
-                self._connection.execute(
-                    "UPDATE sessions SET seconds = ? WHERE id = ?", (session_seconds, self._session)
-                )
+                self._session[2] = session_seconds
+                put_rows(self._connection, "sessions", [self._session])
 
     def replace_evaluations(self, copies: Sequence[Evaluation]) -> list[Evaluation]:
         """Commits evaluations of other runs as all that a run that has not begun holds.
@@ -175,31 +171,27 @@ class Store(RunReader):
 
     def _insert_evaluation(self, evaluation: Evaluation) -> None:
         values = evaluation.values
-        self._connection.execute(
-            "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                evaluation.number,
-                evaluation.key,
-                evaluation.status.value,
-                values[0] if values and evaluation.status is Status.OK else None,
-                to_json(values),
-                to_json(evaluation.genes),
-                to_json(evaluation.metrics) if evaluation.metrics else "{}",
-                evaluation.seconds,
-                evaluation.seed,
-                evaluation.error,
-                evaluation.started_at,
-                evaluation.output,
-            ),
+        row = (
+            evaluation.number,
+            evaluation.key,
+            evaluation.status.value,
+            _real(values[0]) if values and evaluation.status is Status.OK else None,
+            to_json(values),
+            to_json(evaluation.genes),
+            to_json(evaluation.metrics) if evaluation.metrics else "{}",
+            _real(evaluation.seconds),
+            evaluation.seed,
+            evaluation.error,
+            _real(evaluation.started_at),
+            evaluation.output,
         )
+        put_rows(self._connection, "evaluations", [row])
         if evaluation.epochs:
-            self._connection.executemany(
-                "INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?)",
-                [
-                    (evaluation.number, row.epoch, row.seconds, to_json(row.metrics))
-                    for row in evaluation.epochs
-                ],
-            )
+            rows = [
+                (evaluation.number, row.epoch, _real(row.seconds), to_json(row.metrics))
+                for row in evaluation.epochs
+            ]
+            put_rows(self._connection, "epochs", rows)
 
     def checkpoint(
         self,
@@ -220,36 +212,36 @@ class Store(RunReader):
             first_row: Number of the first of them.
         """
         planned = [
-            (plan.id, plan.evaluation, plan.reused, plan.generation, to_json(plan.parents))
+            (plan.id, plan.evaluation, int(plan.reused), plan.generation, to_json(plan.parents))
             for plan in proposals
         ]
+        connection = self._connection
         with self._transaction():
-            self._connection.execute(
-                "INSERT OR REPLACE INTO strategy VALUES (1, ?)", (to_json(state),)
-            )
+            put_rows(connection, "strategy", [(1, to_json(state))])
             for evaluation in invalid:
                 self._insert_evaluation(evaluation)
-            self._connection.executemany(
-                "INSERT OR REPLACE INTO proposals VALUES (?, ?, ?, ?, ?)", planned
-            )
-            self._connection.executemany(
-                "INSERT OR REPLACE INTO logbook VALUES (?, ?)",
+            put_rows(connection, "proposals", planned)
+            put_rows(
+                connection,
+                "logbook",
                 [(first_row + index, to_json(row)) for index, row in enumerate(rows)],
             )
 
     def add_confirmation(self, repeat: int, evaluation: Evaluation) -> None:
         """Commits one repeat of a known point on a fresh seed."""
+        row = (
+            evaluation.key,
+            repeat,
+            evaluation.status.value,
+            to_json(evaluation.values),
+            to_json(evaluation.metrics),
+            _real(evaluation.seconds),
+            evaluation.seed,
+            evaluation.error,
+        )
         with self._transaction():
-            self._connection.execute(
-                "INSERT OR REPLACE INTO confirmations VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    evaluation.key,
-                    repeat,
-                    evaluation.status.value,
-                    to_json(evaluation.values),
-                    to_json(evaluation.metrics),
-                    evaluation.seconds,
-                    evaluation.seed,
-                    evaluation.error,
-                ),
-            )
+            put_rows(self._connection, "confirmations", [row])
+
+
+def _real(value: float) -> float:
+    return float(value) + 0.0  # SQLite gives -0.0 back as 0.0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pytest
 import evonas as en
 from evonas.exceptions import RunCorruptError, RunStorageError, SchemaVersionError
 from evonas.run.store import SCHEMA_VERSION, RunReader, Store
+from evonas.run.store.integrity import put_rows
 from evonas.testing import killed_copies, onemax, onemax_space, trace
 
 
@@ -117,21 +119,97 @@ def test_a_newer_schema(run: Path) -> None:
     assert (run / "run.db").read_bytes() == before
 
 
-def test_a_table_that_is_not_there(run: Path) -> None:
+def changed(run: Path, *statements: str) -> None:
     database = sqlite3.connect(run / "run.db")
-    database.execute("DROP TABLE logbook")
-    database.close()
-    with pytest.raises(RunStorageError, match=r"run.db cannot be read: no such table: logbook"):
-        en.open_run(run)
-
-
-def test_a_record_that_is_no_json(run: Path) -> None:
-    database = sqlite3.connect(run / "run.db")
-    database.execute("UPDATE evaluations SET genes = '[' WHERE number = 3")
+    for statement in statements:
+        database.execute(statement)
     database.commit()
     database.close()
-    with pytest.raises(RunCorruptError, match=r"run.db is damaged \(Expecting value"):
-        trace(en.open_run(run))
+
+
+HOSTILE = {
+    "a table that is not there": ["DROP TABLE logbook"],
+    "another table": ["CREATE TABLE more (a)"],
+    "a view that never ends": [
+        "DROP TABLE logbook",
+        "CREATE VIEW logbook AS WITH RECURSIVE n(row) AS (SELECT 0 UNION ALL SELECT row + 1 FROM n)"
+        " SELECT row, '{}' AS entry, 0 AS checksum FROM n",
+    ],
+    "a trigger": [
+        "CREATE TRIGGER t AFTER INSERT ON evaluations BEGIN DELETE FROM evaluations; END",
+    ],
+    "another value": ["UPDATE evaluations SET value = 99 WHERE number = 3"],
+    "another fitness": ["UPDATE evaluations SET fitness = '[99.0]' WHERE number = 3"],
+    "another key": ["UPDATE evaluations SET key = 'x' WHERE number = 3"],
+    "a status that is none": ["UPDATE evaluations SET status = 'great' WHERE number = 3"],
+    "a blob": ["UPDATE evaluations SET genes = x'ff00' WHERE number = 3"],
+    "no number": ["UPDATE evaluations SET seconds = 'long' WHERE number = 3"],
+    "another reason": ["UPDATE sessions SET reason = 'other'"],
+    "another command": ["UPDATE sessions SET environment = '{}'"],
+    "another state": ["UPDATE strategy SET state = '{}'"],
+    "another row": ["UPDATE logbook SET entry = '{}' WHERE row = 1"],
+    "another plan": ["UPDATE proposals SET evaluation = 0 WHERE id = 5"],
+    "another record": ["UPDATE record SET value = '7' WHERE name = 'seed'"],
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_evonas_did_not_write_is_refused(name: str, run: Path) -> None:
+    changed(run, *HOSTILE[name])
+    for attempt in (search, en.open_run):
+        with pytest.raises(RunCorruptError, match=r"run.db is damaged \("):
+            attempt(run)
+
+
+FORGED = {
+    "no JSON": ("evaluations", 5, "["),
+    "a list of genes": ("evaluations", 5, "[1]"),
+    "endless nesting": ("evaluations", 6, '{"a":' * 50_000),
+    "a fitness of text": ("evaluations", 4, '["a"]'),
+    "a number that is none": ("evaluations", 6, '{"m":{"$number":"foo"}}'),
+    "a status": ("evaluations", 2, "great"),
+    "a row of the logbook": ("logbook", 1, "[]"),
+    "an environment": ("sessions", 5, "3"),
+    "parents": ("proposals", 4, "{}"),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_row_with_a_forged_checksum_is_no_raw_error(name: str, run: Path) -> None:
+    table, column, text = FORGED[name]
+    database = sqlite3.connect(run / "run.db")
+    row = list(database.execute(f"SELECT * FROM {table}").fetchone()[:-1])
+    row[column] = text
+    put_rows(database, table, [row])
+    database.commit()
+    database.close()
+
+    def read() -> None:
+        found = en.open_run(run)
+        _ = found.evaluations, found.logbook, found.sessions, found.proposals
+
+    with pytest.raises(RunCorruptError, match=r"run.db is damaged \("):
+        read()
+
+
+def test_no_flipped_byte_goes_unseen(sound: Path, tmp_path: Path) -> None:
+    """What is read of a run with a flipped byte is what was written, or a named error."""
+    whole = (sound / "run.db").read_bytes()
+    expected = trace(en.open_run(sound)), en.open_run(sound).sessions
+    run = tmp_path / "run"
+    run.mkdir()
+    rng = random.Random(0)
+    refused = 0
+    for place in sorted(rng.sample(range(len(whole)), 250)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << rng.randrange(8)
+        (run / "run.db").write_bytes(flipped)
+        try:
+            found = en.open_run(run)
+            assert (trace(found), found.sessions) == expected, place
+        except RunStorageError:
+            refused += 1
+    assert refused > 50, "most of a small file is free space"
 
 
 def test_a_database_that_is_a_directory(run: Path) -> None:
