@@ -51,8 +51,9 @@ class RunLock:
             os.close(descriptor)
             raise RunInUseError(_message(path, _owner(owner)))
         self._descriptors.append(descriptor)
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(self._pid).encode())
+        with contextlib.suppress(OSError):  # a full disk: what follows will say so
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, str(self._pid).encode())
         _held.add(self._name)
         _locks.add(self)
 

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -151,3 +154,61 @@ def test_another_program_that_holds_the_database(tmp_path: Path) -> None:
             done.set()
             thread.join()
         store.add_evaluation(Evaluation(0, "key", {}, Status.OK, (1.0,)))
+
+
+SWEEP = """
+import json, resource, shutil, sys
+from pathlib import Path
+import evonas as en
+
+root, step = Path(sys.argv[1]), int(sys.argv[2])
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+trained = []
+
+def fitness(genes, trial):
+    trained.append(trial.key)
+    trial.report(curve=0.5, note=1.0)
+    return float(genes["x"])
+
+def search(run_dir):
+    return en.evolve({"x": list(range(50))}, fitness, population=6, generations=6, seed=0,
+                     run_dir=run_dir)
+
+def outcome(run_dir, size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        search(run_dir)
+        return "finished"
+    except en.EvonasError as error:
+        return type(error).__name__
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+whole = [(e.key, e.values) for e in search(None).evaluations]
+found = {}
+for size in [*range(0, 200_000, step), *range(200_000, 1_400_000, 16 * step)]:
+    run_dir = root / str(size)
+    trained.clear()
+    first = outcome(run_dir, size)
+    kept = len(en.open_run(run_dir).evaluations) if (run_dir / "run.db").exists() and trained else 0
+    again = search(run_dir)  # with room: nothing is refused, lost or trained twice
+    assert [(e.key, e.values) for e in again.evaluations] == whole, size
+    twice = len(trained) - len(set(trained))
+    assert twice <= 1, (size, twice)  # the one that could not be recorded
+    found[size] = [first, kept, twice]
+    shutil.rmtree(run_dir)
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_FSIZE stands for a full disk")
+def test_a_disk_may_be_full_at_any_byte(tmp_path: Path) -> None:
+    """Creation included: a half database was refused as damaged ever after."""
+    done = subprocess.run(
+        [sys.executable, "-c", SWEEP, str(tmp_path), "4096"],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    outcomes = [first for first, _, _ in json.loads(done.stdout).values()]
+    assert set(outcomes) == {"RunStorageError", "finished"}
+    assert outcomes.count("RunStorageError") > 10
