@@ -14,7 +14,7 @@ from evonas.cli.compare import compare
 from evonas.cli.export import export
 from evonas.cli.report import report
 from evonas.cli.resume import resume
-from evonas.cli.screen import CommandWithExamples
+from evonas.cli.screen import CommandWithExamples, echo
 from evonas.cli.show import show
 from evonas.cli.source import source
 from evonas.exceptions import EvonasError
@@ -35,7 +35,7 @@ class _Commands(CommandWithExamples, click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except (EvonasError, FileNotFoundError) as error:
-            click.echo(f"evonas: {error}", err=True)
+            echo(f"evonas: {error}", err=True)
             return 1
         return result
 

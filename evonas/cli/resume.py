@@ -13,7 +13,7 @@ from types import FrameType
 
 import click
 
-from evonas.cli.screen import CommandWithExamples, json_option, json_text, run_argument
+from evonas.cli.screen import CommandWithExamples, echo, json_option, json_text, run_argument
 from evonas.cli.state import Start, last_start
 from evonas.exceptions import EvonasError
 from evonas.run.result import open_run
@@ -31,13 +31,17 @@ __all__ = ["resume"]
 )
 @run_argument()
 @click.option("--print", "only_print", is_flag=True, help="Print the command and run nothing.")
+@click.option("--yes", is_flag=True, help="Run a command that was not put on record here.")
 @json_option()
-def resume(run: Path, only_print: bool, as_json: bool) -> int:
+def resume(run: Path, only_print: bool, yes: bool, as_json: bool) -> int:
     """Go on with a search by its own command.
 
     The command of the last start that has one runs again, in the directory where it ran then, with
     the environment of now (PYTHONPATH, CUDA_VISIBLE_DEVICES, …). Nothing that is finished is
     repeated. The exit status is the command's own. --json prints only, as --print does.
+
+    A command that this user did not put on record on this machine is shown, and runs only once that
+    is confirmed, or with --yes: in somebody else's run it may be any command.
 
     Refused where RUN was moved or is a copy: its command would go on with the directory that it
     names, not with this one. The message has the command, to be given this directory.
@@ -59,9 +63,11 @@ def resume(run: Path, only_print: bool, as_json: bool) -> int:
         click.echo(json_text({"command": start.command, "directory": start.directory}))
         return 0
     if only_print:
-        click.echo(start.line)
+        echo(start.line)
         return 0
     _check(run, start)
+    if not (start.is_ours or yes):
+        _confirm(run, start)
     status = _run(start)
     if len(open_run(run).sessions) == len(result.sessions):
         click.echo(
@@ -93,8 +99,22 @@ def _check(run: Path, start: Start) -> None:
         )
 
 
+def _confirm(run: Path, start: Start) -> None:
+    """Has a person confirm a command that somebody else may have written.
+
+    Raises:
+        EvonasError: Nobody is there to be asked, or the answer is no.
+    """
+    text = f"{run} was not started by you on this machine. Its command is\n  {start.line}"
+    if not sys.stdin.isatty():
+        raise EvonasError(f"{text}\nread it, and pass --yes to run it")
+    echo(text, err=True)
+    if not click.confirm("run it?", err=True):
+        raise EvonasError(f"{run} is as it was: its command was not run")
+
+
 def _run(start: Start) -> int:
-    click.echo(f"evonas: running {shlex.join(start.command)} in {start.directory}", err=True)
+    echo(f"evonas: running {shlex.join(start.command)} in {start.directory}", err=True)
     sys.stderr.flush()
     process = subprocess.Popen(
         start.command, cwd=start.directory, env={**os.environ, "PWD": start.directory}

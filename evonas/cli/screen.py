@@ -29,11 +29,13 @@ __all__ = [
     "check_output",
     "console",
     "duration",
+    "echo",
     "json_option",
     "json_text",
     "number",
     "pairs",
     "plain",
+    "printable",
     "put",
     "run_argument",
     "shown",
@@ -103,9 +105,29 @@ def console() -> Console:
     return screen
 
 
+def printable(text: str) -> str:
+    """Returns a text in which what would steer a terminal, or turn its text around, is spelled out.
+
+    A run may be somebody else's, and names, errors and commands in it hold what they like.
+
+    Example:
+        >>> printable(chr(27) + "[31mred").isprintable()
+        True
+    """
+    return "".join(c if c in "\n\t" or c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def echo(text: object, *, err: bool = False) -> None:
+    """Prints a line, on a terminal as `printable` makes it."""
+    stream = sys.stderr if err else sys.stdout
+    is_terminal = stream is not None and stream.isatty()
+    click.echo(printable(str(text)) if err or is_terminal else text, err=err)
+
+
 def put(*parts: RenderableType) -> None:
     """Prints tables and lines; into a pipe or a file without blanks at the ends of lines."""
     screen = console()
+    parts = tuple(printable(part) if isinstance(part, str) else part for part in parts)
     if screen.is_terminal:
         # A line that is not to be wrapped is not cut off either.
         screen.print(*parts, sep="\n", crop=False)
@@ -124,9 +146,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int
     for place, name in enumerate(columns):
         is_left = place >= len(columns) - left
         # Folded where the terminal is narrow: nothing is cut off.
-        made.add_column(Text(name), justify="left" if is_left else "right", overflow="fold")
+        made.add_column(
+            Text(printable(name)), justify="left" if is_left else "right", overflow="fold"
+        )
     for row in rows:
-        made.add_row(*(Text(str(cell)) for cell in row))
+        made.add_row(*(Text(printable(str(cell))) for cell in row))
     return made
 
 
@@ -139,7 +163,7 @@ def pairs(entries: Iterable[tuple[str, object]], *, indent: int = 0) -> Renderab
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in entries:
-        grid.add_row(Text(" " * indent + name), Text(str(value)))
+        grid.add_row(Text(" " * indent + printable(name)), Text(printable(str(value))))
     return grid
 
 
@@ -227,7 +251,7 @@ def write_or_print(text: str, output: Path | None) -> None:
         RunStorageError: The file cannot be written.
     """
     if output is None:
-        click.echo(text, nl=not text.endswith("\n"))
+        echo(text.removesuffix("\n"))
         return
     check_output(output)
     replace_file(output, lambda part: part.write_text(text, encoding="utf-8"))

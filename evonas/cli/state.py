@@ -11,6 +11,7 @@ from typing import Any
 
 from evonas.records import Evaluation
 from evonas.run.result import Result, open_run
+from evonas.run.signature import is_ours
 from evonas.run.store import RunReader
 from evonas.run.store.lock import LOCK, is_held
 
@@ -141,12 +142,14 @@ class Start:
     Attributes:
         command: Of the start, word by word.
         directory: Where it began.
-        run_dir: The run that it made or went on with; None where that is not on record.
+        run_dir: The run that it made or went on with.
+        is_ours: Whether this user made it, on this machine.
     """
 
     command: list[str]
     directory: str
-    run_dir: str | None
+    run_dir: str
+    is_ours: bool
 
     @property
     def line(self) -> str:
@@ -155,8 +158,6 @@ class Start:
 
     def goes_on_with(self, run: Path) -> bool:
         """Whether the command, run again, goes on with this run and not with another directory."""
-        if self.run_dir is None:  # of an earlier evonas
-            return True
         return Path(self.run_dir).resolve() == run.resolve() or (
             os.path.exists(self.run_dir) and os.path.samefile(self.run_dir, run)
         )
@@ -167,9 +168,10 @@ def last_start(result: Result) -> Start | None:
     for session in reversed(result.sessions):
         environment = session["environment"]
         command = environment.get("command")
-        if isinstance(command, list) and command:
-            words = [str(word) for word in command]
-            return Start(words, str(environment["directory"]), environment.get("run_dir"))
+        run_dir = environment.get("run_dir")
+        if isinstance(command, list) and command and isinstance(run_dir, str):
+            words, directory = [str(word) for word in command], environment.get("directory", "")
+            return Start(words, str(directory), run_dir, is_ours(environment))
     return None
 
 

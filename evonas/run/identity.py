@@ -19,6 +19,7 @@ from evonas.execution.process_state import changed_state
 from evonas.problem import Problem
 from evonas.pruning import Pruner
 from evonas.records import Genes
+from evonas.run.signature import sign
 from evonas.run.store import RunRecord
 from evonas.run.store.encoding import from_json, to_json
 from evonas.strategies.base import Strategy
@@ -264,9 +265,9 @@ def environment(
             packages[name] = version(name)
         except PackageNotFoundError:
             packages[name] = None
-    return {
+    found = {
         "command": start_command(),
-        "directory": os.getcwd(),
+        "directory": _directory(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
@@ -276,6 +277,14 @@ def environment(
         **({} if run_dir is None else {"run_dir": os.path.abspath(run_dir)}),
         **({} if most_evaluations is None else {"most_evaluations": most_evaluations}),
     }
+    return found if run_dir is None else {**found, "signature": sign(found)}
+
+
+def _directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was removed
+        return ""
 
 
 def start_command() -> list[str] | None:

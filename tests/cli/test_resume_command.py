@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
@@ -16,6 +17,7 @@ import pytest
 import evonas as en
 from evonas.cli import main
 from evonas.run.identity import start_command
+from evonas.run.signature import is_ours, sign
 from evonas.run.store.integrity import put_rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,11 +37,14 @@ if __name__ == "__main__":
 """
 
 
-def with_environment(run: Path, **changes: Any) -> None:
-    """Changes what the last start of a run put on record."""
+def with_environment(run: Path, *, signed: bool = True, **changes: Any) -> None:
+    """Changes what the last start of a run put on record, as if it had been so."""
     with sqlite3.connect(run / "run.db") as database:
         *row, text, _ = database.execute("SELECT * FROM sessions ORDER BY id DESC").fetchone()
-        put_rows(database, "sessions", [(*row, json.dumps(json.loads(text) | changes))])
+        found = json.loads(text) | changes
+        if signed:
+            found["signature"] = sign(found)
+        put_rows(database, "sessions", [(*row, json.dumps(found))])
     database.close()
 
 
@@ -114,13 +119,68 @@ def test_a_run_that_was_moved_or_copied_is_refused_before_anything_starts(
     assert f"moved here or copied: its command goes on with {run}." in shown
 
 
-def test_a_run_without_its_directory_on_record_is_resumed(tmp_path: Path, search: Search) -> None:
-    """As those are that an earlier evonas made."""
-    search(tmp_path, generations=1)
+STRANGERS = {
+    "its directory": {},
+    "no directory": {"run_dir": None},
+    "a relative directory": {"run_dir": "run"},
+    "whatever the directory is": {"run_dir": "/proc/self/cwd"},
+    "a signature of its own": {"signature": "0" * 64},
+    "no text": {"signature": 3},
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_a_strangers_command_does_not_run_unasked(
+    name: str,
+    tmp_path: Path,
+    search: Search,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, mark = tmp_path / "run", tmp_path / "mark"
+    search(run, generations=1)
+    command = [sys.executable, "-c", f"open({str(mark)!r}, 'w')  # \x1b[8m"]
     with_environment(
-        tmp_path, run_dir=None, command=[sys.executable, "-c", ""], directory=os.getcwd()
+        run, signed=False, **{"command": command, "directory": str(tmp_path), **STRANGERS[name]}
     )
-    assert main(["resume", str(tmp_path)]) == 0
+    monkeypatch.chdir(run if name == "whatever the directory is" else tmp_path)
+    assert main(["resume", str(run)]) == 1
+    assert not mark.exists()
+    errors = capfd.readouterr().err
+    assert "\x1b" not in errors
+    if name in ("its directory", "a signature of its own", "no text"):
+        assert f"{run} was not started by you on this machine. Its command is" in errors
+        assert "\\x1b[8m" in errors
+        assert main(["resume", str(run), "--yes"]) == 0
+        assert mark.exists()
+
+
+def test_a_person_is_asked(tmp_path: Path, search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    search(tmp_path, generations=1)
+    mark = tmp_path / "mark"
+    command = [sys.executable, "-c", f"open({str(mark)!r}, 'w')"]
+    with_environment(tmp_path, signed=False, command=command, directory=str(tmp_path))
+    for answer, status in (("n\n", 1), ("y\n", 0)):
+        answers = io.StringIO(answer)
+        answers.isatty = lambda: True  # type: ignore[method-assign]
+        monkeypatch.setattr("sys.stdin", answers)
+        assert main(["resume", str(tmp_path)]) == status
+        assert mark.exists() is (status == 0)
+
+
+def test_the_secret_is_the_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = {"command": ["a"], "directory": "/", "run_dir": "/r"}
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    signed = {**start, "signature": sign(start)}
+    assert is_ours(signed)
+    assert (tmp_path / "evonas" / "secret").stat().st_mode & 0o777 == 0o600
+    for name in start:
+        assert not is_ours({**signed, name: "other"})
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
+    assert not is_ours(signed)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    assert sign(start) is None
 
 
 def test_a_run_that_is_running_is_refused(

@@ -13,6 +13,9 @@ from evonas.run.result import Result
 
 __all__ = ["as_csv", "as_json", "reason"]
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What makes a text a formula for spreadsheets: it gets an apostrophe, which they do not show."""
+
 
 def as_csv(result: Result) -> str:
     """Returns a row for each evaluation, in ask order.
@@ -28,7 +31,7 @@ def as_csv(result: Result) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
         [
-            "number", "status", *(objective.name for objective in result.objectives),
+            "number", "status", *(_cell(objective.name) for objective in result.objectives),
             "seconds", "seed", "started_at", "generation",
             *(f"gene.{name}" for name in genes), *(f"metric.{name}" for name in metrics),
             "epochs", "key", "error",
@@ -44,7 +47,7 @@ def as_csv(result: Result) -> str:
                 entry.seconds, entry.seed, entry.started_at, generation,
                 *(_cell(entry.genes.get(name)) for name in genes),
                 *(_cell(entry.metrics.get(name)) for name in metrics),
-                len(entry.epochs), entry.key, reason(entry),
+                len(entry.epochs), entry.key, _cell(reason(entry)),
             ]
         )  # fmt: skip
     return out.getvalue()
@@ -107,6 +110,8 @@ def _ancestry(result: Result) -> dict[int, tuple[int, tuple[int, ...]]]:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return json_text(value, indent=None) if isinstance(value, (list, tuple, dict)) else value
