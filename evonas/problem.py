@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
 import sys
 import tokenize
@@ -159,6 +160,7 @@ class FunctionProblem(Problem):
                 f"fitness must be callable as fitness(genes, trial), got {type(fitness).__name__}"
             )
         self.fitness = fitness
+        _check_arity(fitness)
         if problem_id is not None and not isinstance(problem_id, str):
             raise TypeError(f"problem_id must be a string, got {problem_id!r}")
         self.problem_id = problem_id or getattr(fitness, "__qualname__", type(fitness).__qualname__)
@@ -172,6 +174,21 @@ class FunctionProblem(Problem):
     def evaluate(self, genes: Genes, trial: Trial) -> Any:
         """Returns what the user's function returns."""
         return self.fitness(genes, trial)
+
+
+def _check_arity(fitness: FitnessFunction) -> None:
+    """Refuses a function that cannot be called with genes and a trial."""
+    try:
+        signature = inspect.signature(fitness)
+    except (TypeError, ValueError):  # some functions of C have none
+        return
+    try:
+        signature.bind({}, None)
+    except TypeError as error:
+        name = getattr(fitness, "__name__", type(fitness).__name__)
+        raise TypeError(
+            f"fitness must be callable as fitness(genes, trial), got {name}{signature} ({error})"
+        ) from None
 
 
 def _without_comments(source: str) -> str:

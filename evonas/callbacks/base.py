@@ -50,6 +50,7 @@ class RunInfo:
         resumed: Whether earlier starts left records.
         counts: Of all starts so far; kept up to date by the search.
         best: The best evaluation so far, if any.
+        has_default_budget: Whether the user gave no budget.
         chosen_for: What a strategy was chosen for that the user left to evonas, in words.
     """
 
@@ -62,6 +63,7 @@ class RunInfo:
     counts: Counts
     best: Evaluation | None
     chosen_for: str | None = None
+    has_default_budget: bool = False
 
 
 class Observer:

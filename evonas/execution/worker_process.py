@@ -69,15 +69,26 @@ class WorkerProcess:
     Args:
         payload: The problem.
         name: Distinguishes the worker in lists of processes.
+
+    Raises:
+        WorkerError: The system has no room for another process.
     """
 
     def __init__(self, payload: Payload, name: str = "0") -> None:
         context = multiprocessing.get_context("spawn")  # never fork: threads and CUDA exist by now
-        self._channel, theirs = context.Pipe()
-        self._process = context.Process(target=work, args=(theirs, payload), name=f"{_NAME} {name}")
-        with _starting, _blocked_signals():
-            self._process.start()
-        theirs.close()
+        try:
+            self._channel, theirs = context.Pipe()
+            self._process = context.Process(
+                target=work, args=(theirs, payload), name=f"{_NAME} {name}"
+            )
+            with _starting, _blocked_signals():
+                self._process.start()
+            theirs.close()
+        except OSError as error:
+            raise WorkerError(
+                f"a worker process cannot be started ({error}): raise the limit (`ulimit -n`, "
+                "`ulimit -u`), or give fewer workers"
+            ) from error
         # Kept, where multiprocessing.connection.wait would make one for each message: 0.1 ms.
         self._messages = select.poll()
         for source in (self._channel.fileno(), self._process.sentinel):

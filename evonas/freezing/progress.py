@@ -6,9 +6,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from evonas.callbacks import Observer, ProgressBar, RunInfo, format_duration
+from evonas.callbacks.progress import FirstFailures
 from evonas.freezing.problem import FreezingProblem
 from evonas.records import Evaluation
 
@@ -35,7 +36,7 @@ class GenerationLog(Observer):
         self._file = file
         self._bar = ProgressBar()
         self._best: Evaluation | None = None
-        self._said: set[str] = set()
+        self._failures = FirstFailures()
         self._before: int | None = None  # trainings of earlier starts, until this one goes on
 
     def on_start(self, info: RunInfo) -> None:
@@ -48,8 +49,9 @@ class GenerationLog(Observer):
         """Moves the bar; says what failed."""
         self._say_going_on()
         self._best = best
-        if evaluation.status.is_failure:
-            self._complain(evaluation)
+        failure = self._failures.first_of_its_kind(evaluation)
+        if failure is not None:
+            self._write(failure)
         self._bar.on_evaluation(evaluation, best)
 
     def on_row(self, row: Mapping[str, Any]) -> None:
@@ -83,18 +85,6 @@ class GenerationLog(Observer):
         if self._before is not None:
             self._write(f"going on after {self._before} trainings")
             self._before = None
-
-    def _complain(self, evaluation: Evaluation) -> None:
-        lines = (evaluation.error or evaluation.status.value).strip().splitlines()
-        kind = f"{evaluation.status.value} {lines[-1].partition(':')[0]}"
-        if kind in self._said:
-            return
-        self._said.add(kind)
-        whole = "; the whole text is in result.evaluations and `evonas report`"
-        self._write(
-            f"evaluation {evaluation.number} {evaluation.status.value.replace('_', ' ')}: "
-            f"{lines[-1]}{whole if len(lines) > 1 else ''}"
-        )
 
     def _write(self, line: str) -> None:
         file = sys.stdout if self._file is None else self._file

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evonas.arguments import check_int, check_number
 from evonas.objectives import Objective
 from evonas.records import Evaluation, Status
 
-__all__ = ["Budget", "Spent"]
+__all__ = ["Budget", "Spent", "bounded"]
 
+_DEFAULT_GENERATIONS = 25
 _MAX_REUSED_IN_A_ROW = 2_000
 
 
@@ -27,6 +28,7 @@ class Budget:
         patience: Logbook rows in a row without a better best.
         target_fitness: Stop as soon as the first objective is at least as good.
         max_consecutive_failures: Failures in a row that stop the search.
+        is_default: Whether the user gave none of them, and `bounded` had to.
 
     Example:
         >>> Budget(generations=0)
@@ -41,6 +43,7 @@ class Budget:
     patience: int | None = None
     target_fitness: float | None = None
     max_consecutive_failures: int = 10
+    is_default: bool = False
 
     def __post_init__(self) -> None:
         check_int("max_consecutive_failures", self.max_consecutive_failures, minimum=1)
@@ -59,6 +62,13 @@ class Budget:
             limit is not None
             for limit in (self.generations, self.max_evaluations, self.max_seconds, self.patience)
         )
+
+
+def bounded(budget: Budget) -> Budget:
+    """Returns a budget that is sure to end: 25 generations where the user gave none."""
+    if budget.is_bounded:
+        return budget
+    return replace(budget, generations=_DEFAULT_GENERATIONS, is_default=True)
 
 
 class Spent:

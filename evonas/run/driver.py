@@ -87,6 +87,11 @@ class Driver:
         return self._champion.best
 
     @property
+    def failures(self) -> FailureStreak:
+        """The failures of this start."""
+        return self._streak
+
+    @property
     def seconds(self) -> float:
         """Wall-clock seconds of this start."""
         return self._spent.seconds

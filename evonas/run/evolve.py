@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from deap.base import Toolbox
 
+from evonas.arguments import check_bool
 from evonas.callbacks.base import Observer, Observers, RunInfo
-from evonas.callbacks.progress import ProgressBar
+from evonas.callbacks.progress import ProgressBar, is_watched, standard_error
 from evonas.exceptions import RunMismatchError, SearchInterrupted, TooManyFailures
 from evonas.execution.base import Executor, driver_threads
 from evonas.execution.choice import choose_executor, default_threads
@@ -22,7 +22,7 @@ from evonas.objectives import Objective
 from evonas.problem import FitnessFunction, FunctionProblem, Problem
 from evonas.pruning import Pruner
 from evonas.records import Evaluation, Genes, Status
-from evonas.run.budget import Budget
+from evonas.run.budget import Budget, bounded
 from evonas.run.driver import Driver
 from evonas.run.history import History
 from evonas.run.identity import environment, identify, trial_threads
@@ -37,7 +37,6 @@ from evonas.strategies.generational import Generational
 
 __all__ = ["evolve"]
 
-_DEFAULT_GENERATIONS = 25
 _SCORED = (Status.OK, Status.PRUNED)
 
 
@@ -119,7 +118,8 @@ def evolve(
         seed: Root of all randomness. None draws one at the first start and keeps it.
         max_consecutive_failures: Failures in a row that stop the search.
         durability: `"process"` survives kill -9, `"power"` a power cut too.
-        progress: Show a bar and a line per generation. None: when stderr is a terminal.
+        progress: True: a bar and a line per generation, on stderr. None: the same on a terminal and
+            in a notebook; elsewhere (a log) lines at growing intervals. False: nothing.
         callbacks: Observers of the records.
         metadata: JSON kept in the run for whoever reads it (data set, command line).
 
@@ -131,7 +131,7 @@ def evolve(
         RuntimeError: The script has no `__main__` guard, and a worker imports it.
         WorkerError: A worker cannot load the problem.
         RunStorageError: The run directory is another run's, in use, damaged or not writable.
-        TooManyFailures: Too many evaluations failed in a row.
+        TooManyFailures: Too many evaluations failed in a row, or all of the search did.
         SearchInterrupted: Ctrl-C or SIGTERM; everything finished is saved.
 
     Example:
@@ -145,12 +145,10 @@ def evolve(
     """
     refuse_unguarded_main()
     problem = _as_problem(problem, fitness, objectives, problem_id)
-    budget = Budget(
+    budget = bounded(Budget(
         generations, max_evaluations, max_seconds, patience, target_fitness,
         max_consecutive_failures,
-    )  # fmt: skip
-    if not budget.is_bounded:
-        budget = replace(budget, generations=_DEFAULT_GENERATIONS)
+    ))  # fmt: skip
     given = _as_strategy(strategy, population, generations, elite, toolbox)
     executor = choose_executor(
         executor,
@@ -223,6 +221,7 @@ def _drive(
         counts=driver.counts,
         best=driver.best,
         chosen_for=record.chosen_for,
+        has_default_budget=budget.is_default,
     )
     started = environment(
         asdict(budget), run_dir=store.run_dir, most_evaluations=info.max_evaluations
@@ -235,8 +234,11 @@ def _drive(
             reason = driver.run(interrupts)
             # Where all failed, the next start tries again: the user may have fixed what it was.
             outcome = "failures" if driver.best is None and driver.counts.failed else "finished"
+            if outcome == "failures":
+                raise driver.failures.error(f"all {driver.counts.failed} evaluations failed")
         except TooManyFailures:
-            outcome, reason = "failures", "too many failures in a row"
+            reason = reason if outcome == "failures" else "too many failures in a row"
+            outcome = "failures"
             raise
         except KeyboardInterrupt:
             outcome, reason = "interrupted", f"stopped by {interrupts.received or 'Ctrl-C'}"
@@ -361,9 +363,12 @@ def _as_problem(
 
 
 def _progress(progress: bool | None) -> list[Observer]:
-    if progress is False or (progress is None and not sys.stderr.isatty()):
+    if progress is not None:
+        check_bool("progress", progress)
+    if progress is False:
         return []
-    return [ProgressBar(rows=sys.stderr)]
+    rows = standard_error() if progress or is_watched() else None
+    return [ProgressBar(rows=rows, lines=True)]
 
 
 def _most_evaluations(strategy: Strategy, budget: Budget) -> int | None:

@@ -79,6 +79,19 @@ class FailureStreak:
         self._limit = limit
         self._n_failed = n_failed
         self._n_invalid = 0
+        self._last: Evaluation | None = None
+
+    def error(self, what: str) -> TooManyFailures:
+        """Returns the error that says `what` and shows the last failure."""
+        last = self._last
+        shown = "" if last is None else (
+            f"; the last one ({last.status.value}, number {last.number}, genes {last.genes}):\n"
+            f"{last.error}"
+        )  # fmt: skip
+        return TooManyFailures(
+            f"{what}{shown}\nFix it and run the same command again: what failed is then tried "
+            "again, nothing else is repeated"
+        )
 
     def judge(self, evaluation: Evaluation) -> None:
         """Counts a trial.
@@ -91,13 +104,9 @@ class FailureStreak:
         status = evaluation.status
         self._n_failed = self._n_failed + 1 if status.is_failure else 0
         self._n_invalid = self._n_invalid + 1 if status is Status.INVALID else 0
+        self._last = evaluation if status.is_failure else self._last
         if self._n_failed >= self._limit:
-            raise TooManyFailures(
-                f"{self._n_failed} evaluations in a row failed; the last one "
-                f"({status.value}, number {evaluation.number}, genes "
-                f"{evaluation.genes}):\n{evaluation.error}\nMend it and run the same command "
-                "again: what failed is then tried again, nothing else is repeated"
-            )
+            raise self.error(f"{self._n_failed} evaluations in a row failed")
         if self._n_invalid >= _MAX_INVALID_IN_A_ROW:
             raise UnsatisfiableSpaceError(
                 f"{self._n_invalid:,} trials in a row found their point invalid, the last one "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -85,6 +86,8 @@ class Result:
     def __init__(self, reader: RunReader, *, keep_open: bool = False) -> None:
         self.run_dir = reader.run_dir
         self._reader = reader if keep_open else None
+        if keep_open:
+            weakref.finalize(self, reader.close)
         self.record = reader.begun_record()
         self.objectives = self.record.objectives
         by_status = reader.counts()

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import re
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 import evonas as en
 from evonas.callbacks import Counts, ProgressBar, RunInfo, format_duration
+from evonas.callbacks.progress import is_watched
 from evonas.records import Evaluation, Status
 from evonas.run.store import RunReader
 from evonas.testing import Flaky, RoughProblem, onemax, onemax_space, trace
@@ -176,6 +179,11 @@ def test_a_line_per_generation() -> None:
         onemax_space(12), Flaky(rate=0.1), callbacks=[ProgressBar(bar=False, rows=rows)], **SMALL
     )
     lines = rows.getvalue().splitlines()
+    assert (
+        lines[0]
+        == "evonas: Generational; at most 13 evaluations; in memory only (run_dir= keeps it)"
+    )
+    lines = [line for line in lines[1:-1] if not line.startswith("evaluation ")]
     assert lines[0].split() == [
         "gen",
         "evaluated",
@@ -199,7 +207,8 @@ def test_a_generation_without_a_fitness_has_a_line() -> None:
         return 1.0
 
     en.evolve(onemax_space(), late, callbacks=[ProgressBar(bar=False, rows=rows)], **SMALL)
-    assert rows.getvalue().splitlines()[1].split()[:6] == ["0", "5", "0", "5", "-", "-"]
+    (first,) = (line for line in rows.getvalue().splitlines() if line.startswith("   0 "))
+    assert first.split()[:6] == ["0", "5", "0", "5", "-", "-"]
 
 
 def test_the_bar_counts_evaluations(capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,14 +222,84 @@ def test_the_bar_counts_evaluations(capsys: pytest.CaptureFixture[str]) -> None:
     assert "failed=" in shown
 
 
-def test_progress_is_quiet_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
-    en.evolve(onemax_space(), onemax, **SMALL)
+def test_a_log_gets_lines_at_growing_intervals(capsys: pytest.CaptureFixture[str]) -> None:
     en.evolve(onemax_space(), onemax, progress=False, **SMALL)
     assert capsys.readouterr() == ("", "")
-    en.evolve(onemax_space(), onemax, progress=True, **SMALL)
+    result = en.evolve(
+        {"x": en.Float(0, 1)}, lambda genes, trial: genes["x"], strategy=en.RandomSearch(),
+        max_evaluations=50, seed=0,
+    )  # fmt: skip
     shown, errors = capsys.readouterr()
     assert shown == ""
-    assert len(errors.splitlines()) >= 4
+    first, *lines, last = errors.splitlines()
+    assert first.startswith("evonas: RandomSearch; at most 50 evaluations; in memory only")
+    numbers = [int(line.split()[1]) for line in lines]
+    assert numbers == [1, 2, 4, 8, 16, 32]
+    assert all(re.search(r" of 50 evaluated, best 0\.\d+, 0 s, 0 s left$", line) for line in lines)
+    best = f"{result.champion.fitness:.4g}"
+    assert last.startswith(
+        f"evonas: max_evaluations 50 is used up: 50 of 50 evaluated, best {best}"
+    )
+
+
+def test_a_slow_search_says_something_each_minute(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("evonas.callbacks.progress.time.monotonic", lambda: now[0])
+
+    def slow(genes: Any, trial: en.Trial) -> float:
+        now[0] += 25.0
+        return 1.0
+
+    en.evolve({"x": en.Float(0, 1)}, slow, strategy=en.RandomSearch(), max_evaluations=20, seed=0)
+    numbers = [int(line.split()[1]) for line in capsys.readouterr().err.splitlines()[1:-1]]
+    assert numbers == [1, 2, 4, 7, 8, 11, 14, 16, 19]
+
+
+def test_the_first_failure_of_each_kind_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    def breaks(genes: Any, trial: en.Trial) -> float:
+        if trial.number < 3:
+            raise KeyError("b")
+        return float("nan") if trial.number < 6 else 1.0
+
+    en.evolve({"x": en.Float(0, 1)}, breaks, max_evaluations=12, seed=0)
+    said = [line for line in capsys.readouterr().err.splitlines() if line[:11] == "evaluation "]
+    assert len(said) == 2
+    assert said[0].startswith("evaluation 0 failed: KeyError: 'b'; the whole text is in")
+    assert said[1] == "evaluation 3 diverged: the fitness is nan"
+
+
+def test_without_a_budget_the_default_one_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    en.evolve({"x": [1, 2, 3]}, lambda genes, trial: 1.0, seed=0)
+    first = capsys.readouterr().err.splitlines()[0]
+    assert (
+        "(25 generations, the default: generations=, max_evaluations= or max_seconds= set" in first
+    )
+
+
+@pytest.mark.parametrize("stream", [None, "closed"])
+def test_without_standard_error_a_search_runs_all_the_same(
+    stream: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = None
+    if stream:
+        gone = io.StringIO()
+        gone.close()
+    monkeypatch.setattr("sys.stderr", gone)
+    for progress in (None, True):
+        en.evolve(onemax_space(), onemax, progress=progress, **SMALL)
+
+
+def test_a_notebook_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ZMQInteractiveShell:
+        pass
+
+    module = types.ModuleType("IPython")
+    module.get_ipython = ZMQInteractiveShell  # type: ignore[attr-defined]
+    assert not is_watched()
+    monkeypatch.setitem(sys.modules, "IPython", module)
+    assert is_watched()
 
 
 def info(**changes: Any) -> RunInfo:

@@ -161,7 +161,7 @@ def test_a_search_with_pruner_and_a_warm_start_of_it(
     printed = capsys.readouterr().out
     pruned = en.open_run(first).counts.by_status["pruned"]
     assert pruned > 0
-    assert "strategy: SurrogateEvolution, chosen for" in printed
+    assert "evonas: SurrogateEvolution, chosen for" in printed
     assert f"8 networks trained ({pruned} of them pruned)" in printed
 
     argv = [*TINY, "--strategy", "local", "--max-evaluations", "1", "--warm-start", str(first)]

@@ -59,9 +59,11 @@ def test_a_metric_that_returns_nan_is_named(make_problem: Any) -> None:
     assert outcome(diverged, [0, 0, 0, 0]).status is en.Status.DIVERGED
 
 
-def test_no_champion_says_why(make_problem: Any) -> None:
+def test_no_champion_says_why(make_problem: Any, tmp_path: Path) -> None:
     problem = make_problem(n_epochs=1, metric=f1)
-    result = search(problem)
+    with pytest.raises(en.TooManyFailures, match="the metric f1 returned nan"):
+        search(problem, tmp_path)
+    result = en.open_run(tmp_path)
     expected = r"has a fitness \(2 failed\); the first error: the metric f1 returned nan"
     with pytest.raises(EvonasError, match=expected):
         _ = result.champion

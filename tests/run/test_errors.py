@@ -233,7 +233,7 @@ def test_what_is_no_fitness_is_recorded_and_the_search_goes_on(name: str, tmp_pa
 def test_what_is_never_a_fitness_stops_the_search(name: str) -> None:
     returned, status, message = NO_FITNESS[name]
     stopped = rf"(?s)10 evaluations in a row failed; the last one \({status}, number 9, genes .*"
-    with pytest.raises(en.TooManyFailures, match=f"{stopped}{message}.*Mend it and run the same"):
+    with pytest.raises(en.TooManyFailures, match=f"{stopped}{message}.*Fix it and run the same"):
         en.evolve(onemax_space(), lambda genes, trial: returned, **(SMALL | {"population": 20}))
 
 
@@ -244,9 +244,33 @@ def test_every_number_is_a_fitness(returned: Any, tmp_path: Path) -> None:
     assert result.champion.fitness == returned
 
 
-def test_a_fitness_function_with_the_wrong_arguments() -> None:
-    with pytest.raises(en.TooManyFailures, match=r"(?s)TypeError: .*takes 1 positional argument"):
-        en.evolve(onemax_space(), lambda genes: 1.0, **(SMALL | {"population": 20}))
+def needs_more(genes: Any, trial: Any, epochs: int) -> float:
+    return 1.0
+
+
+@pytest.mark.parametrize("fitness", [lambda genes: 1.0, lambda: 1.0, needs_more])
+def test_a_fitness_function_with_the_wrong_arguments(fitness: Any, tmp_path: Path) -> None:
+    message = r"fitness must be callable as fitness\(genes, trial\), got (<lambda>|needs_more)\("
+    with pytest.raises(TypeError, match=message):
+        en.evolve(onemax_space(), fitness, run_dir=tmp_path / "run", **SMALL)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("fitness", "message"),
+    [
+        (lambda genes, trial: genes["b"], "KeyError: 'b'"),
+        (lambda genes, trial: None, "is a `return` missing"),
+        (lambda genes, trial: float("nan"), "the fitness is nan"),
+    ],
+)
+def test_a_search_in_which_all_failed_raises(fitness: Any, message: str, tmp_path: Path) -> None:
+    """Also where the budget ends before there are too many in a row."""
+    expected = rf"(?s)all 5 evaluations failed; the last one .*{message}.*Fix it and run the same"
+    with pytest.raises(en.TooManyFailures, match=expected):
+        en.evolve({"a": en.Float(0, 1)}, fitness, max_evaluations=5, run_dir=tmp_path)
+    result = en.open_run(tmp_path)
+    assert (result.outcome, result.stop_reason) == ("failures", "max_evaluations 5 is used up")
 
 
 def test_a_search_that_failed_everywhere_goes_on_once_mended(tmp_path: Path) -> None:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import gc
+import subprocess
 import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +234,24 @@ def test_a_printed_evaluation_is_a_line() -> None:
     shown = sorted(repr(entry).split(": ", 1)[1] for entry in result.evaluations)
     assert shown == ["failed, genes {'x': 2}>", "fitness 1.0, genes {'x': 1}>"]
     assert str(result.champion).startswith("<Evaluation ")
+
+
+def test_a_result_in_memory_is_read_from_any_thread_and_closes_itself() -> None:
+    result = en.evolve({"x": [1, 2, 3]}, lambda genes, trial: genes["x"], max_evaluations=3)
+    with ThreadPoolExecutor(1) as pool:
+        assert len(pool.submit(getattr, result, "evaluations").result()) == 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        del result
+        gc.collect()
+
+
+def test_a_program_that_ends_with_a_result_says_nothing() -> None:
+    code = (
+        "import evonas as en; r = en.evolve({'x': [1, 2]}, lambda g, t: g['x'], max_evaluations=2,"
+        " progress=False)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", "")

@@ -15,10 +15,10 @@ STRATEGIES = [en.SurrogateEvolution, en.Generational, en.LocalSearch, en.AgingEv
 
 @pytest.mark.parametrize("make", STRATEGIES)
 def test_where_all_failed_within_a_small_budget(make: Any, tmp_path: Path) -> None:
-    broken = True
+    broken = [True]
 
     def fitness(genes: Any, trial: en.Trial) -> float:
-        if broken:
+        if broken[0]:
             raise FileNotFoundError("data/train.bin")
         return onemax(genes, trial)
 
@@ -28,10 +28,12 @@ def test_where_all_failed_within_a_small_budget(make: Any, tmp_path: Path) -> No
         )
 
     for n_starts in (1, 2):
-        result = search()
+        with pytest.raises(en.TooManyFailures, match="all .* evaluations failed"):
+            search()
+        result = en.open_run(tmp_path)
         assert result.outcome == "failures"
         assert result.counts.by_status["failed"] == 8 * n_starts
-    broken = False
+    broken[0] = False
     result = search()
     assert result.outcome == "finished"
     assert result.counts.by_status["ok"] == 8, "what failed took its place in the budget"

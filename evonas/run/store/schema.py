@@ -105,9 +105,12 @@ SCHEMA = tuple(filter(None, map(str.strip, _SCHEMA.split(";\n"))))
 
 
 def connect(path: str, *, uri: bool = False) -> sqlite3.Connection:
-    """Returns a connection in autocommit mode."""
+    """Returns a connection in autocommit mode; one in memory may be used from any thread."""
     # Autocommit: transactions are begun and ended by hand, so that a step is one of them.
-    return sqlite3.connect(path, timeout=30.0, isolation_level=None, uri=uri)
+    in_memory = path == ":memory:"
+    return sqlite3.connect(
+        path, timeout=30.0, isolation_level=None, uri=uri, check_same_thread=not in_memory
+    )
 
 
 def make_directory(run_dir: Path) -> None:

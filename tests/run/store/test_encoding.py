@@ -73,7 +73,9 @@ def test_what_a_trial_records_is_read_back(name: str, how: str, tmp_path: Path) 
 @pytest.mark.parametrize("how", ["recorded", "returned"])
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_nobody_could_read_back_fails_the_trial(name: str, how: str, tmp_path: Path) -> None:
-    found = run(REFUSED[name], tmp_path, how)
+    with pytest.raises(en.TooManyFailures, match="the metric 'm'"):
+        run(REFUSED[name], tmp_path, how)
+    found = en.open_run(tmp_path)
     assert found.counts.by_status["failed"] == 2
     assert "the metric 'm'" in (found.evaluations[0].error or "")
     assert len(en.open_run(tmp_path).evaluations) == 2
