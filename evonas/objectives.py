@@ -173,6 +173,7 @@ class Limits:
     Args:
         at_most: Name of an objective or recorded metric to its largest allowed value.
         at_least: The same for smallest allowed values.
+        tie_breaker: A recorded metric of which less is better among equals.
 
     Example:
         >>> from evonas.records import Status
@@ -185,6 +186,7 @@ class Limits:
 
     at_most: Mapping[str, float] = field(default_factory=dict)
     at_least: Mapping[str, float] = field(default_factory=dict)
+    tie_breaker: str | None = None
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Limits:
@@ -240,9 +242,17 @@ class Limits:
 
     def rank(self, evaluation: Evaluation, objectives: Sequence[Objective]) -> tuple[float, ...]:
         """Returns what is smaller for the better one of two `ok` evaluations, never equal."""
-        values = zip(objectives, evaluation.values, strict=True)
+        values = zip(objectives, evaluation.values, strict=False)
         costs = (-objective.weight * value for objective, value in values)
-        return (self.excess(evaluation, objectives), *costs, evaluation.number)
+        tie = self.tie_rank(evaluation)
+        return (self.excess(evaluation, objectives), *costs, tie, evaluation.number)
+
+    def tie_rank(self, evaluation: Evaluation) -> float:
+        """Returns what is smaller for the better one of two that are equal in the objectives."""
+        if self.tie_breaker is None:
+            return 0.0
+        value = evaluation.metrics.get(self.tie_breaker)
+        return float(value) if isinstance(value, (int, float)) else math.inf
 
     def nearest(
         self, evaluations: Iterable[Evaluation], objectives: Sequence[Objective]

@@ -60,6 +60,9 @@ class Problem:
         self.space = space
         self.objectives = as_objectives(objectives)
 
+    tie_breaker: str | None = None
+    """A metric that every trial records, of which less is better among equals: a cost."""
+
     @property
     def uses_torch(self) -> bool:
         """Whether trials need torch's seeds and threads set (True once torch is imported)."""

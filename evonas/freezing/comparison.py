@@ -18,6 +18,7 @@ from evonas.files import as_directory
 from evonas.freezing.advice import FULL, HEAD_ONLY, frozen_in_words, usual_masks
 from evonas.freezing.files import MaskFiles
 from evonas.freezing.problem import FreezingProblem
+from evonas.objectives import Limits
 from evonas.records import Evaluation, Genes, Status
 from evonas.run.confirm import confirm
 from evonas.run.identity import configure_as
@@ -53,6 +54,11 @@ class MaskRow:
     trainable_share: float
     seconds: tuple[float, ...]
     n_failed: int = 0
+
+    @property
+    def mean(self) -> float:
+        """The mean validation score; NaN without one."""
+        return statistics.fmean(self.val) if self.val else math.nan
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,17 @@ class MaskTable:
                 f"{self.metric}, mean ± standard deviation over {self.repeats} fresh seeds each; "
                 f"* is the best mean on validation"
             )
+        if len(self.rows) > 1 and len({row.mean for row in self.rows}) == 1:
+            yield (
+                "all masks scored the same: nothing was learned; train for longer, with another "
+                "lr, or on more examples"
+            )
+        smallest = self._smallest_within_noise()
+        if smallest is not None:
+            yield (
+                f"the smallest mask within the noise of the best: {smallest.label}, "
+                f"{smallest.trainable_share:.1%} trainable"
+            )
         usual = [self.row(FULL), self.row(HEAD_ONLY), self._best_first_k()]
         for row in usual:
             if row is not None and row is not self.champion:
@@ -143,6 +160,21 @@ class MaskTable:
                 for row in self.rows
             ],
         }
+
+    def _smallest_within_noise(self) -> MaskRow | None:
+        """Returns the row that trains the least of those within the noise of the champion.
+
+        Two standard errors of the difference are noise. None where it is the champion itself.
+        """
+        rows = [
+            row
+            for row in self.rows
+            if (error := _standard_error(self.champion.val, row.val)) is not None
+            and self.champion.mean - row.mean <= 2 * error
+        ]
+        smallest = min(rows, key=lambda row: row.trainable_share, default=self.champion)
+        less = smallest.trainable_share < self.champion.trainable_share
+        return smallest if less else None
 
     def _best_first_k(self) -> MaskRow | None:
         return next((row for row in self.rows if row.label.startswith("first ")), None)
@@ -236,9 +268,9 @@ def _candidates(
     problem: FreezingProblem, result: Result, top: int, n_random: int
 ) -> dict[tuple[int, ...], list[str]]:
     """Returns each mask to compare with what it is called."""
+    limits = Limits(tie_breaker=problem.tie_breaker)
     ok = [entry for entry in result.evaluations if entry.status is Status.OK]
-    weight = result.objectives[0].weight
-    ok.sort(key=lambda entry: (-weight * entry.values[0], entry.number))
+    ok.sort(key=lambda entry: limits.rank(entry, result.objectives[:1]))
     ranked = [problem.mask_of(entry.genes) for entry in ok]
     labels: dict[tuple[int, ...], list[str]] = {}
     for mask in usual_masks(len(problem.blocks), 2, head_is_a_gene=problem.head_is_a_gene):
@@ -321,12 +353,17 @@ def _difference(champion: MaskRow, other: MaskRow) -> str:
     text = f"{_part(champion)} {gain:+.4f}"
     if len(ours) < 2 or len(theirs) < 2:
         return f"{text} (one seed: no spread to judge it by)"
-    error = math.sqrt(
-        statistics.variance(ours) / len(ours) + statistics.variance(theirs) / len(theirs)
-    )
+    error = _standard_error(ours, theirs) or 0.0
     # Two standard errors are no proof with few seeds, but less than two is no gain at all.
     verdict = "" if abs(gain) > 2 * error else ": within the noise of so few seeds"
     return f"{text} ± {error:.4f} (standard error of the difference){verdict}"
+
+
+def _standard_error(one: Sequence[float], two: Sequence[float]) -> float | None:
+    """Returns the standard error of the difference of two means, None with fewer than two each."""
+    if len(one) < 2 or len(two) < 2:
+        return None
+    return math.sqrt(statistics.variance(one) / len(one) + statistics.variance(two) / len(two))
 
 
 def _part(row: MaskRow) -> str:

@@ -62,6 +62,8 @@ class FreezingProblem(Problem):
     mask's key, so two runs agree), trains what the mask leaves trainable with AdamW, and starts
     behind the frozen prefix where that trains the same network up to rounding (`decide_reuse`).
 
+    Of masks that score the same the champion is the one that trains the fewest parameters.
+
     The first population contains the usual advice: full fine-tuning, head only, and the first k
     blocks frozen for each k (`initial_points`).
 
@@ -118,6 +120,8 @@ class FreezingProblem(Problem):
         >>> sorted(problem.mask_of(entry.genes) for entry in result.evaluations)
         [(0, 0), (0, 1), (1, 0), (1, 1)]
     """
+
+    tie_breaker = "trainable_share"
 
     def __init__(
         self,

@@ -59,9 +59,9 @@ class Champion:
         if self.best is None or self._limits.excess(self.best, self._objectives) > 0:
             return None
         value = self.best.values[0]
-        if len(self._objectives) == 1:
+        if len(self._objectives) == 1 and self._limits.tie_breaker is None:
             return value
-        # One that equals it may be better in the next objective.
+        # One that equals it may be better in the next objective, or break the tie.
         return math.nextafter(value, -self._objectives[0].weight * math.inf)
 
     def _rank(self, evaluation: Evaluation) -> tuple[float, ...]:

@@ -80,6 +80,7 @@ def identify(
         seed=random.SystemRandom().randrange(2**32) if seed is None else seed,
         threads=threads,
         process=changed_state(),
+        tie_breaker=problem.tie_breaker,
     )
     # As a later start will find it: tuples are lists.
     here = RunRecord.from_json(from_json(to_json(here.to_json())))

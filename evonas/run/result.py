@@ -241,14 +241,15 @@ def open_run(run_dir: str | os.PathLike[str]) -> Result:
 def best_evaluations(reader: RunReader, n: int) -> list[Evaluation]:
     """Returns the `n` best `ok` evaluations by the first objective.
 
-    Of equals those better in the next objective, then the earliest. Those within the limits of the
-    run's strategy; if none is, those with the smallest violation.
+    Of equals those better in the next objective, then those with less of the run's tie breaker,
+    then the earliest. Those within the limits of the run's strategy; if none is, those with the
+    smallest violation.
     """
     record = reader.record()
     if record is None:
         return []
     limits, objectives = record.limits, record.objectives
-    if not limits and len(objectives) == 1:
+    if not limits and len(objectives) == 1 and limits.tie_breaker is None:
         return reader.best(n, maximise=objectives[0].direction == "max")
     ok = (entry for entry in reader.evaluations() if entry.status is Status.OK)
     return limits.ranked(ok, objectives)[:n]
@@ -280,9 +281,10 @@ def read_confirmed(reader: RunReader) -> list[Confirmed]:
 
     def rank(entry: Confirmed) -> tuple[float, ...]:
         if not entry.values:
-            return (1.0, 0.0, 0.0)
+            return (1.0,)
         excess = limits.excess(entry.evaluation, objectives) if limits else 0.0
-        return (0.0, excess, -objectives[0].weight * entry.mean)
+        tie = limits.tie_rank(entry.evaluation)
+        return (0.0, excess, -objectives[0].weight * entry.mean, tie)
 
     return sorted(found, key=rank)
 

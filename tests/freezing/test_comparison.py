@@ -409,3 +409,31 @@ def test_another_first_objective_is_refused(make_problem: Any, tmp_path: Path) -
     objectives = [en.Objective("trainable_share", "min"), en.Objective("accuracy")]
     with pytest.raises(ValueError, match="compared by accuracy, but the first .* is trainable"):
         compare_masks(make_problem(objectives=objectives), tmp_path)
+
+
+def test_of_equal_masks_the_cheapest_is_the_champion(make_problem: Any, tmp_path: Path) -> None:
+    """Of the search, of what follows it, and of the comparison."""
+    problem = make_problem(n_epochs=1, metric=lambda outputs, targets: 0.5)
+    result = en.evolve(problem, max_evaluations=8, seed=0, run_dir=tmp_path, threads_per_trial=1)
+    cheapest = min(entry.metrics["trainable_share"] for entry in result.evaluations)
+    assert result.champion.metrics["trainable_share"] == cheapest
+    assert en.open_run(tmp_path).champion == result.champion
+    again = en.evolve(problem, max_evaluations=8, run_dir=tmp_path, threads_per_trial=1)
+    assert again.champion == result.champion
+    table = compare_masks(problem, tmp_path, repeats=2, n_random=1)
+    assert table.champion.trainable_share == min(row.trainable_share for row in table.rows)
+    assert "all masks scored the same: nothing was learned" in str(table)
+    assert en.open_run(tmp_path).champion.genes == problem.genes_of(table.champion.mask)
+
+
+def test_the_smallest_mask_within_the_noise_is_named() -> None:
+    def row(label: str, share: float, *val: float) -> MaskRow:
+        return MaskRow(label, (0, 1), None, val, (), share, (1.0,))
+
+    best = row("search 1", 0.9, 0.90, 0.92)
+    near, far = row("first 1 frozen", 0.3, 0.89, 0.91), row("head only", 0.1, 0.50, 0.51)
+    said = "the smallest mask within the noise of the best: first 1 frozen, 30.0% trainable"
+    assert said in list(MaskTable((best, near, far), ("a", "b"), "accuracy", 2).verdicts())
+    cheap = row("search 1", 0.2, 0.90, 0.92)
+    verdicts = MaskTable((cheap, near, far), ("a", "b"), "accuracy", 2).verdicts()
+    assert not any("smallest" in line for line in verdicts)

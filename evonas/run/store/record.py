@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from evonas.objectives import Limits, Objective
@@ -28,6 +28,7 @@ class RunRecord:
         seed: Root of all randomness.
         threads: Threads per trial.
         process: What was set for the whole process when the run began (`changed_state`).
+        tie_breaker: The recorded metric of which less is better among equals, if there is one.
         chosen_for: Why `"auto"` chose this strategy; None: the user chose it.
         n_copied: How many evaluations `warm_start` copied in; they have the first numbers.
         metadata: What the user noted at the latest start.
@@ -50,6 +51,7 @@ class RunRecord:
     seed: int
     threads: int
     process: dict[str, Any] = field(default_factory=dict)
+    tie_breaker: str | None = None
     chosen_for: str | None = None
     n_copied: int = 0
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -74,8 +76,8 @@ class RunRecord:
 
     @property
     def limits(self) -> Limits:
-        """The limits that the strategy keeps to."""
-        return Limits.of(self.strategy)
+        """The limits that the strategy keeps to, and what is better among equals."""
+        return replace(Limits.of(self.strategy), tie_breaker=self.tie_breaker)
 
     def to_json(self) -> dict[str, Any]:
         """Returns each attribute by name, as JSON values."""
