@@ -166,6 +166,8 @@ class Trial:
     def attach(self, name: str, write: Callable[[Path], None]) -> bool:
         """Lets `write(path)` make a file that is kept while this trial is the champion.
 
+        It is then in `Result.attachments`.
+
         Args:
             name: The file's name, without folders.
             write: Called with the path to write to; not called where the run keeps no files.

@@ -10,6 +10,7 @@ from pathlib import Path
 from evonas.exceptions import RunStorageError
 from evonas.problem import Problem
 from evonas.records import Evaluation, Status
+from evonas.run.files import ATTACHMENTS, CONFIRMED
 
 __all__ = ["Artifacts"]
 
@@ -27,9 +28,7 @@ class Artifacts:
     def __init__(self, problem: Problem, run_dir: Path | None) -> None:
         self._run_dir = None if run_dir is None else run_dir.resolve()  # trials may change folder
         self._files = None if run_dir is None else problem.run_files(run_dir)
-        self._folder = None
-        if self._run_dir is not None and self._files is not None:
-            self._folder = self._run_dir / "attachments"
+        self._folder = None if self._run_dir is None else self._run_dir / ATTACHMENTS
 
     def folder(self, number: int, kind: str = "") -> str | None:
         """Returns where the trial of evaluation `number` may attach files, or None."""
@@ -51,12 +50,13 @@ class Artifacts:
         Raises:
             RunStorageError: A file cannot be written.
         """
-        if self._files is None or self._folder is None:
+        if self._folder is None:
             return
         with _storage_errors(self._folder.parent):
-            kept = self._folder / f"confirmed{evaluation.number}"
-            self._files.on_champion(evaluation, kept if kept.is_dir() else None)
-            for folder in self._folder.glob("confirmed*"):
+            kept = self._folder / f"{CONFIRMED}{evaluation.number}"
+            if self._files is not None:
+                self._files.on_champion(evaluation, kept if kept.is_dir() else None)
+            for folder in self._folder.glob(f"{CONFIRMED}*"):
                 if folder != kept:
                     shutil.rmtree(folder)
 
@@ -70,7 +70,7 @@ class Artifacts:
             return
         with _storage_errors(self._folder.parent):
             self._write_champion(best)
-            for folder in self._folder.glob("confirmed*"):
+            for folder in self._folder.glob(f"{CONFIRMED}*"):
                 shutil.rmtree(folder)
 
     def restore(
@@ -90,12 +90,11 @@ class Artifacts:
         Raises:
             RunStorageError: A file cannot be written.
         """
-        if self._files is None or self._folder is None:
+        if self._folder is None:
             return
         with _storage_errors(self._folder.parent):
-            for evaluation in evaluations:
-                if evaluation.status is not Status.INVALID:
-                    self._files.on_evaluation(evaluation)
+            for evaluation in evaluations if self._files is not None else ():
+                self._write_evaluation(evaluation)
             kept = "" if best is None else str(best.number)
             for folder in self._folder.iterdir() if self._folder.is_dir() else ():
                 if folder.name.isdigit() and folder.name != kept:
@@ -118,17 +117,20 @@ class Artifacts:
         Raises:
             RunStorageError: A file cannot be written.
         """
-        if self._files is None or self._folder is None:
+        if self._folder is None:
             return
         with _storage_errors(self._folder.parent):
-            if evaluation.status is not Status.INVALID:
-                self._files.on_evaluation(evaluation)
+            self._write_evaluation(evaluation)
             outdone: Evaluation | None = evaluation
             if best is evaluation:
                 self._write_champion(evaluation)
                 outdone = previous
             if outdone is not None:
                 shutil.rmtree(self._folder / str(outdone.number), ignore_errors=True)
+
+    def _write_evaluation(self, evaluation: Evaluation) -> None:
+        if self._files is not None and evaluation.status is not Status.INVALID:
+            self._files.on_evaluation(evaluation)
 
     def _write_champion(self, evaluation: Evaluation) -> None:
         if self._files is not None and self._folder is not None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deap import tools
@@ -17,6 +18,7 @@ from evonas.callbacks.base import Counts
 from evonas.exceptions import EvonasError, MissingDependencyError
 from evonas.files import as_directory, display_path
 from evonas.records import Evaluation, Genes, Status
+from evonas.run.files import attached
 from evonas.run.store import PlannedProposal, RunReader
 
 if TYPE_CHECKING:
@@ -211,6 +213,13 @@ class Result:
         elif self.run_dir is not None:
             with RunReader.open(self.run_dir) as reader:
                 yield reader
+
+    @property
+    def attachments(self) -> dict[str, Path]:
+        """The files that the champion's trial attached (`Trial.attach`), by name."""
+        if self.run_dir is None or not (self._hall or self._confirmed):
+            return {}
+        return attached(self.run_dir, self.champion.number)
 
     @property
     def location(self) -> str:

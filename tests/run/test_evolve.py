@@ -361,3 +361,24 @@ def test_a_fitness_function_that_changes_directory_moves_no_file(
         en.evolve({"x": [1, 2, 3]}, moves, run_dir="")
     with pytest.raises(ValueError, match="run_dir must be the path of a directory"):
         en.open_run("")
+
+
+def test_the_champions_attachments_are_kept_for_a_plain_function_too(tmp_path: Path) -> None:
+    def fitness(genes: en.Genes, trial: en.Trial) -> float:
+        kept = trial.attach("x.txt", lambda path: path.write_text(str(genes["x"])))
+        assert kept
+        return float(genes["x"])
+
+    space = {"x": list(range(10))}
+    result = en.evolve(space, fitness, population=5, generations=3, seed=0, run_dir=tmp_path)
+    found = en.open_run(tmp_path).attachments
+    assert found == result.attachments
+    assert list(found) == ["x.txt"]
+    assert found["x.txt"].read_text() == str(result.champion.genes["x"])
+    assert len(list((tmp_path / "attachments").iterdir())) == 1, "the others are gone"
+    en.confirm(en.FunctionProblem(en.SearchSpace(space), fitness), tmp_path, top=2, repeats=2)
+    (confirmed,) = en.open_run(tmp_path).attachments.values()
+    assert confirmed.parent.name.startswith("confirmed")
+    assert confirmed.read_text() == str(en.open_run(tmp_path).champion.genes["x"])
+    again = en.evolve(space, lambda genes, trial: 1.0, population=5, generations=1, seed=0)
+    assert again.attachments == {}
