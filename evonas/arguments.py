@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -14,24 +14,32 @@ __all__ = [
     "check_choice",
     "check_file_label",
     "check_int",
+    "check_list",
+    "check_mapping",
     "check_number",
+    "check_one_of",
+    "check_string",
 ]
+
+_LARGEST_INT = 2**31 - 1  # of counts and sizes: beyond it nothing ends
 
 _LABEL = re.compile(r"\w[\w.+ -]*")
 _LABEL_BYTES = 64  # a file's name has 255 at most, and several labels stand in one
 
 
-def check_int(name: str, value: Any, *, minimum: int) -> None:
-    """Refuses anything but an int of at least `minimum`; a bool is none.
+def check_int(name: str, value: Any, *, minimum: int, maximum: int | None = _LARGEST_INT) -> None:
+    """Refuses anything but an int from `minimum` to `maximum` (None: any); a bool is none.
 
     Raises:
         TypeError: It is not an int.
-        ValueError: It is less.
+        ValueError: It is out of range.
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an int, got {value!r} ({type(value).__name__})")
     if value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    if maximum is not None and int(value) > maximum:
+        raise ValueError(f"{name} must be at most {maximum}, got {value}")
 
 
 def check_number(
@@ -44,7 +52,7 @@ def check_number(
 ) -> None:
     """Refuses anything but a real number from `minimum` (or `above`, itself excluded) to `maximum`.
 
-    NaN is refused, and infinity unless `maximum` is infinite; a bool is not a number.
+    NaN and the infinities are refused; a bool is not a number.
 
     Raises:
         TypeError: It is not a number.
@@ -52,13 +60,16 @@ def check_number(
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r} ({type(value).__name__})")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a finite number, got {value}")
     if number > maximum:
         raise ValueError(f"{name} must be at most {maximum}, got {value}")
-    if not (number >= minimum and (number > above or above == -math.inf)):  # NaN is neither
+    if not (number >= minimum and (number > above or above == -math.inf)):
         wanted = f"above {above}" if above != -math.inf else f"at least {minimum}"
-        if minimum == above == -math.inf:
-            wanted = "a number"
         raise ValueError(f"{name} must be {wanted}, got {value}")
 
 
@@ -92,6 +103,55 @@ def check_callable(name: str, value: Any) -> None:
     """
     if not callable(value):
         raise TypeError(f"{name} must be callable, got {value!r} ({type(value).__name__})")
+
+
+def check_one_of(name: str, value: Any, kinds: type | tuple[type, ...], expected: str) -> None:
+    """Refuses anything but an object of one of `kinds`, which the error calls `expected`.
+
+    Raises:
+        TypeError: It is another.
+    """
+    if not isinstance(value, kinds):
+        raise TypeError(f"{name} must be {expected}, got {value!r} ({type(value).__name__})")
+
+
+def check_string(name: str, value: Any) -> None:
+    """Refuses anything but a string that is not empty.
+
+    Raises:
+        TypeError: It is no string.
+        ValueError: It is empty.
+    """
+    check_one_of(name, value, str, "a string")
+    if not value:
+        raise ValueError(f"{name} must not be empty")
+
+
+def check_mapping(name: str, value: Any) -> None:
+    """Refuses anything but a mapping whose keys are strings.
+
+    Raises:
+        TypeError: It is another.
+    """
+    check_one_of(name, value, Mapping, "a dict")
+    for key in value:
+        check_one_of(f"a key of {name}", key, str, "a string")
+
+
+def check_list(name: str, value: Any, of: str) -> list[Any]:
+    """Returns what an iterable yields; refuses strings, mappings and all that is no iterable.
+
+    Args:
+        name: The argument.
+        value: Its value.
+        of: What it should hold, for the error.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a list of {of}, got {value!r} ({type(value).__name__})")
+    return list(value)
 
 
 def check_file_label(name: str, value: Any) -> None:

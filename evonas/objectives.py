@@ -8,12 +8,18 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, Literal
 
+from evonas.arguments import check_choice, check_list
 from evonas.exceptions import FitnessError
 from evonas.records import Evaluation, as_metric
 
 __all__ = ["Limits", "Objective", "as_objectives", "fitness_values"]
 
 Direction = Literal["max", "min"]
+
+
+_DIRECTIONS: dict[str, Direction] = {
+    "maximize": "max", "maximise": "max", "minimize": "min", "minimise": "min",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +41,11 @@ class Objective:
     def __post_init__(self) -> None:
         if type(self.name) is not str or not self.name:
             raise ValueError(f"objective name must be a non-empty string, got {self.name!r}")
-        if self.direction not in ("max", "min"):
-            raise ValueError(
-                f"objective {self.name!r}: direction must be 'max' or 'min', got {self.direction!r}"
-            )
+        direction = self.direction
+        if isinstance(direction, str):  # as other libraries say it
+            direction = _DIRECTIONS.get(direction, direction)
+        check_choice(f"objective {self.name!r}: direction", direction, ("max", "min"))
+        object.__setattr__(self, "direction", direction)
 
     @property
     def weight(self) -> float:
@@ -59,7 +66,9 @@ def as_objectives(objectives: Objective | Sequence[Objective] | None) -> tuple[O
     """
     if objectives is None:
         return (Objective("fitness"),)
-    found = (objectives,) if isinstance(objectives, Objective) else tuple(objectives)
+    if isinstance(objectives, Objective):
+        return (objectives,)
+    found = tuple(check_list("objectives", objectives, "Objective(name, direction)"))
     if not found:
         raise ValueError("objectives is empty: give at least one Objective(name, direction)")
     for entry in found:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from evonas.arguments import check_string
 from evonas.objectives import Objective, as_objectives
 from evonas.records import Evaluation, Genes
 from evonas.space import SearchSpace, canonical_json
@@ -164,10 +165,10 @@ class FunctionProblem(Problem):
             )
         self.fitness = fitness
         _check_arity(fitness)
-        if problem_id is not None and not isinstance(problem_id, str):
-            raise TypeError(f"problem_id must be a string, got {problem_id!r}")
+        if problem_id is not None:
+            check_string("problem_id", problem_id)
         self.problem_id = problem_id or getattr(fitness, "__qualname__", type(fitness).__qualname__)
-        self._is_named = bool(problem_id)
+        self._is_named = problem_id is not None
 
     def fingerprint(self) -> dict[str, Any]:
         """Returns the `problem_id`, and the function's code where none was given."""

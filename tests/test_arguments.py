@@ -32,7 +32,7 @@ def test_ints_from_the_minimum_on_pass_numpys_too() -> None:
 @pytest.mark.parametrize(
     ("value", "limits", "message"),
     [
-        (math.nan, {}, "a number, got nan"),
+        (math.nan, {}, "a finite number, got nan"),
         (-1, {"minimum": 0}, "at least 0, got -1"),
         (0.0, {"above": 0.0}, r"above 0\.0, got 0\.0"),
         (1.5, {"maximum": 1}, "at most 1, got 1.5"),
@@ -52,7 +52,9 @@ def test_what_is_not_a_number_is_refused(value: Any) -> None:
 def test_numbers_in_range_pass() -> None:
     for value in (0, 0.5, np.float32(0.25), 1):
         check_number("rate", value, minimum=0, maximum=1)
-    check_number("rate", math.inf, minimum=0)
+    for endless in (math.inf, -math.inf, math.nan, 10**400):
+        with pytest.raises(ValueError, match="rate must be a finite number, got"):
+            check_number("rate", endless)
 
 
 def test_the_other_kinds_say_what_they_expect() -> None:

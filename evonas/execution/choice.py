@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from evonas.arguments import check_int
 from evonas.execution.base import Executor
 from evonas.execution.futures import FuturesExecutor
-from evonas.execution.processes import ProcessExecutor
+from evonas.execution.processes import MOST_WORKERS, ProcessExecutor, check_devices
 from evonas.execution.serial import SerialExecutor
 
 __all__ = ["available_cores", "choose_executor", "default_threads"]
@@ -79,8 +79,11 @@ def choose_executor(
                 f"{type(executor).__name__}"
             )
         return executor
-    _check("workers", workers)
-    _check("workers_per_device", workers_per_device)
+    for name, value in (("workers", workers), ("workers_per_device", workers_per_device)):
+        if value is not None:
+            check_int(name, value, minimum=1, maximum=MOST_WORKERS)
+    if lost_retries is not None:
+        check_int("lost_retries", lost_retries, minimum=0)
     names = _devices(devices, uses_torch)
     most = None if workers_per_device is None else workers_per_device * len(names)
     if most is not None and workers is not None and workers > most:
@@ -107,23 +110,14 @@ def choose_executor(
     )
 
 
-def _check(name: str, value: int | None) -> None:
-    if value is not None:
-        check_int(name, value, minimum=1)
-
-
 def _devices(devices: str | Sequence[str] | None, uses_torch: bool) -> list[str]:
     if devices is None and not uses_torch:
         return ["cpu"]
-    if devices is None or devices == "auto":
+    if devices is None or (isinstance(devices, str) and devices == "auto"):
         from evonas.execution.torch_env import visible_devices
 
         return visible_devices()
-    names = [devices] if isinstance(devices, str) else list(devices)
-    if not names or not all(isinstance(name, str) for name in names):
-        raise ValueError(
-            f"devices must be 'auto', a name like 'cuda:0' or a list of such names, got {devices!r}"
-        )
+    names = check_devices([devices] if isinstance(devices, str) else devices)
     if set(names) == {"cpu"}:
         return names
     from evonas.execution.torch_env import resolve_device

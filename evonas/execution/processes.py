@@ -7,16 +7,36 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
+from typing import Any
 
-from evonas.arguments import check_int
+from evonas.arguments import check_int, check_list, check_number, check_one_of
 from evonas.execution.base import Outcome, Task
 from evonas.execution.payload import Payload
 from evonas.execution.slot import DeviceGate, Job, Slot
 from evonas.problem import Problem
 
-__all__ = ["ProcessExecutor"]
+__all__ = ["MOST_WORKERS", "ProcessExecutor", "check_devices"]
 
 _SHUTDOWN_SECONDS = 10.0
+
+
+MOST_WORKERS = 10_000
+_LONGEST_SECONDS = 10**9  # 31 years: the clock of a wait goes no further
+
+
+def check_devices(devices: Any) -> list[str]:
+    """Returns a list of device names; refuses all else.
+
+    Raises:
+        TypeError: It is no list, or one of it is no string.
+        ValueError: It is empty.
+    """
+    names = check_list("devices", devices, "device names, like 'cpu' or 'cuda:0'")
+    for name in names:
+        check_one_of("an entry of devices", name, str, "a device's name, like 'cpu' or 'cuda:0'")
+    if not names:
+        raise ValueError("devices must be a list of at least one name, got none")
+    return names
 
 
 class ProcessExecutor:
@@ -49,13 +69,11 @@ class ProcessExecutor:
         trial_timeout: float | None = None,
         lost_retries: int = 2,
     ) -> None:
-        check_int("workers", workers, minimum=1)
+        check_int("workers", workers, minimum=1, maximum=MOST_WORKERS)
         check_int("lost_retries", lost_retries, minimum=0)
-        if trial_timeout is not None and not trial_timeout > 0:
-            raise ValueError(f"trial_timeout must be above 0 seconds, got {trial_timeout}")
-        if isinstance(devices, str) or not devices:
-            raise ValueError(f"devices must be a list of at least one name, got {devices!r}")
-        self._devices = tuple(devices)
+        if trial_timeout is not None:
+            check_number("trial_timeout", trial_timeout, above=0, maximum=_LONGEST_SECONDS)
+        self._devices = tuple(check_devices(devices))
         self._workers = workers
         self._timeout = trial_timeout
         self._retries = lost_retries

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from evonas.arguments import check_string
 from evonas.execution.base import Outcome, Task, run_trial
 from evonas.problem import Problem
 
@@ -37,6 +38,7 @@ class SerialExecutor:
     """
 
     def __init__(self, device: str = "cpu") -> None:
+        check_string("device", device)
         self._device = device
         self._problem: Problem | None = None
         self._thread = 0

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from torch import nn
 
+from evonas.arguments import check_choice, check_list
 from evonas.freezing._calls import record_calls, rng_kept
 from evonas.freezing._grouping import Group, group_items
 from evonas.freezing._structure import Granularity, Structure, is_dropout, is_norm, parents, walk
@@ -103,9 +104,7 @@ def find_blocks(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    if granularity not in get_args(Granularity):
-        expected = ", ".join(map(repr, get_args(Granularity)))
-        raise ValueError(f"granularity must be one of {expected}, got {granularity!r}")
+    check_choice("granularity", granularity, get_args(Granularity))
     name = type(model).__name__
     if not any(True for _ in model.parameters()):
         raise ValueError(
@@ -211,14 +210,17 @@ def _forced(
     structure: Structure, patterns: Patterns, found: Sequence[Block], name: str
 ) -> dict[str, str]:
     """Returns the block name of each matched module path or parameter name."""
-    if isinstance(patterns, str):
-        raise TypeError(f"blocks must be a sequence of patterns or a mapping, got {patterns!r}")
-    named: list[tuple[str | None, str]] = [(None, pattern) for pattern in patterns]
-    if isinstance(patterns, Mapping):
+    named: list[tuple[str | None, str]] = []
+    if not isinstance(patterns, Mapping):
+        listed = check_list("blocks", patterns, "patterns, or a dict of name to patterns")
+        named = [(None, pattern) for pattern in listed]
+    else:
         named = [
             (block, pattern)
             for block, those in patterns.items()
-            for pattern in ([those] if isinstance(those, str) else those)
+            for pattern in (
+                [those] if isinstance(those, str) else check_list("blocks", those, "patterns")
+            )
         ]
     if not named:
         raise ValueError("blocks must hold at least one pattern, got none")
@@ -226,7 +228,7 @@ def _forced(
     origin: dict[str, str] = {}
     for block, pattern in named:
         if not isinstance(pattern, str):
-            raise TypeError(f"a freeze pattern must be a string, got {type(pattern).__name__}")
+            raise TypeError(f"a pattern of blocks must be a string, got {type(pattern).__name__}")
         matches = _matches(structure, pattern, found, name)
         for path in matches:
             for other, by in origin.items():

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from evonas.arguments import check_bool, check_callable, check_int, check_string
 from evonas.freezing._fine_tuning import DeviceCache, LossFunction, Metric, fine_tune
 from evonas.freezing._recipe import OptimizerFactory, Pretrained, Recipe, Schedule
 from evonas.freezing.advice import mask_label, usual_masks
@@ -20,7 +21,6 @@ from evonas.freezing.blocks import Block, Granularity, Patterns, find_blocks
 from evonas.freezing.files import MaskFiles
 from evonas.freezing.mask import Mask, apply_mask, as_mask, trainable_share
 from evonas.freezing.prefix.decision import ReuseDecision, decide_reuse
-from evonas.freezing.prefix.store import PrefixStore
 from evonas.objectives import Objective
 from evonas.problem import Problem, RunFiles
 from evonas.records import Evaluation, Genes
@@ -155,6 +155,17 @@ class FreezingProblem(Problem):
                 "model_factory must be a function that returns a new pretrained model, got "
                 f"{type(model_factory).__name__}: for a model, pass lambda: copy.deepcopy(model)"
             )
+        for name, function in (
+            ("loss_function", loss_function), ("metric", metric), ("augment", augment),
+        ):  # fmt: skip
+            if function is not None:
+                check_callable(name, function)
+        check_bool("include_head", include_head)
+        check_bool("reuse_prefix", reuse_prefix)
+        check_string("device", device)
+        check_int("threads", threads, minimum=1)
+        check_int("prefix_memory_bytes", prefix_memory_bytes, minimum=0, maximum=None)
+        check_int("prefix_file_bytes", prefix_file_bytes, minimum=0, maximum=None)
         self.recipe = Recipe(n_epochs, batch_size, lr, weight_decay, schedule, grad_clip, optimizer)
         # On the CPU, where models are built and looked at; each device gets its own copy.
         self.train, self.val = (
@@ -168,7 +179,6 @@ class FreezingProblem(Problem):
         self.precision = None if precision is None else as_precision(precision)
         self.reuse_prefix = reuse_prefix
         self.prefix_bytes = (prefix_memory_bytes, prefix_file_bytes)
-        PrefixStore(memory_bytes=prefix_memory_bytes, file_bytes=prefix_file_bytes)  # checks them
         self._test: Examples | None = None
         self._test_identity: str | None = None
         self._reuse: ReuseDecision | None = None
@@ -189,7 +199,9 @@ class FreezingProblem(Problem):
         self._has_trainable_outside_blocks = any(p.requires_grad for p in others.values())
         self._warn_of_fresh_blocks()
         space = SearchSpace({block.name: Boolean() for block in self.blocks})
-        super().__init__(space, objectives=objectives or Objective(self.metric_name))
+        super().__init__(
+            space, objectives=Objective(self.metric_name) if objectives is None else objectives
+        )
         known = {self.metric_name, *COSTS}
         for objective in self.objectives:
             if objective.name not in known:

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from evonas.arguments import check_file_label, check_int
+from evonas.arguments import (
+    check_callable,
+    check_file_label,
+    check_int,
+    check_list,
+    check_string,
+)
 from evonas.exceptions import DataError, InvalidPoint
 from evonas.nas.cost import COUNTED, MEASURED, count_macs, count_params, measure_latency
 from evonas.nas.export import WEIGHTS, NasRunFiles
@@ -144,6 +150,8 @@ class ImageClassificationProblem(Problem):
         name: str = "alexnet",
         dataset: str = "images",
     ) -> None:
+        if metric is not None:
+            check_callable("metric", metric)
         check_file_label("name", name)
         check_file_label("dataset", dataset)
         self.metric = metric
@@ -154,6 +162,7 @@ class ImageClassificationProblem(Problem):
         super().__init__(space, objectives=objectives)
         wanted = [objective.name for objective in self.objectives]
         _check_names("objectives", wanted, {"accuracy", self.metric_name, *COUNTED, *MEASURED})
+        record = check_list("record", record, f"names among {', '.join(MEASURED)}")
         _check_names("record", record, MEASURED)
         self._measured = {*wanted, *record} & set(MEASURED)
         if not callable(network):
@@ -166,6 +175,9 @@ class ImageClassificationProblem(Problem):
         check_int("latency_batch", latency_batch, minimum=1)
         check_int("split_seed", split_seed, minimum=0)
         check_int("threads", threads, minimum=1)
+        check_string("device", device)
+        if not isinstance(augment, bool):
+            check_callable("augment", augment)
         self.network = network
         self.latency_batch = latency_batch
         self.n_epochs, self.batch_size = n_epochs, batch_size

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from evonas.arguments import check_one_of
 from evonas.exceptions import DataError
 from evonas.training import Examples, split
 from evonas.training.data.split import sample
@@ -64,7 +65,8 @@ class SplitData:
     def _open(self) -> Examples:
         found = _opened(self._given)
         val = None if self._given_val is None else _opened(self._given_val)
-        for part in (found, found if val is None else val):
+        for name, part in (("data", found), ("val", found if val is None else val)):
+            check_one_of(f"what {name} opens", part, Examples, "Examples")
             if not part.is_images:
                 raise ValueError(
                     f"data must be images (N, C, H, W), got examples of shape {part.shape}"

@@ -9,10 +9,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from dataclasses import replace
 
-from evonas.arguments import check_int
+from evonas.arguments import check_callable, check_int, check_list, check_one_of
 from evonas.evolution.random_state import derive_seed
 from evonas.exceptions import SearchInterrupted
 from evonas.execution.base import Executor, Outcome, Task, driver_threads
+from evonas.execution.choice import choose_executor
 from evonas.execution.serial import SerialExecutor
 from evonas.execution.trial import TrialSettings
 from evonas.files import as_directory, display_path
@@ -64,9 +65,16 @@ def confirm(
         RunMismatchError: The run is of another problem.
         SearchInterrupted: Ctrl-C or SIGTERM.
     """
+    check_one_of("problem", problem, Problem, "a Problem")
+    for name, function in (("on_repeat", on_repeat), ("counts", counts)):
+        if function is not None:
+            check_callable(name, function)
+    points_also = check_list("also", also, "points (dicts of gene name to value)")
+    if executor is not None:
+        executor = choose_executor(executor)
     check_int("top", top, minimum=1)
     check_int("repeats", repeats, minimum=1)
-    executor = executor or SerialExecutor()
+    executor = SerialExecutor() if executor is None else executor
     path = as_directory(run_dir)
     open_run(path)  # where there is none, the next line would begin one
     with Store.create(path) as store, Interrupts() as interrupts, ExitStack() as stack:
@@ -75,7 +83,7 @@ def confirm(
         configure_as(problem, record, display_path(path))
         artifacts = Artifacts(problem, path)
         points = {entry.key: entry for entry in best_evaluations(store, top)}
-        points |= {entry.key: entry for entry in _others(problem, store, record, also)}
+        points |= {entry.key: entry for entry in _others(problem, store, record, points_also)}
         done = {
             name for name, entry in store.confirmations().items() if not counts or counts(entry)
         }
@@ -130,7 +138,10 @@ def _others(
     baselines = dict(record.baselines)
     found = []
     for genes in also:
-        genes = problem.space.validate(genes)
+        try:
+            genes = problem.space.validate(genes)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"also: {error}") from None
         key = problem.key(genes)
         if key not in known and key not in baselines:
             baselines[key] = genes

@@ -6,11 +6,12 @@ import concurrent.futures
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from deap.base import Toolbox
 
-from evonas.arguments import check_bool
+from evonas.arguments import check_bool, check_list
 from evonas.callbacks.base import Observer, Observers, RunInfo
 from evonas.callbacks.progress import ProgressBar, is_watched, standard_error
 from evonas.exceptions import RunMismatchError, SearchInterrupted, TooManyFailures
@@ -27,6 +28,7 @@ from evonas.run.driver import Driver
 from evonas.run.history import History
 from evonas.run.identity import environment, identify, trial_threads
 from evonas.run.interrupts import Interrupts
+from evonas.run.options import checked
 from evonas.run.result import Result
 from evonas.run.store import RunRecord, Store
 from evonas.run.warm_start import best_points, load_warm_start
@@ -159,20 +161,23 @@ def evolve(
         lost_retries=lost_retries,
         uses_torch=problem.uses_torch,
     )
-    observers = Observers([*_progress(progress), *callbacks])
-    folder = None if run_dir is None else as_directory(run_dir)
-    store, name = Store.create(folder, durability=durability), display_path(folder or "the run")
+    observers = Observers([*_progress(progress), *check_list("callbacks", callbacks, "Observers")])
+    points, runs, noted = checked(
+        problem, initial, warm_start, pruner, threads_per_trial, deterministic, seed, metadata
+    )
+    store = Store.create(None if run_dir is None else as_directory(run_dir), durability=durability)
+    name = display_path(store.run_dir or "the run")
     try:
         stored = store.record()
         threads = trial_threads(stored, threads_per_trial, default_threads(executor), name)
         with driver_threads(problem, threads):
             strategy, why = (given, None) if given else _chosen(problem, budget, stored)
-            copies = _copies(problem, store, stored, warm_start)
+            copies = _copies(problem, store, stored, runs)
             record = identify(
                 problem,
                 strategy,
                 stored,
-                tuple(initial) or _first_points(problem, copies, strategy.initial_size),
+                points or _first_points(problem, copies, strategy.initial_size),
                 seed,
                 threads,
                 deterministic,
@@ -182,12 +187,9 @@ def evolve(
             )
             history = _history(problem, store, stored)
             record = replace(
-                record,
-                chosen_for=why,
-                n_copied=len(copies),
-                metadata=dict(metadata or {}),
+                record, chosen_for=why, n_copied=len(copies), metadata=noted,
                 retryable=tuple(sorted(history.retryable)),
-            )
+            )  # fmt: skip
             _bind(strategy, problem, record, history, store)
             store.write_record(record)
             driver = Driver(
@@ -276,10 +278,9 @@ def _copies(
     problem: Problem,
     store: Store,
     stored: RunRecord | None,
-    warm_start: Iterable[str | os.PathLike[str]],
+    runs: Sequence[Path],
 ) -> list[Evaluation]:
     """Returns what other runs gave this one; copied in at its first start."""
-    runs = [warm_start] if isinstance(warm_start, (str, os.PathLike)) else list(warm_start)
     if stored is not None:
         if runs and not stored.n_copied:
             raise RunMismatchError(
@@ -354,8 +355,8 @@ def _as_problem(
         space = SearchSpace(problem)
     if space is None:
         raise TypeError(
-            "the first argument must be a Problem, a SearchSpace or a dict of genes, got "
-            f"{type(problem).__name__}"
+            "the first argument, problem, must be a Problem, a SearchSpace or a dict of genes, got "
+            f"{problem!r} ({type(problem).__name__})"
         )
     if fitness is None:
         raise TypeError("evolve(space, fitness): a fitness function (genes, trial) is missing")

@@ -12,7 +12,6 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from evonas.arguments import check_int
 from evonas.exceptions import RunMismatchError
 from evonas.execution.choice import available_cores
 from evonas.execution.process_state import changed_state
@@ -65,8 +64,6 @@ def identify(
     Raises:
         RunMismatchError: The run was started as something else.
     """
-    if seed is not None:
-        check_int("seed", seed, minimum=0)
     problem_settings = problem.configure(None if stored is None else stored.problem_settings)
     here = RunRecord(
         space=problem.space.to_json(),
@@ -104,13 +101,10 @@ def trial_threads(stored: RunRecord | None, given: int | None, default: int, nam
         name: What an error calls the run.
 
     Raises:
-        TypeError, ValueError: `given` is not an int of at least 1.
         RunMismatchError: The run was started with another number.
     """
-    if given is not None:
-        check_int("threads_per_trial", given, minimum=1)
-        if stored is not None:
-            _check_same("threads_per_trial", given, stored.threads, name)
+    if given is not None and stored is not None:
+        _check_same("threads_per_trial", given, stored.threads, name)
     return given or (default if stored is None else stored.threads)
 
 
@@ -146,8 +140,6 @@ def configure_as(problem: Problem, stored: RunRecord, name: str) -> None:
 def _pruner_settings(pruner: Pruner | None, problem: Problem) -> dict[str, Any] | None:
     if pruner is None:
         return None
-    if not isinstance(pruner, Pruner):
-        raise TypeError(f"pruner must be a Pruner object, got {pruner!r}")
     if len(problem.objectives) > 1:
         names = ", ".join(objective.name for objective in problem.objectives)
         raise ValueError(f"a pruner judges by one objective, but the problem has {names}")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-from evonas.files import as_directory
+from evonas.files import display_path
 from evonas.objectives import Objective
 from evonas.problem import Problem
 from evonas.records import Evaluation, Genes, Status
@@ -14,10 +14,8 @@ from evonas.run.store import RunReader
 
 __all__ = ["best_points", "load_warm_start"]
 
-RunDir = str | os.PathLike[str]
 
-
-def load_warm_start(problem: Problem, runs: Iterable[RunDir]) -> list[Evaluation]:
+def load_warm_start(problem: Problem, runs: Iterable[Path]) -> list[Evaluation]:
     """Returns the `ok` evaluations of other runs of this problem, each point once.
 
     The problem is configured as the first of them was (its precision, say), if it leaves that open.
@@ -34,8 +32,10 @@ def load_warm_start(problem: Problem, runs: Iterable[RunDir]) -> list[Evaluation
     """
     found: dict[str, Evaluation] = {}
     for run in runs:
-        with RunReader.open(as_directory(run, "warm_start")) as reader:
-            configure_as(problem, reader.begun_record(), f"the run {run} of warm_start")
+        with RunReader.open(run) as reader:
+            configure_as(
+                problem, reader.begun_record(), f"the run {display_path(run)} of warm_start"
+            )
             for evaluation in reader.evaluations():
                 if evaluation.status is Status.OK:
                     found.setdefault(evaluation.key, evaluation)

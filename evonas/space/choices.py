@@ -52,11 +52,11 @@ class Categorical(Gene):
     def __init__(self, choices: Sequence[Any] | Mapping[str, Any]) -> None:
         if isinstance(choices, (str, bytes)) or not isinstance(choices, (Mapping, list, tuple)):
             raise TypeError(
-                "Categorical takes a list or tuple of JSON values, or a dict of name to object,"
-                f" got {choices!r} ({type(choices).__name__})"
+                "Categorical: choices must be a list or tuple of JSON values, or a dict of name to"
+                f" object, got {choices!r} ({type(choices).__name__})"
             )
         if not choices:
-            raise ValueError("Categorical needs at least one choice, got none")
+            raise ValueError("Categorical: choices must hold at least one choice, got none")
         objects = None
         if isinstance(choices, Mapping):
             for name in choices:

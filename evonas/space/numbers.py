@@ -111,7 +111,7 @@ class Integer(_Number):
             raise ValueError(f"Integer: log=True needs low >= 1, got low={self.low}")
         if max(abs(self.low), abs(self.high)) > _LARGEST_INTEGER:
             raise ValueError(
-                f"Integer: bounds must lie within ±2**53, got {self.low} to {self.high}"
+                f"Integer: low and high must lie within ±2**53, got {self.low} and {self.high}"
             )
         put(self, "_n", (self.high - self.low) // self.step + 1)
         put(self, "_last", self.low + (self._n - 1) * self.step)

@@ -11,7 +11,7 @@ import numpy as np
 from deap import tools
 from deap.base import Toolbox
 
-from evonas.arguments import check_int
+from evonas.arguments import check_choice, check_int, check_number, check_one_of
 from evonas.evolution.hall_of_fame import StableHallOfFame, same_key
 from evonas.evolution.individual import individual_to_json
 from evonas.evolution.random_state import (
@@ -99,10 +99,11 @@ class Generational(Strategy):
             ("crossover_prob", crossover_prob),
             ("gene_mutation_prob", gene_mutation_prob),
         ):
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise TypeError(f"{name} must be a number, got {value!r} ({type(value).__name__})")
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f"{name} must be in [0, 1], got {value!r}")
+            check_number(name, value, minimum=0.0, maximum=1.0)
+        check_choice("crossover", crossover, ("one_point", "two_point", "uniform", "blend"))
+        check_choice("selection", selection, ("tournament", "roulette", "best"))
+        if toolbox is not None:
+            check_one_of("toolbox", toolbox, Toolbox, "a DEAP Toolbox (start from make_toolbox)")
         check_int("tournament_size", tournament_size, minimum=1)
         check_int("novelty_tries", novelty_tries, minimum=0)
         check_int("hall_of_fame", hall_of_fame, minimum=1)

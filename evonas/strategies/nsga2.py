@@ -8,6 +8,7 @@ from typing import Any, Literal
 from deap import tools
 from deap.base import Toolbox
 
+from evonas.arguments import check_mapping, check_number
 from evonas.evolution.hall_of_fame import StableHallOfFame, same_key
 from evonas.evolution.individual import Fitness
 from evonas.objectives import Limits
@@ -212,8 +213,9 @@ def _crowding(entry: _Ranked) -> float:
 
 
 def _checked_limits(name: str, limits: Mapping[str, float] | None) -> dict[str, float]:
-    found = dict(limits or {})
-    for key, value in found.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise TypeError(f"{name}[{key!r}] must be a number, got {value!r}")
-    return found
+    if limits is None:
+        return {}
+    check_mapping(name, limits)
+    for key, value in limits.items():
+        check_number(f"{name}[{key!r}]", value)
+    return dict(limits)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from evonas.arguments import check_choice
 from evonas.execution.torch_env import torch_threads
 
 __all__ = ["Precision", "as_precision", "autocast", "choose_precision"]
@@ -54,8 +55,7 @@ def as_precision(value: str) -> Precision:
     Raises:
         ValueError: It is neither `float32` nor `bfloat16`.
     """
-    if value not in get_args(Precision):
-        raise ValueError(f"precision must be 'float32' or 'bfloat16', got {value!r}")
+    check_choice("precision", value, get_args(Precision))
     return cast("Precision", value)
 
 

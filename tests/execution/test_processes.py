@@ -433,8 +433,8 @@ def test_the_record_names_the_file_of_what_was_printed(
         ({"workers": -1}, ValueError, "workers must be at least 1, got -1"),
         ({"workers": 2.0}, TypeError, "workers must be an int, got 2.0"),
         ({"lost_retries": -1}, ValueError, "lost_retries must be at least 0"),
-        ({"trial_timeout": 0}, ValueError, "trial_timeout must be above 0 seconds, got 0"),
-        ({"devices": "cpu"}, ValueError, "devices must be a list of at least one name"),
+        ({"trial_timeout": 0}, ValueError, "trial_timeout must be above 0, got 0"),
+        ({"devices": "cpu"}, TypeError, "devices must be a list of device names"),
         ({"devices": []}, ValueError, "devices must be a list of at least one name"),
     ],
 )

@@ -67,7 +67,7 @@ def test_the_optimizer_gets_what_is_trainable() -> None:
         ({"n_epochs": 0}, "n_epochs must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"lr": 0.0}, "lr must be above 0, got 0.0"),
-        ({"lr": float("nan")}, "lr must be above 0, got nan"),
+        ({"lr": float("nan")}, "lr must be a finite number, got nan"),
         ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
         ({"schedule": "cosine"}, "schedule must be 'linear' or 'constant', got 'cosine'"),
     ],

@@ -141,7 +141,7 @@ class TestCategorical:
 
     @pytest.mark.parametrize("choices", ["abc", b"abc", 3, {1, 2}, range(3), None])
     def test_refuses_what_is_no_list(self, choices: Any) -> None:
-        with pytest.raises(TypeError, match="takes a list or tuple of JSON values, or a dict"):
+        with pytest.raises(TypeError, match="choices must be a list or tuple of JSON values, or"):
             Categorical(choices)
 
     def test_refuses_names_that_are_no_strings(self) -> None:

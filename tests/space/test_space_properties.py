@@ -88,7 +88,7 @@ class TestConstruction:
             ({"a": Integer}, TypeError, "gene 'a' must be a Gene"),
             ({3: [1]}, TypeError, "name of a gene must be a non-empty string, got 3"),
             ({"": [1]}, TypeError, "name of a gene must be a non-empty string, got ''"),
-            ({"a": []}, ValueError, "gene 'a': Categorical needs at least one choice"),
+            ({"a": []}, ValueError, "gene 'a': Categorical: choices must hold at least one choice"),
             ({"a": [1, 1]}, ValueError, "gene 'a': .* the choice 1 is given twice"),
             ({"a": [int]}, TypeError, "gene 'a': .*are named"),
         ],

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from evonas.arguments import check_choice
 from evonas.exceptions import RunStorageError
 from evonas.records import Evaluation, Status
 from evonas.run.store.encoding import to_json
@@ -89,8 +90,7 @@ class Store(RunReader):
             SchemaVersionError: `run.db` comes from a newer evonas.
             RunStorageError: The directory cannot be written.
         """
-        if durability not in ("process", "power"):
-            raise ValueError(f"durability must be 'process' or 'power', got {durability!r}")
+        check_choice("durability", durability, ("process", "power"))
         if run_dir is None:
             connection = connect(":memory:")
             create_schema(connection)

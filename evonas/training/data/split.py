@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from evonas.arguments import check_int, check_number
+
 if TYPE_CHECKING:
     from evonas.training.data.examples import Examples
 
@@ -43,8 +45,12 @@ def split(
         ValueError: A part would be empty, or both together exceed the data.
     """
     n = len(data)
+    check_number("val_fraction", val_fraction)
     if not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction must be in (0, 1), got {val_fraction}")
+    for name, count in (("n_train", n_train), ("n_val", n_val)):
+        if count is not None:
+            check_int(name, count, minimum=1)
     n_val = round(val_fraction * n) if n_val is None else n_val
     n_train = n - n_val if n_train is None else n_train
     if n_train < 1 or n_val < 1:
@@ -68,7 +74,8 @@ def sample(labels: Tensor, n: int | None, seed: int, name: str = "n") -> Tensor:
     """
     if n is None:
         return torch.arange(len(labels))
-    if not 1 <= n <= len(labels):
+    check_int(name, n, minimum=1)
+    if n > len(labels):
         raise ValueError(f"{name} must be from 1 to the {len(labels)} examples there are, got {n}")
     return _stratified_order(labels, seed)[:n].sort().values
 

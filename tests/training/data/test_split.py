@@ -153,7 +153,7 @@ def test_the_validation_part_does_not_depend_on_how_many_are_trained_on(data: Ex
         ({"val_fraction": 1.0}, r"val_fraction must be in \(0, 1\)"),
         ({"val_fraction": 0.001}, "got 60 for training and 0 for validation"),
         ({"n_val": 60}, "got 0 for training"),
-        ({"n_train": 0}, "got 0 for training"),
+        ({"n_train": 0}, "n_train must be at least 1, got 0"),
         ({"n_train": 50, "n_val": 11}, r"at most the 60 examples there are, got 50 \+ 11"),
     ],
 )

@@ -1,0 +1,248 @@
+"""Every public argument, given wrong types and extremes: refused by its name, before any file.
+
+A message is clear when it names the argument. What is accepted is listed, argument by argument.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import evonas as en
+from evonas.execution import ProcessExecutor, SerialExecutor
+from evonas.freezing import FreezingProblem
+from evonas.nas import FAMILIES, ImageClassificationProblem
+from evonas.training import Examples
+
+Call = Callable[..., Any]
+
+
+class Thing:
+    pass
+
+
+def wrong() -> dict[str, Any]:
+    return {
+        "None": None, "True": True, "False": False, "0": 0, "-1": -1, "1": 1, "2.5": 2.5,
+        "nan": math.nan, "inf": math.inf, "-inf": -math.inf, "'abc'": "abc", "''": "", "'9'": "9",
+        "b'x'": b"x", "[]": [], "[1]": [1], "['a']": ["a"], "()": (), "{}": {}, "{'a':1}": {"a": 1},
+        "object": Thing(), "type": int, "lambda": lambda: None, "10**30": 10**30, "{1}": {1},
+        "array": np.zeros(3), "generator": (x for x in []),
+    }  # fmt: skip
+
+
+# What is no mistake, by the kind of the argument.
+KINDS = {
+    "count": "1",
+    "count or none": "None 1",
+    "number of none or more": "0 1",
+    "bool": "True False",
+    "text": "'abc' '9'",
+    "function": "None type lambda",
+    "list": "[] () generator",
+    "limits": "None {} {'a':1}",
+    "nothing but its class": "None",
+    "nothing": "",
+}
+
+
+def space() -> en.SearchSpace:
+    return en.SearchSpace({"x": [1, 2, 3], "f": en.Float(0, 1)})
+
+
+def fitness(genes: en.Genes, trial: en.Trial) -> float:
+    return 1.0
+
+
+def evolve(folder: Path, **given: Any) -> None:
+    options = {"max_evaluations": 2, "run_dir": folder, "seed": 0, "progress": False, **given}
+    problem, function = options.pop("problem", space()), options.pop("fitness", fitness)
+    en.evolve(problem, function, **options)
+
+
+def confirm(folder: Path, **given: Any) -> None:
+    done = folder.with_name("done")
+    if not done.exists():
+        en.evolve(space(), fitness, max_evaluations=3, run_dir=done, progress=False)
+    options = {"problem": en.FunctionProblem(space(), fitness), "run_dir": done, **given}
+    options = {"top": 1, "repeats": 1, **options}
+    en.confirm(options.pop("problem"), options.pop("run_dir"), **options)
+
+
+def freezing(folder: Path, **given: Any) -> None:
+    with torch.random.fork_rng():
+        model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+    data = torch.ones(12, 4), torch.arange(12) % 2
+    options = {"model_factory": partial(copy.deepcopy, model), "train": data, "val": data, **given}
+    FreezingProblem(
+        options.pop("model_factory"), options.pop("train"), options.pop("val"),
+        **{"precision": "float32", **options},
+    )  # fmt: skip
+
+
+def images(folder: Path, **given: Any) -> None:
+    family = FAMILIES["alexnet-small"]
+    data = Examples(torch.zeros(40, 3, 32, 32, dtype=torch.uint8), torch.arange(40) % 2, ("a", "b"))
+    options = {"space": family.space(), "network": family.network, "data": data, **given}
+    ImageClassificationProblem(
+        options.pop("space"), options.pop("network"), options.pop("data"),
+        **{"precision": "float32", **options},
+    )  # fmt: skip
+
+
+def made(kind: Any, **defaults: Any) -> Call:
+    return lambda folder, **given: kind(**{**defaults, **given})
+
+
+STRATEGY = {
+    "population": "nothing", "elite": "None 0 1", "crossover": "nothing",
+    "crossover_prob": "number of none or more", "gene_mutation_prob": "number of none or more",
+    "selection": "nothing", "tournament_size": "count", "novelty_tries": "number of none or more",
+    "hall_of_fame": "count", "toolbox": "nothing but its class", "row_every": "count",
+}  # fmt: skip
+
+TABLE: dict[str, tuple[Call, Any, dict[str, str]]] = {
+    "evolve": (evolve, en.evolve, {
+        "problem": "nothing", "fitness": "nothing", "strategy": "nothing but its class",
+        "population": "nothing but its class", "generations": "count or none", "elite": "None 0 1",
+        "toolbox": "nothing but its class", "objectives": "nothing but its class",
+        "problem_id": "None 'abc' '9'", "max_evaluations": "count",
+        "max_seconds": "None 0 1 2.5 10**30", "patience": "count or none",
+        "target_fitness": "None 0 -1 1 2.5 10**30", "pruner": "nothing but its class",
+        "initial": "list", "warm_start": "list", "run_dir": "None 'abc' '9'",
+        "workers": "count or none", "executor": "nothing but its class",
+        "devices": "nothing but its class", "workers_per_device": "count or none",
+        "trial_timeout": "None 1 2.5", "lost_retries": "None 0 1",
+        "threads_per_trial": "count or none", "deterministic": "bool", "seed": "None 0 1 10**30",
+        "max_consecutive_failures": "count", "durability": "nothing",
+        "progress": "None True False", "callbacks": "list", "metadata": "limits",
+    }),
+    "confirm": (confirm, en.confirm, {
+        "problem": "nothing", "run_dir": "nothing", "top": "count", "also": "list",
+        "repeats": "count", "executor": "nothing but its class", "on_repeat": "function",
+        "counts": "None",
+    }),
+    "open_run": (lambda folder, **given: en.open_run(**given), en.open_run, {
+        "run_dir": "nothing",
+    }),
+    "Integer": (made(en.Integer, low=1, high=5), en.Integer, {
+        "low": "0 -1 1", "high": "count", "step": "1 10**30", "log": "bool",
+    }),
+    "Float": (made(en.Float, low=1, high=5), en.Float, {
+        "low": "0 -1 1 2.5", "high": "1 2.5 10**30", "log": "bool",
+    }),
+    "Categorical": (made(en.Categorical), en.Categorical, {"choices": "[1] ['a'] {'a':1}"}),
+    "SearchSpace": (made(en.SearchSpace, genes={"x": [1, 2]}), en.SearchSpace, {
+        "genes": "nothing", "conditions": "None {}", "constraints": "None [] () {} type lambda",
+    }),
+    "Objective": (made(en.Objective, name="a"), en.Objective, {
+        "name": "text", "direction": "nothing",
+    }),
+    "FunctionProblem": (
+        made(en.FunctionProblem, space=space(), fitness=fitness), en.FunctionProblem, {
+            "space": "nothing", "fitness": "type", "objectives": "nothing but its class",
+            "problem_id": "None 'abc' '9'",
+        },
+    ),
+    "FreezingProblem": (freezing, FreezingProblem, {
+        "model_factory": "nothing", "train": "nothing", "val": "nothing",
+        "blocks": "nothing but its class", "granularity": "nothing", "include_head": "bool",
+        "n_epochs": "count", "batch_size": "count", "lr": "1 2.5 10**30",
+        "weight_decay": "0 1 2.5 10**30", "optimizer": "function", "schedule": "nothing",
+        "grad_clip": "None 1 2.5 10**30", "loss_function": "None", "metric": "function",
+        "augment": "function", "reuse_prefix": "bool", "prefix_memory_bytes": "0 1 10**30",
+        "prefix_file_bytes": "0 1 10**30", "device": "text", "threads": "count",
+        "precision": "nothing but its class", "objectives": "nothing but its class",
+    }),
+    "ImageClassificationProblem": (images, ImageClassificationProblem, {
+        "space": "nothing", "network": "type lambda", "data": "nothing", "val": "None",
+        "n_epochs": "count", "batch_size": "count", "val_fraction": "nothing",
+        "n_train": "count or none", "n_val": "count or none",
+        "split_seed": "number of none or more", "metric": "function",
+        "augment": "True False type lambda", "device": "text", "threads": "count",
+        "precision": "nothing but its class", "objectives": "nothing but its class",
+        "record": "list", "latency_batch": "count", "name": "text", "dataset": "text",
+    }),
+    "ProcessExecutor": (made(ProcessExecutor, workers=1), ProcessExecutor, {
+        "workers": "count", "devices": "['a']", "trial_timeout": "None 1 2.5",
+        "lost_retries": "number of none or more",
+    }),
+    "SerialExecutor": (made(SerialExecutor), SerialExecutor, {"device": "text"}),
+    "Generational": (made(en.Generational), en.Generational, STRATEGY),
+    "NSGA2": (made(en.NSGA2), en.NSGA2, {**STRATEGY, "at_most": "limits", "at_least": "limits"}),
+    "SurrogateEvolution": (made(en.SurrogateEvolution), en.SurrogateEvolution, {
+        **STRATEGY, "n_initial": "nothing", "n_parents": "count", "warp": "bool",
+    }),
+    "AgingEvolution": (made(en.AgingEvolution), en.AgingEvolution, {
+        **STRATEGY, "population": "count", "sample": "count", "row_every": "count or none",
+    }),
+    "LocalSearch": (made(en.LocalSearch), en.LocalSearch, {**STRATEGY, "n_starts": "count"}),
+    "RandomSearch": (made(en.RandomSearch), en.RandomSearch, STRATEGY),
+    "MedianPruner": (made(en.MedianPruner), en.MedianPruner, {
+        "min_curves": "count", "warmup_epochs": "number of none or more",
+    }),
+    "SuccessiveHalving": (made(en.SuccessiveHalving), en.SuccessiveHalving, {
+        "min_epochs": "count", "reduction": "nothing",
+    }),
+}  # fmt: skip
+CASES = [
+    (owner, argument)
+    for owner, (_, signature, _) in TABLE.items()
+    for argument in inspect.signature(signature).parameters
+]
+# A function of the user's fails by itself, and a dict of genes says which gene.
+EXCUSED = {
+    ("evolve", "fitness", "type"), ("confirm", "counts", "type"), ("confirm", "counts", "lambda"),
+    ("FreezingProblem", "loss_function", "type"), ("FreezingProblem", "loss_function", "lambda"),
+    ("evolve", "problem", "{}"), ("evolve", "problem", "{'a':1}"),
+    ("confirm", "run_dir", "'abc'"), ("confirm", "run_dir", "'9'"),
+    ("open_run", "run_dir", "'abc'"), ("open_run", "run_dir", "'9'"),
+    ("evolve", "warm_start", "'abc'"), ("evolve", "warm_start", "'9'"),
+    ("ImageClassificationProblem", "val", "lambda"), ("evolve", "max_evaluations", "None"),
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def error_of(call: Call, folder: Path, given: dict[str, Any]) -> str | None:
+    """What the refusal says, None where nothing was refused."""
+    try:
+        call(folder, **given)
+    except (TypeError, ValueError, FileNotFoundError, en.EvonasError) as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize(("owner", "argument"), CASES)
+def test_a_wrong_value_is_refused_by_name(owner: str, argument: str, tmp_path: Path) -> None:
+    call, _, accepted = TABLE[owner]
+    kind = accepted[argument]
+    expected = set(KINDS.get(kind, kind).split())
+    for number, (label, value) in enumerate(wrong().items()):
+        if (owner, argument, label) in EXCUSED:
+            continue
+        folder = tmp_path / str(number)
+        error = error_of(call, folder, {argument: value})
+        if label in expected:
+            assert error is None, label
+        else:
+            assert error is not None, f"{argument}={label} was accepted"
+            assert argument.rstrip("s") in error, label
+            assert not (folder / "run.db").exists(), f"{label} is refused too late"
