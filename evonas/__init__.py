@@ -72,3 +72,16 @@ __all__ = [
 def __dir__() -> list[str]:
     """Returns the public names: the rooms are found through them, or imported by name."""
     return sorted([*__all__, "__version__"])
+
+
+_OTHER_WORDS = {
+    "Choice": "Categorical", "Choices": "Categorical", "Int": "Integer", "Bool": "Boolean",
+    "Real": "Float", "Uniform": "Float", "LogUniform": "Float(low, high, log=True)",
+    "Space": "SearchSpace", "NSGAII": "NSGA2", "Random": "RandomSearch", "search": "evolve",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    """Refuses an unknown name, with the one that is meant."""
+    hint = f": it is called {_OTHER_WORDS[name]}" if name in _OTHER_WORDS else ""
+    raise AttributeError(f"module 'evonas' has no attribute {name!r}{hint}")

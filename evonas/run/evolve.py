@@ -14,7 +14,12 @@ from deap.base import Toolbox
 from evonas.arguments import check_bool, check_list
 from evonas.callbacks.base import Observer, Observers, RunInfo
 from evonas.callbacks.progress import ProgressBar, is_watched, standard_error
-from evonas.exceptions import RunMismatchError, SearchInterrupted, TooManyFailures
+from evonas.exceptions import (
+    RunMismatchError,
+    SearchInterrupted,
+    TooManyFailures,
+    WorkerError,
+)
 from evonas.execution.base import Executor, driver_threads
 from evonas.execution.choice import choose_executor, default_threads
 from evonas.execution.worker_process import refuse_unguarded_main
@@ -25,6 +30,7 @@ from evonas.pruning import Pruner
 from evonas.records import Evaluation, Genes, Status
 from evonas.run.budget import Budget, bounded
 from evonas.run.driver import Driver
+from evonas.run.hints import with_hints
 from evonas.run.history import History
 from evonas.run.identity import environment, identify, trial_threads
 from evonas.run.interrupts import Interrupts
@@ -33,7 +39,7 @@ from evonas.run.result import Result
 from evonas.run.store import RunRecord, Store
 from evonas.run.warm_start import best_points, load_warm_start
 from evonas.space import SearchSpace
-from evonas.strategies.auto import choose_strategy, rebuild_strategy
+from evonas.strategies.auto import BY_NAME, choose_strategy, rebuild_strategy
 from evonas.strategies.base import SearchContext, Strategy
 from evonas.strategies.generational import Generational
 
@@ -42,11 +48,26 @@ __all__ = ["evolve"]
 _SCORED = (Status.OK, Status.PRUNED)
 
 
+_MIN = 'objectives=en.Objective("loss", "min")'
+_OTHER_WORDS = {
+    "population_size": "population=", "pop_size": "population=", "num_generations": "generations=",
+    "n_generations": "generations=", "ngen": "generations=", "n_trials": "max_evaluations=",
+    "num_samples": "max_evaluations=", "max_evals": "max_evaluations=",
+    "timeout": "max_seconds= (of the search) or trial_timeout= (of one trial)",
+    "n_jobs": "workers=", "num_workers": "workers=", "n_workers": "workers=",
+    "random_state": "seed=", "sampler": "strategy=", "algorithm": "strategy=",
+    "direction": _MIN, "directions": _MIN, "minimize": _MIN, "mode": _MIN,
+    "storage": "run_dir=", "study_name": "run_dir=", "path": "run_dir=", "objective": "objectives=",
+    "gpus": "devices=", "device": "devices=", "threads": "threads_per_trial=",
+}  # fmt: skip
+
+
+@with_hints(_OTHER_WORDS)
 def evolve(
     problem: Problem | SearchSpace | Mapping[str, Any],
     fitness: FitnessFunction | None = None,
     *,
-    strategy: Strategy | Literal["auto"] | None = None,
+    strategy: Strategy | str | None = None,
     population: int | None = None,
     generations: int | None = None,
     elite: int | None = None,
@@ -82,7 +103,8 @@ def evolve(
         problem: A `Problem`, or a `SearchSpace` (or the dict of genes for one) with `fitness`.
         fitness: `(genes, trial)` to a number; for several objectives a tuple or a dict.
         strategy: How to search. `"auto"`: what serves this space, budget and number of objectives
-            best; it is kept in the run and said by progress and `evonas show`. None: `Generational`
+            best; it is kept in the run and said by progress and `evonas show`. `"random"`,
+            `"surrogate"`, …: that one with its defaults. None: `Generational`
             where one of the next four arguments is given, else `"auto"`.
         population: Individuals in a generation (default 20).
         generations: Generations to run, the first included: rows of the logbook for a strategy
@@ -253,6 +275,9 @@ def _drive(
             raise SearchInterrupted(
                 f"{reason}: {driver.counts.evaluated} evaluations are {saved}"
             ) from None
+        except WorkerError as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise error.with_traceback(None) from None  # of evonas alone: the message says it
         except BaseException as error:
             reason = f"{type(error).__name__}: {error}"
             raise
@@ -315,8 +340,11 @@ def _as_strategy(
         raise ValueError("give either strategy or population, elite and toolbox, not both")
     if strategy is None or (isinstance(strategy, str) and strategy == "auto"):
         return None
+    if isinstance(strategy, str) and strategy in BY_NAME:
+        return BY_NAME[strategy]()
     if not isinstance(strategy, Strategy):
-        raise TypeError(f"strategy must be a Strategy object or 'auto', got {strategy!r}")
+        names = ", ".join(map(repr, ["auto", *BY_NAME]))
+        raise TypeError(f"strategy must be a Strategy object or {names}, got {strategy!r}")
     return strategy
 
 

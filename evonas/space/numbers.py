@@ -223,7 +223,7 @@ class Float(_Number):
 
     low: float
     high: float
-    log: bool = field(default=False, kw_only=True)
+    log: bool = False
     _from: float = field(init=False, compare=False)
     _range: float = field(init=False, compare=False)
 
@@ -236,6 +236,9 @@ class Float(_Number):
             if not math.isfinite(value):
                 raise ValueError(f"Float: {name} must be finite, got {value!r}")
             put(self, name, float(value) + 0.0)  # -0.0 has another JSON text than 0.0
+        given: object = self.log
+        if isinstance(given, str) and given == "log":  # Float(1e-4, 1e-1, "log")
+            put(self, "log", True)
         _check_flag("Float", self.log)
         if self.low > self.high:
             raise ValueError(f"Float: low must not exceed high, got {self.low} > {self.high}")

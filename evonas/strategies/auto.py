@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from evonas.objectives import Objective
 from evonas.space import SearchSpace
+from evonas.strategies.aging import AgingEvolution
 from evonas.strategies.base import Strategy
 from evonas.strategies.generational import Generational
+from evonas.strategies.local_search import LocalSearch
 from evonas.strategies.nsga2 import NSGA2
+from evonas.strategies.random_search import RandomSearch
 from evonas.strategies.surrogate import SurrogateEvolution
 
-__all__ = ["choose_strategy", "rebuild_strategy"]
+__all__ = ["BY_NAME", "choose_strategy", "rebuild_strategy"]
+
+BY_NAME: dict[str, Callable[[], Strategy]] = {
+    "genetic": Generational,
+    "surrogate": SurrogateEvolution,
+    "aging": AgingEvolution,
+    "local": LocalSearch,
+    "random": RandomSearch,
+    "nsga2": NSGA2,
+}
+"""The strategies with their defaults, for `evolve(strategy="random")`."""
 
 _MOST_MODELLED = 2_000  # evaluations: of more the model learns from a part, at 0.2 s a proposal
 _MOST_GENES = 200

@@ -31,16 +31,18 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
 
 
 def forward(model: nn.Module, inputs: Any) -> Tensor:
-    """Returns the model's output tensor (its `logits` where it returns an object with them).
+    """Returns the model's output tensor: its `logits` where it returns an object or dict with them.
 
     Raises:
         TypeError: See `call_model`; or it returns neither.
     """
     outputs = call_model(model, inputs)
+    if isinstance(outputs, Mapping):
+        outputs = outputs.get("logits", outputs)
     outputs = getattr(outputs, "logits", outputs)
     if not isinstance(outputs, Tensor):
         raise TypeError(
-            f"the model must return a tensor or an object with .logits, "
+            f"the model must return a tensor, an object with .logits or a dict with 'logits', "
             f"got {type(outputs).__name__}"
         )
     return outputs

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 
 import evonas as en
 from evonas.exceptions import DataError
-from evonas.freezing import FreezingProblem
+from evonas.freezing import Examples, FreezingProblem
 from evonas.training import seeded
 
 
@@ -148,3 +148,10 @@ def test_data_in_another_form(make_problem: Any, data: Any, message: str) -> Non
 def test_no_mask_of_the_blocks(make_problem: Any, mask: Any) -> None:
     with pytest.raises(ValueError, match="freeze mask"):
         make_problem().genes_of(mask)
+
+
+def test_labels_that_are_texts_are_named() -> None:
+    with pytest.raises(
+        TypeError, match=r"targets must be a tensor, or a list of numbers .*classes="
+    ):
+        Examples(torch.zeros(2, 4), ["cat", "dog"])  # type: ignore[arg-type]

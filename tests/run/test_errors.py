@@ -143,7 +143,7 @@ def test_wrong_arguments_leave_no_run_behind(
             (onemax_space(), onemax),
             {"strategy": "GA"},
             TypeError,
-            "must be a Strategy object or 'auto', got",
+            "must be a Strategy object or 'auto', .*, got",
         ),
     ],
 )

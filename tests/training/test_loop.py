@@ -374,6 +374,6 @@ def test_what_cannot_be_trained_is_refused(data: Examples) -> None:
             return inputs, inputs
 
     with pytest.raises(
-        TypeError, match=r"must return a tensor or an object with \.logits, got tup"
+        TypeError, match=r"must return a tensor, an object with \.logits .*, got tup"
     ):
         evaluate(Pair(), resident.batches(8))

@@ -174,6 +174,8 @@ def _unfit(examples: Examples) -> str | None:
     columns = [(first, second)]
     if isinstance(first, Mapping):
         columns = [(first[name], second[name]) for name in first]
+    if any(bool(a.isnan().any()) for a, _ in columns):
+        return "the inputs hold NaN"
     if not all(torch.equal(a, b) for a, b in columns):
         return "the transform of the training data is random"
     return None

@@ -96,7 +96,13 @@ class Examples:
                 f"{type(inputs).__name__}{_way_out_of_inputs(inputs)}"
             )
         self.device = torch.device(device)
-        self.targets = torch.as_tensor(targets).to(self.device)
+        try:
+            self.targets = torch.as_tensor(targets).to(self.device)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"targets must be a tensor, or a list of numbers ({error}): of classes their "
+                "numbers from 0, whose names are classes=[...]"
+            ) from None
         self.classes = tuple(classes)
         self.transform = transform
         self._index: Tensor | None = None  # of the rows that these examples are; None: all

@@ -127,6 +127,9 @@ def test_random_data_are_refused(caplog: pytest.LogCaptureFixture) -> None:
         "Sequential: frozen prefixes are computed in every epoch: the training data are"
         in caplog.text
     )
+    holed = pictures()
+    holed.transform = lambda images: images.masked_fill(images > 1, torch.nan)
+    assert "the inputs hold NaN" in decide_reuse(model, blocks, holed).message
     noisy = pictures()
     noisy.transform = lambda images: images + torch.randn(images.shape)
     assert "transform of the training data is random" in decide_reuse(model, blocks, noisy).message

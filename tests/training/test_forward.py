@@ -1,0 +1,37 @@
+"""What a model may take and return."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from evonas.training.forward import forward
+
+
+class Returns(nn.Module):
+    def __init__(self, wrap: Any) -> None:
+        super().__init__()
+        self.wrap = wrap
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.wrap(x)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda x: x, lambda x: SimpleNamespace(logits=x), lambda x: {"logits": x, "hidden": None}],
+)
+def test_a_tensor_is_found_in_what_a_model_returns(wrap: Any) -> None:
+    x = torch.ones(2, 3)
+    for inputs in (x, {"x": x}, (x,)):
+        assert torch.equal(forward(Returns(wrap), inputs), x)
+
+
+@pytest.mark.parametrize("wrap", [lambda x: (x, x), lambda x: {"out": x}, lambda x: None])
+def test_anything_else_is_refused(wrap: Any) -> None:
+    with pytest.raises(TypeError, match="must return a tensor, an object with .logits or a dict"):
+        forward(Returns(wrap), torch.ones(2, 3))
