@@ -61,6 +61,9 @@ class Problem:
         self.space = space
         self.objectives = as_objectives(objectives)
 
+    preparation: str | None = None
+    """What `configure` does at a run's first start that may take seconds, for people."""
+
     tie_breaker: str | None = None
     """A metric that every trial records, of which less is better among equals: a cost."""
 

@@ -72,6 +72,9 @@ class Observer:
     An observer that raises is switched off with a warning; the search goes on.
     """
 
+    def on_prepare(self, what: str) -> None:
+        """A run begins, and does `what` before its first trial; `on_start` follows."""
+
     def on_start(self, info: RunInfo) -> None:
         """The search starts (again)."""
 

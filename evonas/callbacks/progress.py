@@ -41,6 +41,10 @@ class ProgressBar(Observer):
         self._failures = FirstFailures()
         self._best: Evaluation | None = None
 
+    def on_prepare(self, what: str) -> None:
+        """Says what takes its time before the first trial."""
+        self._write(f"evonas: preparing: {what}")
+
     def on_start(self, info: RunInfo) -> None:
         """Draws the bar at what earlier starts have done; says what the search is."""
         self._info = info

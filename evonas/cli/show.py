@@ -16,6 +16,7 @@ from evonas.cli.screen import (
     aligned,
     console,
     duration,
+    echo,
     json_option,
     json_text,
     number,
@@ -25,7 +26,7 @@ from evonas.cli.screen import (
     shown,
     table,
 )
-from evonas.cli.state import State, last_start, read_state, summary
+from evonas.cli.state import State, is_preparing, last_start, read_state, summary
 from evonas.run.store import RunRecord
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["show"]
 
 _MAX_LISTED = 12
+PREPARING = "preparing (measuring, checking, reading data); no trial has begun"
 
 
 @click.command(
@@ -67,7 +69,11 @@ def show(ctx: click.Context, run: Path, as_json: bool, watch: bool, every: float
     if not watch and ctx.get_parameter_source("every") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--every says how often --watch looks: give --watch too")
     if not watch:
-        _print(read_state(run), as_json)
+        if is_preparing(run):
+            told = {"run_dir": str(run), "state": PREPARING}
+            echo(json_text(told) if as_json else f"{run}: {PREPARING}")
+        else:
+            _print(read_state(run), as_json)
     elif as_json or not console().is_terminal:
         _print_changes(run, as_json, every)
     else:
@@ -82,6 +88,8 @@ def _print(state: State, as_json: bool) -> None:
 
 
 def _states(run: Path, every: float) -> Iterator[State]:
+    while is_preparing(run):
+        time.sleep(every)
     while True:
         state = read_state(run)
         yield state

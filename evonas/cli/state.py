@@ -15,7 +15,7 @@ from evonas.run.signature import is_ours
 from evonas.run.store import RunReader
 from evonas.run.store.lock import LOCK, is_held
 
-__all__ = ["Asked", "Start", "State", "last_start", "read_state", "summary"]
+__all__ = ["Asked", "Start", "State", "is_preparing", "last_start", "read_state", "summary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,19 @@ class State:
             for name, spent in used.items()
             if budget.get(name) is not None
         }
+
+
+def is_preparing(run: Path) -> bool:
+    """Whether a search has taken a run and has put nothing on record: it measures, checks, opens.
+
+    Raises:
+        FileNotFoundError: There is no run.
+        RunStorageError: It cannot be read, or is damaged.
+    """
+    if not is_held(run / LOCK):
+        return False
+    with RunReader.open(run) as reader:
+        return reader.record() is None
 
 
 def read_state(run: Path) -> State:

@@ -121,6 +121,7 @@ class FreezingProblem(Problem):
         [(0, 0), (0, 1), (1, 0), (1, 1)]
     """
 
+    preparation = "measuring which precision trains faster, checking where prefixes may be reused"
     tie_breaker = "trainable_share"
 
     def __init__(
@@ -376,6 +377,7 @@ class FreezingProblem(Problem):
             self.train,
             augmented=self.augment is not None,
             precision=self.precision or "float32",
+            n_epochs=self.recipe.n_epochs,
         )
 
     def _place(self, device: str) -> DeviceCache:

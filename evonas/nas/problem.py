@@ -126,6 +126,8 @@ class ImageClassificationProblem(Problem):
         True
     """
 
+    preparation = "measuring which precision trains faster"
+
     def __init__(
         self,
         space: SearchSpace,

@@ -192,6 +192,7 @@ def evolve(
     try:
         stored = store.record()
         threads = trial_threads(stored, threads_per_trial, default_threads(executor), name)
+        _say_preparing(problem, stored, observers)
         with driver_threads(problem, threads):
             strategy, why = (given, None) if given else _chosen(problem, budget, stored)
             copies = _copies(problem, store, stored, runs)
@@ -225,6 +226,12 @@ def evolve(
     if run_dir is not None:
         store.close()
     return result
+
+
+def _say_preparing(problem: Problem, stored: RunRecord | None, observers: Observers) -> None:
+    what = problem.preparation
+    if stored is None and what is not None:
+        observers.notify(lambda observer: observer.on_prepare(what))
 
 
 def _drive(

@@ -13,7 +13,14 @@ import pytest
 import evonas as en
 from evonas.cli import main
 from evonas.cli.state import read_state
-from evonas.testing import ProcessKilled, dies_at_commit, noisy, quadratic_space
+from evonas.testing import (
+    ProcessKilled,
+    dies_at_commit,
+    noisy,
+    onemax,
+    onemax_space,
+    quadratic_space,
+)
 
 Search = Callable[..., en.Result]
 
@@ -235,3 +242,29 @@ def test_the_budget_that_is_left_is_shown_where_it_is_on_record(
     assert state.budget_left() == left
     del environment["budget"]
     assert state.budget_left() == {}
+
+
+def test_a_run_that_prepares_itself_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[str] = []
+
+    class Slow(en.FunctionProblem):
+        preparation = "measuring something"
+
+        def configure(self, stored: Any) -> dict[str, Any]:
+            if stored is None:
+                for options in ([], ["--json"]):
+                    assert main(["show", str(tmp_path), *options]) == 0
+                    seen.append(capsys.readouterr().out)
+            return {}
+
+    problem = Slow(onemax_space(), onemax)
+    en.evolve(problem, max_evaluations=2, seed=0, run_dir=tmp_path)
+    assert "evonas: preparing: measuring something" in capsys.readouterr().err
+    text, as_json = seen
+    assert text.startswith(f"{tmp_path}: preparing (measuring, checking")
+    assert json.loads(as_json)["state"].startswith("preparing")
+    assert main(["show", str(tmp_path)]) == 0
+    en.evolve(problem, max_evaluations=3, run_dir=tmp_path)
+    assert "preparing" not in capsys.readouterr().err, "only a run that begins"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ _OUTPUT_TOLERANCE = 1e-3  # relative to the largest value: another batch rounds 
 _GRADIENT_TOLERANCE = 2e-3
 _GRADIENT_FLOOR = 1e-5  # of the whole gradient's norm: below it is rounding (key biases)
 _FIRST_DEPTHS = 12
+_LEAST_SECONDS = 5.0  # which trying may always take
 _STEP = 0.05  # how far the trial step moves each parameter, relative to its norm
 # What a model may raise when it is fed placeholders that it cannot use.
 _FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -107,6 +109,7 @@ def decide_reuse(
     *,
     augmented: bool = False,
     precision: str = "float32",
+    n_epochs: int | None = None,
     seed: int = 0,
 ) -> ReuseDecision:
     """Returns at which depths reuse is equal to plain training up to rounding; logs it once.
@@ -130,6 +133,8 @@ def decide_reuse(
         examples: The training examples.
         augmented: Whether training draws random augmentations: then nothing may be reused.
         precision: As the trainings'.
+        n_epochs: Of a training, a tenth of whose time the trying may take: depths that would come
+            later are refused. None: no limit.
         seed: Of the random numbers drawn meanwhile; torch's own are put back.
 
     Raises:
@@ -140,7 +145,7 @@ def decide_reuse(
     elif reason := _unfit(examples):
         decision = ReuseDecision({}, {0: reason})
     else:
-        decision = _tried(model, blocks, examples, precision, seed)
+        decision = _tried(model, blocks, examples, precision, n_epochs, seed)
     level = logging.WARNING if 0 in decision.refused else logging.INFO
     _log.log(level, "%s: %s", type(model).__name__, decision.message)
     return decision
@@ -182,7 +187,12 @@ def _unfit(examples: Examples) -> str | None:
 
 
 def _tried(
-    model: nn.Module, blocks: Sequence[Block], examples: Examples, precision: str, seed: int
+    model: nn.Module,
+    blocks: Sequence[Block],
+    examples: Examples,
+    precision: str,
+    n_epochs: int | None,
+    seed: int,
 ) -> ReuseDecision:
     cuts: dict[int, tuple[str, int]] = {}
     refused: dict[int, str] = {}
@@ -191,7 +201,14 @@ def _tried(
     except NoCut as error:
         return ReuseDecision({}, {0: str(error)})
     trial = _Trial(model, trace, examples, precision, seed)
+    longest = math.inf
+    if n_epochs is not None:
+        longest = max(_LEAST_SECONDS, 0.1 * n_epochs * len(examples) * trial.seconds_an_example())
+    began = time.monotonic()
     for depth in _depths(model, blocks):
+        if time.monotonic() - began > longest:
+            refused[depth] = "to try it would take longer than a tenth of a training"
+            continue
         mask = [int(position < depth) for position in range(len(blocks))]
         with apply_mask(model, mask, blocks=blocks):
             try:
@@ -243,6 +260,15 @@ class _Trial:
         # In eval mode a mask changes nothing, so one pass serves every depth.
         with modes_kept(model), rng_kept(model, seed), padded_tensors(model):
             self.expected = self._evaluated()
+
+    def seconds_an_example(self) -> float:
+        """Returns how long a training step takes for one example, measured on five."""
+        trainable = [p for p in self.model.parameters() if p.requires_grad]
+        with modes_kept(self.model), _gradients_kept(trainable), padded_tensors(self.model):
+            self.model.train()
+            began = time.monotonic()
+            self._pass(trainable)
+        return (time.monotonic() - began) / len(self.ids)
 
     def run(self, cut: Cut) -> str | None:
         """Returns why the cut is not equal to plain training, or None."""

@@ -134,3 +134,23 @@ def test_random_data_are_refused(caplog: pytest.LogCaptureFixture) -> None:
     noisy.transform = lambda images: images + torch.randn(images.shape)
     assert "transform of the training data is random" in decide_reuse(model, blocks, noisy).message
     assert "4 examples are too few" in decide_reuse(model, blocks, pictures(4)).message
+
+
+def test_trying_takes_no_longer_than_a_tenth_of_a_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, data = own(), pictures()
+    blocks = find_blocks(model, data.gather(torch.arange(2)))
+    whole = decide_reuse(model, blocks, data, n_epochs=3)
+    assert sorted(whole.cuts) == [1, 2, 3]
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += 2.0  # between any two looks
+        return now[0]
+
+    monkeypatch.setattr("evonas.freezing.prefix.decision.time.monotonic", clock)
+    part = decide_reuse(model, blocks, data, n_epochs=1)
+    assert 0 < len(part.cuts) < 3
+    assert set(part.refused.values()) == {"to try it would take longer than a tenth of a training"}
+    assert sorted([*part.cuts, *part.refused]) == [1, 2, 3]
