@@ -90,6 +90,13 @@ class Problem:
         """
         return {"problem": type(self).__qualname__, "code": fingerprint_of(type(self))}
 
+    def sample_step(self) -> tuple[Callable[[], object], int] | None:
+        """Returns a function that does one training step of a typical trial, and how many it has.
+
+        For choosing workers and threads at a run's first start, after `configure`. None: unknown.
+        """
+        return None
+
     def invalid_reason(self, genes: Genes) -> str | None:
         """Returns why these genes are invalid (found without training), or None."""
         return None

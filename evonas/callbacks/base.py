@@ -50,6 +50,9 @@ class RunInfo:
         resumed: Whether earlier starts left records.
         counts: Of all starts so far; kept up to date by the search.
         best: The best evaluation so far, if any.
+        workers: Trials at once.
+        threads: Threads of each.
+        measured: What was measured to choose workers and threads, in words.
         has_default_budget: Whether the user gave no budget.
         chosen_for: What a strategy was chosen for that the user left to evonas, in words.
     """
@@ -64,6 +67,9 @@ class RunInfo:
     best: Evaluation | None
     chosen_for: str | None = None
     has_default_budget: bool = False
+    measured: str | None = None
+    workers: int = 1
+    threads: int = 1
 
 
 class Observer:

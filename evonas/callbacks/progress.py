@@ -195,8 +195,13 @@ def _opening(info: RunInfo) -> str:
             f" ({info.generations} generations, the default: generations=, max_evaluations= or "
             "max_seconds= set another budget)"
         )
+    parallel = ""
+    if info.measured:
+        workers = f"{info.workers} worker{'s' if info.workers > 1 else ''}"
+        threads = f"{info.threads} thread{'s' if info.threads > 1 else ''}"
+        parallel = f"; {workers} of {threads} ({info.measured})"
     where = "" if info.run_dir else "; in memory only (run_dir= keeps it)"
-    return f"evonas: {info.strategy}{chosen}{most}{default}{where}"
+    return f"evonas: {info.strategy}{chosen}{most}{default}{parallel}{where}"
 
 
 def format_duration(seconds: float) -> str:

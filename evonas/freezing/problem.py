@@ -6,6 +6,7 @@ import copy
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ from evonas.training import (
     place,
     readable_name,
     seeded,
+    train_epoch,
 )
 from evonas.training.data.examples import Examples, as_examples
 from evonas.training.targets import check_targets
@@ -256,6 +258,18 @@ class FreezingProblem(Problem):
         if self._reuse is None:
             self._reuse = self._decide_reuse()
         return {"precision": self.precision, "reuse": self._reuse.to_json()}
+
+    def sample_step(self) -> tuple[Callable[[], object], int] | None:
+        """Returns a step of full fine-tuning, on the CPU."""
+        with seeded(0):
+            model = place(self.model_factory(), "cpu")
+        batch = next(iter(self.train.batches(self.recipe.batch_size)))
+        step = partial(
+            train_epoch, model, [batch], self.recipe.make_optimizer(model),
+            self.loss_function or functional.cross_entropy,
+            precision=self.precision or "float32",
+        )  # fmt: skip
+        return step, self.recipe.n_epochs * -(-len(self.train) // self.recipe.batch_size)
 
     def fingerprint(self) -> dict[str, Any]:
         """Returns what makes two trainings comparable: weights, data, training, precision."""

@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,7 @@ from evonas.training import (
     place,
     readable_name,
     seeded,
+    train_epoch,
 )
 
 if TYPE_CHECKING:
@@ -241,6 +243,24 @@ class ImageClassificationProblem(Problem):
         if self.precision is None:
             self.precision = choose_precision(self.device, self.threads)
         return {"precision": self.precision}
+
+    def sample_step(self) -> tuple[Callable[[], object], int] | None:
+        """Returns a step of a random network of the space, on the CPU."""
+        rng = random.Random(0)
+        points = (self.space.sample(rng) for _ in range(_N_TRIED))
+        genes = next((point for point in points if self.invalid_reason(point) is None), None)
+        if genes is None:
+            return None
+        n_train = len(self.splits[0])
+        with seeded(0):
+            model = place(self.build(genes), "cpu")
+        images = self.data.subset(self.splits[0][: self.batch_size])
+        batch = next(iter(images.batches(self.batch_size)))
+        step = partial(
+            train_epoch, model, [batch], self.optimizer(model, genes),
+            precision=self.precision or "float32",
+        )  # fmt: skip
+        return step, self.n_epochs * -(-n_train // self.batch_size)
 
     def _check_fit(self) -> None:
         rng = random.Random(0)

@@ -87,6 +87,11 @@ class Driver:
         return self._champion.best
 
     @property
+    def slots(self) -> int:
+        """Trials at once."""
+        return self._executor.slots
+
+    @property
     def failures(self) -> FailureStreak:
         """The failures of this start."""
         return self._streak

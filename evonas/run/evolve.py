@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from evonas.exceptions import (
     WorkerError,
 )
 from evonas.execution.base import Executor, driver_threads
-from evonas.execution.choice import choose_executor, default_threads
+from evonas.execution.choice import choose_executor
 from evonas.execution.worker_process import refuse_unguarded_main
 from evonas.files import as_directory, display_path
 from evonas.objectives import Objective
@@ -32,9 +33,9 @@ from evonas.run.budget import Budget, bounded
 from evonas.run.driver import Driver
 from evonas.run.hints import with_hints
 from evonas.run.history import History
-from evonas.run.identity import environment, identify, trial_threads
+from evonas.run.identity import environment, identify
 from evonas.run.interrupts import Interrupts
-from evonas.run.options import checked
+from evonas.run.options import checked, parallel_trials
 from evonas.run.result import Result
 from evonas.run.store import RunRecord, Store
 from evonas.run.warm_start import best_points, load_warm_start
@@ -126,8 +127,9 @@ def evolve(
             the best of them, and a strategy that learns, learns from all. They do not count
             towards budgets.
         run_dir: Where everything is recorded; None keeps the run in memory.
-        workers: How many trials run at once, each in a process of its own. None: one, in this
-            process (or what `workers_per_device` makes).
+        workers: How many trials run at once, each in a process of its own. None: what
+            `workers_per_device` makes; else one, in this process, or on the CPU as many as a
+            measurement finds worth it (for problems with a `sample_step`).
         executor: Where trials run, instead of this and the next four arguments: one of
             `evonas.execution`, or any of `concurrent.futures`.
         devices: A name (`"cpu"`, `"cuda:0"`), a list of names that the workers share out, or
@@ -136,8 +138,8 @@ def evolve(
         trial_timeout: Seconds after which a trial is stopped, and recorded as `timeout`.
         lost_retries: How often a trial whose process died is run again before it is `lost`
             (default 2).
-        threads_per_trial: Chosen at the first start (default: the cores this process may use,
-            divided by the workers) and kept, because it changes the arithmetic.
+        threads_per_trial: Chosen at the first start (measured with the workers; else the cores this
+            process may use, divided by the workers) and kept, because it changes the arithmetic.
         deterministic: Have torch use deterministic algorithms only.
         seed: Root of all randomness. None draws one at the first start and keeps it.
         max_consecutive_failures: Failures in a row that stop the search.
@@ -174,6 +176,7 @@ def evolve(
         max_consecutive_failures,
     ))  # fmt: skip
     given = _as_strategy(strategy, population, generations, elite, toolbox)
+    may_spawn = executor is None and workers is None and workers_per_device is None
     executor = choose_executor(
         executor,
         workers=workers,
@@ -189,43 +192,41 @@ def evolve(
     )
     store = Store.create(None if run_dir is None else as_directory(run_dir), durability=durability)
     name = display_path(store.run_dir or "the run")
-    try:
+    with ExitStack() as stack:
+        # A run in memory stays open, for its result to read.
+        stack.push(lambda kind, *_: store.close() if kind or run_dir is not None else None)
         stored = store.record()
-        threads = trial_threads(stored, threads_per_trial, default_threads(executor), name)
         _say_preparing(problem, stored, observers)
-        with driver_threads(problem, threads):
-            strategy, why = (given, None) if given else _chosen(problem, budget, stored)
-            copies = _copies(problem, store, stored, runs)
-            record = identify(
-                problem,
-                strategy,
-                stored,
-                points or _first_points(problem, copies, strategy.initial_size),
-                seed,
-                threads,
-                deterministic,
-                pruner=pruner,
-                name=name,
-                has_scores=any(point.status in _SCORED for point in store.known().values()),
-            )
-            history = _history(problem, store, stored)
-            record = replace(
-                record, chosen_for=why, n_copied=len(copies), metadata=noted,
-                retryable=tuple(sorted(history.retryable)),
-            )  # fmt: skip
-            _bind(strategy, problem, record, history, store)
-            store.write_record(record)
-            driver = Driver(
-                problem, strategy, store, executor, observers, record, budget, history, pruner
-            )
-            _drive(driver, store, observers, strategy, record, budget)
-        result = Result(store, keep_open=run_dir is None)
-    except BaseException:
-        store.close()
-        raise
-    if run_dir is not None:
-        store.close()
-    return result
+        executor, parallel = parallel_trials(
+            problem, stored, executor, threads_per_trial, may_spawn, name)  # fmt: skip
+        stack.enter_context(driver_threads(problem, parallel.threads))
+        strategy, why = (given, None) if given else _chosen(problem, budget, stored)
+        copies = _copies(problem, store, stored, runs)
+        record = identify(
+            problem,
+            strategy,
+            stored,
+            points or _first_points(problem, copies, strategy.initial_size),
+            seed,
+            parallel.threads,
+            deterministic,
+            pruner=pruner,
+            name=name,
+            has_scores=any(point.status in _SCORED for point in store.known().values()),
+        )
+        history = _history(problem, store, stored)
+        record = replace(
+            record, chosen_for=why, n_copied=len(copies), metadata=noted,
+            retryable=tuple(sorted(history.retryable)),
+            workers=parallel.workers if may_spawn else None,
+        )  # fmt: skip
+        _bind(strategy, problem, record, history, store)
+        store.write_record(record)
+        driver = Driver(
+            problem, strategy, store, executor, observers, record, budget, history, pruner
+        )
+        _drive(driver, store, observers, strategy, record, budget, parallel.why)
+        return Result(store, keep_open=run_dir is None)
 
 
 def _say_preparing(problem: Problem, stored: RunRecord | None, observers: Observers) -> None:
@@ -241,6 +242,7 @@ def _drive(
     strategy: Strategy,
     record: RunRecord,
     budget: Budget,
+    measured: str | None,
 ) -> None:
     info = RunInfo(
         run_dir=store.run_dir,
@@ -253,6 +255,9 @@ def _drive(
         best=driver.best,
         chosen_for=record.chosen_for,
         has_default_budget=budget.is_default,
+        measured=measured,
+        workers=driver.slots,
+        threads=record.threads,
     )
     started = environment(
         asdict(budget), run_dir=store.run_dir, most_evaluations=info.max_evaluations

@@ -91,13 +91,12 @@ def identify(
     return replace(stored, problem_settings=here.problem_settings)
 
 
-def trial_threads(stored: RunRecord | None, given: int | None, default: int, name: str) -> int:
-    """Returns with how many threads a trial computes: as stored, as given, or `default`.
+def trial_threads(stored: RunRecord | None, given: int | None, name: str) -> int | None:
+    """Returns with how many threads a trial computes: as given or stored; None: to be chosen.
 
     Args:
         stored: The record of earlier starts, if there were any.
         given: What the user asks for; None: nothing.
-        default: For a run that begins.
         name: What an error calls the run.
 
     Raises:
@@ -105,7 +104,7 @@ def trial_threads(stored: RunRecord | None, given: int | None, default: int, nam
     """
     if given is not None and stored is not None:
         _check_same("threads_per_trial", given, stored.threads, name)
-    return given or (default if stored is None else stored.threads)
+    return given or (None if stored is None else stored.threads)
 
 
 def _check_same(words: str, given: int, before: int, name: str) -> None:

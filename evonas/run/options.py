@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evonas.arguments import check_bool, check_int, check_list, check_mapping, check_one_of
+from evonas.execution.base import Executor
+from evonas.execution.choice import available_cores, choose_executor, default_threads
+from evonas.execution.parallel import Parallel, has_guarded_main, measured_parallel
+from evonas.execution.process_state import changed_state
+from evonas.execution.processes import ProcessExecutor
+from evonas.execution.serial import SerialExecutor
+from evonas.execution.trial import TrialSettings
 from evonas.files import as_directory
 from evonas.problem import Problem
 from evonas.pruning import Pruner
 from evonas.records import Genes
-from evonas.run.store import RunReader
+from evonas.run.identity import trial_threads
+from evonas.run.store import RunReader, RunRecord
 from evonas.run.store.encoding import from_json, to_json
 
-__all__ = ["checked"]
+__all__ = ["checked", "parallel_trials"]
 
 
 def checked(
@@ -42,6 +52,70 @@ def checked(
     if seed is not None:
         check_int("seed", seed, minimum=0, maximum=None)
     return _points(problem, initial), _runs(warm_start), _metadata(metadata)
+
+
+def parallel_trials(
+    problem: Problem,
+    stored: RunRecord | None,
+    executor: Executor,
+    threads: int | None,
+    may_spawn: bool,
+    name: str,
+) -> tuple[Executor, Parallel]:
+    """Returns where trials run, how many at once and with how many threads.
+
+    As a run was begun, as the user wants it, or as a measurement at its first start tells, which
+    may put worker processes in place of this process.
+
+    Args:
+        problem: What a training step is measured of.
+        stored: The record of earlier starts, if there were any.
+        executor: As the arguments of `evolve` say.
+        threads: Per trial, as the user wants it; None: as before, or to be chosen.
+        may_spawn: Whether the number of workers is left to evonas.
+        name: What an error calls the run.
+
+    Raises:
+        RunMismatchError: The run was started with another number of threads.
+    """
+    threads = trial_threads(stored, threads, name)
+    here = may_spawn and isinstance(executor, SerialExecutor) and executor.device == "cpu"
+    if stored is not None or threads is not None:
+        found = Parallel(executor.slots, threads or default_threads(executor))
+        if here and stored is not None and (stored.workers or 1) > 1:
+            found = replace(found, workers=min(stored.workers or 1, available_cores()))
+    else:
+        found = _measured(problem, executor, here)
+    if here and found.workers > 1:
+        executor = choose_executor(workers=found.workers, uses_torch=problem.uses_torch)
+    return executor, found
+
+
+def _measured(problem: Problem, executor: Executor, may_spawn: bool) -> Parallel:
+    known = Parallel(executor.slots, default_threads(executor))
+    if getattr(executor, "threads_per_trial", None) or executor.device != "cpu":
+        return known
+    if not isinstance(executor, (SerialExecutor, ProcessExecutor)):
+        return known  # elsewhere, on machines of which nothing is known
+    if type(problem).sample_step is Problem.sample_step:
+        return known
+    problem.configure(None)
+    sample = problem.sample_step()
+    if sample is None:
+        return known
+    from evonas.execution.torch_env import torch_environment, torch_threads  # only here is torch
+
+    with torch_environment(TrialSettings(process=changed_state())), ExitStack() as stack:
+
+        def set_threads(n: int) -> None:
+            stack.enter_context(torch_threads(n))
+
+        return measured_parallel(
+            *sample,
+            available_cores(),
+            workers=None if may_spawn and has_guarded_main() else executor.slots,
+            set_threads=set_threads,
+        )
 
 
 def _points(problem: Problem, initial: Iterable[Genes]) -> tuple[Genes, ...]:

@@ -248,6 +248,7 @@ def test_a_run_that_prepares_itself_is_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[str] = []
+    errors: list[str] = []
 
     class Slow(en.FunctionProblem):
         preparation = "measuring something"
@@ -256,12 +257,15 @@ def test_a_run_that_prepares_itself_is_shown(
             if stored is None:
                 for options in ([], ["--json"]):
                     assert main(["show", str(tmp_path), *options]) == 0
-                    seen.append(capsys.readouterr().out)
+                    shown, said = capsys.readouterr()
+                    seen.append(shown)
+                    errors.append(said)
             return {}
 
     problem = Slow(onemax_space(), onemax)
     en.evolve(problem, max_evaluations=2, seed=0, run_dir=tmp_path)
-    assert "evonas: preparing: measuring something" in capsys.readouterr().err
+    assert errors[0] == "evonas: preparing: measuring something\n"
+    capsys.readouterr()
     text, as_json = seen
     assert text.startswith(f"{tmp_path}: preparing (measuring, checking")
     assert json.loads(as_json)["state"].startswith("preparing")

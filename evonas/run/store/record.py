@@ -27,6 +27,7 @@ class RunRecord:
         problem_settings: What `Problem.configure` chose.
         seed: Root of all randomness.
         threads: Threads per trial.
+        workers: Trials at once, where a measurement chose them; None: the user did, or one.
         process: What was set for the whole process when the run began (`changed_state`).
         tie_breaker: The recorded metric of which less is better among equals, if there is one.
         chosen_for: Why `"auto"` chose this strategy; None: the user chose it.
@@ -50,6 +51,7 @@ class RunRecord:
     problem_settings: dict[str, Any]
     seed: int
     threads: int
+    workers: int | None = None
     process: dict[str, Any] = field(default_factory=dict)
     tie_breaker: str | None = None
     chosen_for: str | None = None
