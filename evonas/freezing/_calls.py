@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from evonas.training.forward import call_model
+from evonas.training.passes import call_model
 
 __all__ = ["Call", "record_calls", "rng_kept"]
 

@@ -13,7 +13,7 @@ from evonas.arguments import check_choice, check_list
 from evonas.freezing._calls import record_calls, rng_kept
 from evonas.freezing._grouping import Group, group_items
 from evonas.freezing._structure import Granularity, Structure, is_dropout, is_norm, parents, walk
-from evonas.training.forward import modes_kept
+from evonas.training.passes import modes_kept
 
 __all__ = ["Block", "Granularity", "Patterns", "find_blocks"]
 

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from evonas.nas.layers import Shape
 from evonas.training import autocast
-from evonas.training.forward import evaluating
+from evonas.training.passes import evaluating
 
 __all__ = ["COUNTED", "MEASURED", "count_macs", "count_params", "measure_latency"]
 

@@ -29,9 +29,9 @@ from evonas.training.data.sources import (
     load_image_folder,
 )
 from evonas.training.data.split import split
-from evonas.training.forward import forward
 from evonas.training.loop import accuracy, evaluate, fit, place, train_epoch
 from evonas.training.memory import PeakMemory
+from evonas.training.passes import forward
 from evonas.training.precision import Precision, as_precision, autocast, choose_precision
 from evonas.training.seeding import seeded
 from evonas.training.timed import Timed

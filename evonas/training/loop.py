@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from evonas.arguments import check_int
 from evonas.evolution.random_state import derive_seed
 from evonas.training.data.batches import Augment, Batch, BatchSource
-from evonas.training.forward import evaluating, forward
+from evonas.training.passes import evaluating, forward
 from evonas.training.precision import as_precision, autocast
 from evonas.training.targets import NoOuterBroadcast
 

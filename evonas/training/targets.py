@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from evonas.training.forward import evaluating, forward
+from evonas.training.passes import evaluating, forward
 
 __all__ = ["NoOuterBroadcast", "check_targets"]
 

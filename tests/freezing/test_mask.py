@@ -21,7 +21,7 @@ from evonas.freezing import (
     trainable_parameter_groups,
     trainable_share,
 )
-from evonas.training.forward import call_model
+from evonas.training.passes import call_model
 
 
 def net() -> nn.Sequential:

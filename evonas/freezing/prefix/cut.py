@@ -16,7 +16,7 @@ from evonas.freezing._structure import parents
 from evonas.freezing.blocks import Block
 from evonas.freezing.mask import frozen_subtrees
 from evonas.freezing.torch_workarounds import padded_tensors
-from evonas.training.forward import modes_kept
+from evonas.training.passes import modes_kept
 
 __all__ = ["Cut", "LeafRule", "NoCut", "OutputRule", "Probe", "Trace"]
 

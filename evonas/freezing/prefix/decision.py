@@ -31,7 +31,7 @@ from evonas.freezing.prefix.store import StoredLevel
 from evonas.freezing.torch_workarounds import padded_tensors
 from evonas.training import autocast, forward
 from evonas.training.data.examples import Examples
-from evonas.training.forward import modes_kept
+from evonas.training.passes import modes_kept
 
 __all__ = ["ReuseDecision", "decide_reuse", "probes_for"]
 

@@ -15,7 +15,7 @@ from torch.utils import _pytree
 from evonas.freezing.prefix.cut import Cut, LeafRule
 from evonas.freezing.prefix.store import StoredLevel, TensorSpec
 from evonas.training.data.examples import Examples
-from evonas.training.forward import call_model, modes_kept
+from evonas.training.passes import call_model, modes_kept
 
 __all__ = [
     "NotStorable",

@@ -30,7 +30,7 @@ from evonas.freezing.prefix.replay import (
 from evonas.freezing.prefix.store import PrefixStore, StoredLevel
 from evonas.training import Augment, Batch, autocast
 from evonas.training.data.examples import Examples, as_bytes
-from evonas.training.forward import modes_kept
+from evonas.training.passes import modes_kept
 
 __all__ = ["PrefixSession", "PrefixSource"]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from evonas.training.forward import forward
+from evonas.training.passes import forward
 
 
 class Returns(nn.Module):
