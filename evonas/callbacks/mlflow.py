@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from evonas.callbacks.base import RunInfo
-from evonas.callbacks.tracker import Logged, Point, Tracker, curve, numbers, scalars
+from evonas.callbacks.tracker import Logged, PlacedEvaluation, Tracker, curve, numbers, scalars
 from evonas.exceptions import MissingDependencyError
 from evonas.records import Evaluation, Status
 from evonas.run.store import RunRecord
@@ -86,7 +86,7 @@ class MLflowLogger(Tracker):
         client.update_run(self._run_id, status="RUNNING")
         return self._logged()
 
-    def log_evaluation(self, point: Point) -> None:
+    def log_evaluation(self, point: PlacedEvaluation) -> None:
         """Logs a nested run, then the evaluation's point of the search."""
         from mlflow.entities import Metric
 
@@ -126,7 +126,7 @@ class MLflowLogger(Tracker):
         names = [_name(objective.name) for objective in self.objectives]
         return dict(zip(names, entry.values, strict=False))
 
-    def _nested(self, point: Point) -> None:
+    def _nested(self, point: PlacedEvaluation) -> None:
         entry = point.evaluation
         tags = {
             _PARENT: self._run_id,
@@ -154,7 +154,7 @@ class MLflowLogger(Tracker):
             end_time=_milliseconds(point.ended),
         )
 
-    def _metrics(self, point: Point) -> list[Metric]:
+    def _metrics(self, point: PlacedEvaluation) -> list[Metric]:
         from mlflow.entities import Metric
 
         entry = point.evaluation

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evonas.callbacks.base import RunInfo
-from evonas.callbacks.tracker import Logged, Point, Tracker, curve, numbers, scalars
+from evonas.callbacks.tracker import Logged, PlacedEvaluation, Tracker, curve, numbers, scalars
 from evonas.exceptions import EvonasError, MissingDependencyError
 from evonas.files import replace_file
 from evonas.run.store import RunRecord
@@ -74,7 +74,7 @@ class TensorBoardLogger(Tracker):
         self._append(_Events(header=True))
         return logged
 
-    def log_evaluation(self, point: Point) -> None:
+    def log_evaluation(self, point: PlacedEvaluation) -> None:
         """Writes the evaluation's folder, then its point of the search."""
         entry = point.evaluation
         self._write_folder(point)
@@ -123,7 +123,7 @@ class TensorBoardLogger(Tracker):
                     rows.add(step)
         return Logged(frozenset(evaluations), frozenset(rows))
 
-    def _write_folder(self, point: Point) -> None:
+    def _write_folder(self, point: PlacedEvaluation) -> None:
         """Writes the evaluation's own file, whole or not at all."""
         entry = point.evaluation
         folder = self._folder / "evaluations" / f"{entry.number:05d}"

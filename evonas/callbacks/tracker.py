@@ -19,7 +19,7 @@ from evonas.objectives import Objective
 from evonas.records import EpochMetrics, Evaluation, Status
 from evonas.run.store import RunReader, RunRecord
 
-__all__ = ["Logged", "Point", "Tracker", "curve", "numbers", "scalars"]
+__all__ = ["Logged", "PlacedEvaluation", "Tracker", "curve", "numbers", "scalars"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Logged:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class PlacedEvaluation:
     """An evaluation at its place in the course of the search.
 
     Attributes:
@@ -113,7 +113,7 @@ class Tracker(Observer):
         """Opens the log of the run `identity` and returns what it holds."""
 
     @abstractmethod
-    def log_evaluation(self, point: Point) -> None:
+    def log_evaluation(self, point: PlacedEvaluation) -> None:
         """Logs an evaluation."""
 
     @abstractmethod
@@ -124,7 +124,7 @@ class Tracker(Observer):
     def close(self, outcome: str, reason: str) -> None:
         """Closes the log; `outcome` is `finished`, `interrupted`, `failures` or `error`."""
 
-    def _place(self, evaluation: Evaluation) -> Point | None:
+    def _place(self, evaluation: Evaluation) -> PlacedEvaluation | None:
         """Returns where the evaluation stands; None for one copied from another run."""
         if evaluation.status is Status.OK:
             value = evaluation.values[0]
@@ -134,7 +134,9 @@ class Tracker(Observer):
             return None
         self._step += 1
         began = evaluation.started_at or time.time()
-        return Point(self._step - 1, evaluation, began, began + evaluation.seconds, self._best)
+        return PlacedEvaluation(
+            self._step - 1, evaluation, began, began + evaluation.seconds, self._best
+        )
 
     def _outcome(self, reason: str) -> str:
         if self._run_dir is not None:

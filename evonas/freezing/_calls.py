@@ -15,11 +15,11 @@ from torch import nn
 
 from evonas.training.passes import call_model
 
-__all__ = ["Call", "record_calls", "rng_kept"]
+__all__ = ["ModuleCall", "record_calls", "rng_kept"]
 
 
 @dataclass(slots=True)
-class Call:
+class ModuleCall:
     """One call of a module during a forward pass.
 
     Attributes:
@@ -37,7 +37,7 @@ class Call:
 
 def record_calls(
     model: nn.Module, inputs: Any, summarise: Callable[[Any], Any] | None = None
-) -> list[Call]:
+) -> list[ModuleCall]:
     """Returns the calls of one forward pass of `inputs`, in the order in which they began.
 
     Runs without gradients and in the modes that the modules are in; hooks are removed again.
@@ -48,15 +48,15 @@ def record_calls(
         summarise: Called with each module's return value; what it returns is kept. None: nothing
             is kept, so that activations are freed as usual.
     """
-    calls: list[Call] = []
+    calls: list[ModuleCall] = []
     clock = 0
-    open_calls: dict[str, list[Call]] = {}
+    open_calls: dict[str, list[ModuleCall]] = {}
     handles = []
 
     def before(path: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any) -> None:
             nonlocal clock
-            call = Call(path, clock)
+            call = ModuleCall(path, clock)
             clock += 1
             calls.append(call)
             open_calls.setdefault(path, []).append(call)

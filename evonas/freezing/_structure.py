@@ -14,7 +14,7 @@ from typing import Literal
 
 from torch import nn
 
-from evonas.freezing._calls import Call
+from evonas.freezing._calls import ModuleCall
 
 __all__ = ["Granularity", "Item", "Structure", "is_dropout", "is_norm", "parents", "walk"]
 
@@ -86,7 +86,7 @@ class Structure:
     _holds: dict[tuple[str, bool], bool] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, model: nn.Module, calls: Sequence[Call] | None = None) -> Structure:
+    def of(cls, model: nn.Module, calls: Sequence[ModuleCall] | None = None) -> Structure:
         """Returns the structure of `model`; `calls` are those of a forward pass."""
         modules = dict(model.named_modules())
         first_name = {id(module): path for path, module in modules.items()}

@@ -15,7 +15,7 @@ _MAX_INVALID_IN_A_ROW = 1_000
 
 
 class History:
-    """Answers a strategy's questions about points (see `strategies.History`).
+    """Answers a strategy's questions about points (see `strategies.KnownPoints`).
 
     Args:
         problem: What is searched.

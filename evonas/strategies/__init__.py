@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evonas.strategies.aging import AgingEvolution
 from evonas.strategies.auto import choose_strategy
-from evonas.strategies.base import History, Proposal, SearchContext, Strategy
+from evonas.strategies.base import KnownPoints, Proposal, SearchContext, Strategy
 from evonas.strategies.generational import Generational
 from evonas.strategies.local_search import LocalSearch
 from evonas.strategies.nsga2 import NSGA2
@@ -15,7 +15,7 @@ __all__ = [
     "NSGA2",
     "AgingEvolution",
     "Generational",
-    "History",
+    "KnownPoints",
     "LocalSearch",
     "Proposal",
     "RandomSearch",

@@ -13,7 +13,7 @@ from evonas.objectives import Objective
 from evonas.records import Evaluation, Genes
 from evonas.space import SearchSpace
 
-__all__ = ["History", "Proposal", "SearchContext", "Strategy"]
+__all__ = ["KnownPoints", "Proposal", "SearchContext", "Strategy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Proposal:
     Attributes:
         id: Unique in the run, ascending in the order in which the strategy made them.
         genes: Active genes, canonical.
-        key: `History.key(genes)`.
+        key: `KnownPoints.key(genes)`.
         generation: Logbook row that it will count in, from 0.
         parents: Evaluation numbers of the individuals it was made from.
     """
@@ -35,7 +35,7 @@ class Proposal:
     parents: tuple[int, ...] = ()
 
 
-class History(Protocol):
+class KnownPoints(Protocol):
     """What a strategy may ask about points, without knowing storage or problem."""
 
     def key(self, genes: Genes) -> str:
@@ -71,7 +71,7 @@ class SearchContext:
     space: SearchSpace
     objectives: Sequence[Objective]
     seed: int
-    history: History
+    history: KnownPoints
     initial: Sequence[Genes] = field(default=())
 
 

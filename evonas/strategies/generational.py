@@ -32,7 +32,7 @@ _MAX_INVALID_IN_A_ROW = 10_000
 
 
 @dataclass(slots=True)
-class _Slot:
+class _OpenProposal:
     """One place of the generation under way."""
 
     individual: Any
@@ -122,7 +122,7 @@ class Generational(Strategy):
         self.population: list[Any] = []
         self._elites: list[Any] = []
         self._parents: list[Any] = []
-        self._slots: dict[int, _Slot] = {}  # by proposal id, in ask order
+        self._slots: dict[int, _OpenProposal] = {}  # by proposal id, in ask order
         self._n_open = 0
         self._next_id = 0
         self._row = {"nevals": 0, "reused": 0, "failed": 0}
@@ -258,13 +258,13 @@ class Generational(Strategy):
             kept.append(slot)
         self._slots = {slot.proposal.id: slot for slot in kept}
 
-    def _given(self, genes: Genes) -> _Slot:
+    def _given(self, genes: Genes) -> _OpenProposal:
         individual = self.toolbox.clone(self._template)
         individual[:] = self._space.values(genes)
         key = self._history.key(genes)
         return self._slot(individual, genes, key, ())
 
-    def _vary(self, keys: set[str]) -> _Slot:
+    def _vary(self, keys: set[str]) -> _OpenProposal:
         """Returns a slot with a child (a random point where there are no parents)."""
         history, space = self._history, self._space
         n_seen = 0
@@ -306,11 +306,13 @@ class Generational(Strategy):
         individual[:] = self._space.validate_values(individual)
         return self._space.satisfied(individual)
 
-    def _slot(self, individual: Any, genes: Genes, key: str, parents: tuple[int, ...]) -> _Slot:
+    def _slot(
+        self, individual: Any, genes: Genes, key: str, parents: tuple[int, ...]
+    ) -> _OpenProposal:
         individual.key, individual.parents, individual.number = key, parents, None
         proposal = Proposal(self._next_id, genes, key, len(self.logbook), parents)
         self._next_id += 1
-        return _Slot(individual, proposal)
+        return _OpenProposal(individual, proposal)
 
     def _close_generation(self) -> None:
         self.population = self._survivors([slot.individual for slot in self._slots.values()])
@@ -377,7 +379,7 @@ class Generational(Strategy):
                 len(rows),
                 individual.parents,
             )
-            self._slots[proposal.id] = _Slot(individual, proposal, entry["told"])
+            self._slots[proposal.id] = _OpenProposal(individual, proposal, entry["told"])
         self._n_open = sum(not slot.told for slot in self._slots.values())
 
     def _individual(self, entry: Mapping[str, Any]) -> Any:

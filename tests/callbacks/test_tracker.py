@@ -14,7 +14,7 @@ import pytest
 import evonas as en
 from evonas.callbacks import MLflowLogger, TensorBoardLogger
 from evonas.callbacks.base import RunInfo
-from evonas.callbacks.tracker import Logged, Point, Tracker
+from evonas.callbacks.tracker import Logged, PlacedEvaluation, Tracker
 from evonas.exceptions import MissingDependencyError
 from evonas.records import Status
 from evonas.testing import ProcessKilled, RoughProblem, dies_at_commit
@@ -52,7 +52,7 @@ class Memory(Tracker):
     """Keeps what it is told, over all starts; `dies_at` is the evaluation that it fails at."""
 
     def __init__(self) -> None:
-        self.points: list[Point] = []
+        self.points: list[PlacedEvaluation] = []
         self.rows: list[int] = []
         self.ends: list[tuple[str, str]] = []
         self.identities: set[str] = set()
@@ -62,7 +62,7 @@ class Memory(Tracker):
         numbers = frozenset(point.evaluation.number for point in self.points)
         return Logged(numbers, frozenset(self.rows))
 
-    def log_evaluation(self, point: Point) -> None:
+    def log_evaluation(self, point: PlacedEvaluation) -> None:
         self.points.append(point)
 
     def log_row(self, row: Any) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree  # transformers registers its output classes there
 
-from evonas.freezing._calls import Call, record_calls, rng_kept
+from evonas.freezing._calls import ModuleCall, record_calls, rng_kept
 from evonas.freezing._structure import parents
 from evonas.freezing.blocks import Block
 from evonas.freezing.mask import frozen_subtrees
@@ -198,7 +198,7 @@ class Trace:
         loose = [top for top in topmost if not any(top in (p, *parents(p)) for p in own)]
         return topmost, [*loose, *own]
 
-    def _prefix_calls(self, depth: int, tops: Sequence[str]) -> list[Call]:
+    def _prefix_calls(self, depth: int, tops: Sequence[str]) -> list[ModuleCall]:
         """Returns the outermost calls of modules in `tops`, before any other block's."""
         names = {name for block in self.blocks[:depth] for name in block.parameters}
         inside = {id(p) for name, p in self.model.named_parameters() if name in names}
@@ -211,7 +211,7 @@ class Trace:
             if path not in around and any(id(p) not in inside for p in module.parameters(False))
         }
         first_other = next((c.start for c in self.calls if c.path in others), len(self.calls) * 2)
-        found: list[Call] = []
+        found: list[ModuleCall] = []
         for call in self.calls:
             nested = found and found[-1].end is not None and call.start < found[-1].end
             if nested or call.end is None or call.end > first_other:
@@ -220,7 +220,7 @@ class Trace:
                 found.append(call)
         return found
 
-    def _cut(self, depth: int, calls: Sequence[Call]) -> Cut:
+    def _cut(self, depth: int, calls: Sequence[ModuleCall]) -> Cut:
         *before, last = calls
         skipped = [call for call in before if self._owns(call.path)]
         hidden = frozenset(call.start for call in [*skipped, last])
@@ -260,7 +260,7 @@ class Trace:
     def _owns(self, path: str) -> bool:
         return any(True for _ in self.modules[path].parameters())
 
-    def _rule(self, call: Call) -> OutputRule:
+    def _rule(self, call: ModuleCall) -> OutputRule:
         tree, leaves = call.output
         other_tree, other_leaves = self._other[call.start].output
         if tree != other_tree:

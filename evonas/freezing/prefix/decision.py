@@ -200,7 +200,7 @@ def _tried(
         trace = Trace(model, blocks, probes_for(examples))
     except NoCut as error:
         return ReuseDecision({}, {0: str(error)})
-    trial = _Trial(model, trace, examples, precision, seed)
+    trial = _CutCheck(model, trace, examples, precision, seed)
     longest = math.inf
     if n_epochs is not None:
         longest = max(_LEAST_SECONDS, 0.1 * n_epochs * len(examples) * trial.seconds_an_example())
@@ -242,7 +242,7 @@ def _depths(model: nn.Module, blocks: Sequence[Block]) -> list[int]:
     return sorted({*range(1, min(deepest, _FIRST_DEPTHS) + 1), *spread, deepest} - {0})
 
 
-class _Trial:
+class _CutCheck:
     """Tries cuts, each on a model that is masked for it."""
 
     def __init__(
