@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from deap import tools
 
 from evonas.callbacks.base import Counts
+from evonas.evolution.individual import Fitness, Individual
 from evonas.exceptions import EvonasError, MissingDependencyError
 from evonas.files import as_directory, display_path
 from evonas.records import Evaluation, Genes, Status
@@ -154,15 +155,20 @@ class Result:
         """The `ok` evaluations that no other dominates, sorted by the first objective."""
         weights = [objective.weight for objective in self.objectives]
         ok = (entry for entry in self.evaluations if entry.status is Status.OK)
-        ranked = sorted(
-            self.record.limits.nearest(ok, self.objectives),
-            key=lambda entry: [-w * x for w, x in zip(weights, entry.values, strict=True)],
-        )
-        front: list[Evaluation] = []
-        for entry in ranked:  # sorted, so only those before can dominate
-            if not any(_dominates(other, entry, weights) for other in front):
-                front.append(entry)
-        return front
+        entries = [
+            Individual([entry], Fitness(weights, entry.values))
+            for entry in self.record.limits.nearest(ok, self.objectives)
+        ]
+        if not entries:
+            return []
+        front = tools.sortLogNondominated(entries, len(entries), first_front_only=True)
+        found = [individual[0] for individual in front]
+
+        def rank(entry: Evaluation) -> tuple[list[float], int]:
+            pairs = zip(weights, entry.values, strict=True)
+            return [-weight * value for weight, value in pairs], entry.number
+
+        return sorted(found, key=rank)
 
     def plot(self) -> Figure:
         """Returns the main figure, with plotly: fitness by evaluation and the best so far.
@@ -316,8 +322,3 @@ def _logbook(rows: list[dict[str, Any]]) -> tools.Logbook:
     for row in rows:
         logbook.record(**row)
     return logbook
-
-
-def _dominates(first: Evaluation, second: Evaluation, weights: list[float]) -> bool:
-    pairs = [(w * a, w * b) for w, a, b in zip(weights, first.values, second.values, strict=True)]
-    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
