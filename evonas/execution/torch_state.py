@@ -59,6 +59,7 @@ def process_settings() -> dict[str, tuple[Any, Callable[[], Any], Callable[[Any]
     return functions | {
         name: (default, partial(getattr, owner, word), partial(setattr, owner, word))
         for name, (default, owner, word) in attributes.items()
+        if hasattr(owner, word)  # a torch of another version may not have it
     }
 
 
