@@ -19,12 +19,16 @@ from collections.abc import Mapping
 from importlib.metadata import packages_distributions
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import evonas as en
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Python before 3.11.4 has no filters, later ones want one.
+FILTER: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
 # What outside code relies on (docs/design.md): add freely, rename none.
 NAMES = "SearchSpace Categorical Integer Float Boolean Objective make_toolbox evolve".split()
@@ -185,7 +189,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory, setuptools: str) -> Path:
     run(sys.executable, "-c", BUILD, "sdist", work, cwd=work / "tree", PYTHONPATH=setuptools)
     (archive,) = work.glob("*.tar.gz")
     with tarfile.open(archive) as file:
-        file.extractall(work, filter="data")
+        file.extractall(work, **FILTER)
     return work / archive.name.removesuffix(".tar.gz")
 
 
