@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from tqdm.auto import tqdm
 
 from evonas.exceptions import DataError, MissingDependencyError
 from evonas.training.data import _cache
@@ -114,7 +115,9 @@ def load_image_folder(
     if key is not None and (cached := _cache.load(key)) is not None:
         return cached
     images = np.empty((len(files), size, size, 3), dtype=np.uint8)
-    for row, (path, _) in zip(images, files, strict=True):
+    # Shown where it takes more than two seconds, on a terminal.
+    shown = tqdm(files, desc="decoding images", unit="", delay=2, leave=False, disable=None)
+    for row, (path, _) in zip(images, shown, strict=True):
         row[...] = _decoded(path, size)
     labels = torch.tensor([label for _, label in files])
     data = Examples(torch.from_numpy(images).movedim(-1, 1), labels, classes)
