@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from evonas.arguments import check_bool, check_callable, check_int, check_string
+from evonas.execution.torch_env import torch_threads
 from evonas.freezing._fine_tuning import DeviceCache, LossFunction, Metric, fine_tune
 from evonas.freezing._recipe import OptimizerFactory, Pretrained, Recipe, Schedule
 from evonas.freezing.advice import mask_label, usual_masks
@@ -187,15 +188,16 @@ class FreezingProblem(Problem):
         self._reuse: ReuseDecision | None = None
         self._places: dict[str, DeviceCache] = {}
 
-        self.pretrained, model = Pretrained.of(model_factory)
-        self.model_name = type(model).__name__
-        sample = self.train.gather(torch.arange(min(2, len(self.train))))
-        found = find_blocks(
-            model, sample, granularity=granularity, blocks=blocks, include_head=include_head
-        )
-        self.blocks = self._without_frozen(model, found)
-        targets = {"train": self.train.targets, "val": self.val.targets}
-        check_targets(model, sample, targets, loss_function=loss_function, metric=metric)
+        with torch_threads(threads):  # more than the trials have would wait for each other
+            self.pretrained, model = Pretrained.of(model_factory)
+            self.model_name = type(model).__name__
+            sample = self.train.gather(torch.arange(min(2, len(self.train))))
+            found = find_blocks(
+                model, sample, granularity=granularity, blocks=blocks, include_head=include_head
+            )
+            self.blocks = self._without_frozen(model, found)
+            targets = {"train": self.train.targets, "val": self.val.targets}
+            check_targets(model, sample, targets, loss_function=loss_function, metric=metric)
         owned = {name for block in self.blocks for name in block.parameters}
         others = {n: p for n, p in model.named_parameters() if n not in owned}
         self.beside = tuple(others)
