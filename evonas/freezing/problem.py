@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -191,6 +192,7 @@ class FreezingProblem(Problem):
         with torch_threads(threads):  # more than the trials have would wait for each other
             self.pretrained, model = Pretrained.of(model_factory)
             self.model_name = type(model).__name__
+            self._code = f"{fingerprint_of(type(model))}, {_code_of(model_factory)}"
             sample = self.train.gather(torch.arange(min(2, len(self.train))))
             found = find_blocks(
                 model, sample, granularity=granularity, blocks=blocks, include_head=include_head
@@ -288,6 +290,7 @@ class FreezingProblem(Problem):
             "metric": "accuracy" if self.metric is None else fingerprint_of(self.metric),
             "augment": "none" if self.augment is None else fingerprint_of(self.augment),
             "precision": self.precision,
+            "code": self._code,  # last: of several differences the others say more
         }
 
     def invalid_reason(self, genes: Genes) -> str | None:
@@ -436,3 +439,11 @@ class FreezingProblem(Problem):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_places": {}}
+
+
+def _code_of(factory: ModelFactory) -> str:
+    """Returns what tells a factory's code from another's: without its settings, such as paths."""
+    if isinstance(factory, partial):
+        return _code_of(factory.func)
+    is_function = isinstance(factory, (FunctionType, BuiltinFunctionType))
+    return fingerprint_of(factory if is_function else type(factory))

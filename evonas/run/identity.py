@@ -178,11 +178,14 @@ def _compare(stored: RunRecord, here: RunRecord, names: Iterable[str], run: str)
     for name in names:
         edited = name == "fingerprint" and _only_code_differs(before[name], now[name])
         if edited:
+            named = before[name].get("problem_id")
+            way_out = "" if named is None else (
+                f"Where old evaluations compare with new ones, pass problem_id={named!r}; else "
+            )  # fmt: skip
             raise RunMismatchError(
-                f"{run} was started with other code: the fitness function, or a function, class or "
-                "constant of yours that it uses, was edited since. Where old evaluations still "
-                f"compare with new ones, pass problem_id={before[name].get('problem_id')!r}; else "
-                "pass a new run_dir, or restore what it was"
+                f"{run} was started with other code: the fitness function or model, or a function, "
+                f"class or constant of yours that it uses, was edited since. {way_out}pass a new "
+                "run_dir, or restore what it was"
             )
         if before[name] != now[name]:
             difference = _difference(before[name], now[name])

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 import evonas as en
 from evonas.exceptions import EvonasError, RunMismatchError
 from evonas.execution import Task, TrialSettings
 from evonas.execution.base import run_trial
+from evonas.freezing import FreezingProblem
 
 
 def search(problem: Any, run_dir: Path | None = None) -> en.Result:
@@ -67,3 +69,33 @@ def test_no_champion_says_why(make_problem: Any, tmp_path: Path) -> None:
     expected = r"has a fitness \(2 failed\); the first error: the metric f1 returned nan"
     with pytest.raises(EvonasError, match=expected):
         _ = result.champion
+
+
+def test_another_model_of_the_same_weights_is_another_problem(tmp_path: Path) -> None:
+    """Its forward was edited, which no weight shows."""
+
+    def factory(scale: float) -> Any:
+        class Net(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+            def forward(self, x: Tensor) -> Tensor:
+                return self.c(self.b(self.a(x)).relu() * scale)
+
+        def make() -> nn.Module:
+            torch.manual_seed(0)
+            return Net()
+
+        return make
+
+    data = torch.randn(12, 4), torch.arange(12) % 2
+
+    def start(scale: float) -> None:
+        problem = FreezingProblem(factory(scale), data, data, n_epochs=1, precision="float32")
+        search(problem, tmp_path)
+
+    start(1.0)
+    start(1.0)
+    with pytest.raises(RunMismatchError, match="other code: .*edited since. pass a new run_dir"):
+        start(2.0)
