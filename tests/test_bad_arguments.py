@@ -21,9 +21,9 @@ from torch import nn
 
 import evonas as en
 from evonas.execution import ProcessExecutor, SerialExecutor
-from evonas.freezing import FreezingProblem
+from evonas.freezing import FreezingProblem, apply_mask, find_blocks
 from evonas.nas import FAMILIES, ImageClassificationProblem
-from evonas.training import Examples
+from evonas.training import Examples, load_digits, split
 
 Call = Callable[..., Any]
 
@@ -103,6 +103,18 @@ def images(folder: Path, **given: Any) -> None:
 
 def made(kind: Any, **defaults: Any) -> Call:
     return lambda folder, **given: kind(**{**defaults, **given})
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+
+
+def masked(folder: Path, **given: Any) -> None:
+    apply_mask(**{"model": network(), "mask": [0, 1], **given})
+
+
+def labelled() -> Examples:
+    return Examples(torch.zeros(12, 4), torch.arange(12) % 2)
 
 
 STRATEGY = {
@@ -192,14 +204,36 @@ TABLE: dict[str, tuple[Call, Any, dict[str, str]]] = {
     "MedianPruner": (made(en.MedianPruner), en.MedianPruner, {
         "min_curves": "count", "warmup_epochs": "number of none or more",
     }),
+    "make_toolbox": (made(en.make_toolbox, space=space()), en.make_toolbox, {
+        "space": "nothing", "fitness": "function", "objectives": "nothing but its class",
+        "individual_class": "None", "crossover": "nothing",
+        "gene_mutation_prob": "number of none or more", "mutation_sigma": "0 1 2.5 10**30",
+        "selection": "nothing", "tournament_size": "count", "rng": "nothing but its class",
+        "seed": "0 1 10**30",
+    }),
+    "find_blocks": (made(find_blocks, model=network()), find_blocks, {
+        "model": "nothing", "granularity": "nothing", "blocks": "nothing but its class",
+        "include_head": "bool",
+    }),
+    "apply_mask": (masked, apply_mask, {
+        "model": "nothing", "blocks": "nothing but its class",
+    }),
+    "load_digits": (made(load_digits), load_digits, {"size": "count"}),
+    "split": (made(split, data=labelled(), seed=0), split, {
+        "val_fraction": "nothing", "seed": "number of none or more", "n_train": "count or none",
+        "n_val": "count or none",
+    }),
     "SuccessiveHalving": (made(en.SuccessiveHalving), en.SuccessiveHalving, {
         "min_epochs": "count", "reduction": "nothing",
     }),
 }  # fmt: skip
+# What only a model can judge.
+NOT_IN_THE_TABLE = {("find_blocks", "sample"), ("apply_mask", "mask"), ("split", "data")}
 CASES = [
     (owner, argument)
     for owner, (_, signature, _) in TABLE.items()
     for argument in inspect.signature(signature).parameters
+    if (owner, argument) not in NOT_IN_THE_TABLE
 ]
 # A function of the user's fails by itself, and a dict of genes says which gene.
 EXCUSED = {
@@ -209,6 +243,7 @@ EXCUSED = {
     ("confirm", "run_dir", "'abc'"), ("confirm", "run_dir", "'9'"),
     ("open_run", "run_dir", "'abc'"), ("open_run", "run_dir", "'9'"),
     ("evolve", "warm_start", "'abc'"), ("evolve", "warm_start", "'9'"),
+    ("make_toolbox", "individual_class", "type"), ("make_toolbox", "individual_class", "lambda"),
     ("ImageClassificationProblem", "val", "lambda"), ("evolve", "max_evaluations", "None"),
 }  # fmt: skip
 

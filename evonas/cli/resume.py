@@ -106,7 +106,7 @@ def _confirm(run: Path, start: Start) -> None:
         EvonasError: Nobody is there to be asked, or the answer is no.
     """
     text = f"{run} was not started by you on this machine. Its command is\n  {start.line}"
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise EvonasError(f"{text}\nread it, and pass --yes to run it")
     echo(text, err=True)
     if not click.confirm("run it?", err=True):

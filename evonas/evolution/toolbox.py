@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from deap.base import Toolbox
 
+from evonas.arguments import check_callable, check_choice, check_int, check_number
 from evonas.evolution.individual import Fitness, Individual, clone
 from evonas.evolution.operators import (
     mate_blend,
@@ -110,6 +111,12 @@ def make_toolbox(
     if not isinstance(space, SearchSpace):
         raise TypeError(f"space must be a SearchSpace, got {space!r} ({type(space).__name__})")
     _check_settings(crossover, selection, gene_mutation_prob, mutation_sigma, tournament_size)
+    check_int("seed", seed, minimum=0, maximum=None)
+    if rng is not None:
+        for name in ("random", "gauss"):
+            check_callable(f"rng.{name}", getattr(rng, name, None))
+    if individual_class is not None:
+        check_callable("individual_class", individual_class)
     found = _objectives(space, objectives, individual_class)
     weights = tuple(objective.weight for objective in found)
     toolbox = Toolbox()
@@ -226,19 +233,8 @@ def _objectives(
 def _check_settings(
     crossover: str, selection: str, probability: Any, sigma: Any, tournament_size: Any
 ) -> None:
-    for what, value, known in (
-        ("crossover", crossover, _CROSSOVERS),
-        ("selection", selection, _SELECTIONS),
-    ):
-        if value not in known:
-            raise ValueError(f"{what} must be one of {', '.join(known)}, got {value!r}")
-    if not _is_number(probability) or not 0.0 <= probability <= 1.0:
-        raise ValueError(f"gene_mutation_prob must be in [0, 1], got {probability!r}")
-    if not _is_number(sigma) or not 0.0 <= sigma < math.inf:
-        raise ValueError(f"mutation_sigma must be a finite number from 0 on, got {sigma!r}")
-    if not isinstance(tournament_size, int) or tournament_size < 1:
-        raise ValueError(f"tournament_size must be at least 1, got {tournament_size!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    check_choice("crossover", crossover, tuple(_CROSSOVERS))
+    check_choice("selection", selection, tuple(_SELECTIONS))
+    check_number("gene_mutation_prob", probability, minimum=0, maximum=1)
+    check_number("mutation_sigma", sigma, minimum=0)
+    check_int("tournament_size", tournament_size, minimum=1)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from torch import nn
 
-from evonas.arguments import check_choice, check_list
+from evonas.arguments import check_bool, check_choice, check_list
 from evonas.freezing._calls import record_calls, rng_kept
 from evonas.freezing._grouping import Group, group_items
 from evonas.freezing._structure import Granularity, Structure, is_dropout, is_norm, parents, walk
@@ -105,6 +105,7 @@ def find_blocks(
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     check_choice("granularity", granularity, get_args(Granularity))
+    check_bool("include_head", include_head)
     name = type(model).__name__
     if not any(True for _ in model.parameters()):
         raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from evonas.arguments import check_list, check_one_of
 from evonas.freezing._structure import is_norm
 from evonas.freezing.advice import frozen_in_words
 from evonas.freezing.blocks import Block, find_blocks
@@ -90,6 +91,8 @@ def apply_mask(
         )
     if blocks is None:
         blocks = _blocks_for(model, mask)
+    for block in check_list("blocks", blocks, "what find_blocks returns"):
+        check_one_of("an entry of blocks", block, Block, "a Block of find_blocks")
     return AppliedMask(model, as_mask(mask, blocks), tuple(blocks))
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from evonas.arguments import check_int
+from evonas.arguments import check_callable, check_choice, check_int, check_mapping
 from evonas.exceptions import DataError
 from evonas.space.naming import fingerprint_of
 from evonas.training.data.batches import Augment, Batch
@@ -95,10 +95,15 @@ class Examples:
                 f"inputs must be a tensor or a mapping of the model's keyword arguments, got "
                 f"{type(inputs).__name__}{_way_out_of_inputs(inputs)}"
             )
+        if padding is not None:
+            check_mapping("padding", padding)
+        check_choice("padding_side", padding_side, ("left", "right"))
+        if transform is not None:
+            check_callable("transform", transform)
         self.device = torch.device(device)
         try:
             self.targets = torch.as_tensor(targets).to(self.device)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:
             raise TypeError(
                 f"targets must be a tensor, or a list of numbers ({error}): of classes their "
                 "numbers from 0, whose names are classes=[...]"

@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
+from evonas.arguments import check_bool, check_int, check_one_of
 from evonas.exceptions import DataError, MissingDependencyError
 from evonas.training.data import _cache
 from evonas.training.data.examples import Examples
@@ -106,8 +108,9 @@ def load_image_folder(
         MissingDependencyError: Pillow does not import.
         ValueError: `size` is below 1.
     """
-    if size < 1:
-        raise ValueError(f"size must be at least 1, got {size}")
+    check_int("size", size, minimum=1)
+    check_one_of("root", root, (str, PathLike), "the path of a folder")
+    check_bool("cache", cache)
     folder = _split_folder(Path(root), split)
     classes, files = _listed(folder)
     names = ((path.relative_to(folder).as_posix(), path) for path, _ in files)
@@ -133,8 +136,7 @@ def load_digits(size: int = 32) -> Examples:
         MissingDependencyError: scikit-learn is not installed.
         ValueError: `size` is below 1.
     """
-    if size < 1:
-        raise ValueError(f"size must be at least 1, got {size}")
+    check_int("size", size, minimum=1)
     try:
         from sklearn import datasets
     except ImportError as error:

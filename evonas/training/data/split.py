@@ -45,6 +45,7 @@ def split(
         ValueError: A part would be empty, or both together exceed the data.
     """
     n = len(data)
+    check_int("seed", seed, minimum=0, maximum=2**63 - 1)
     check_number("val_fraction", val_fraction)
     if not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction must be in (0, 1), got {val_fraction}")
