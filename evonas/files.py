@@ -26,7 +26,7 @@ def as_directory(value: str | os.PathLike[str], name: str = "run_dir") -> Path:
     Raises:
         TypeError: It is neither a string nor a path.
         ValueError: It is empty, or holds a null character.
-        RunStorageError: It is relative to a current directory that is gone.
+        RunStorageError: It is relative to a current directory that is gone, or no disk takes it.
     """
     text = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(text, str):
@@ -36,12 +36,17 @@ def as_directory(value: str | os.PathLike[str], name: str = "run_dir") -> Path:
     if not text or "\0" in text:
         raise ValueError(f"{name} must be the path of a directory, got {text!r}")
     try:
-        return Path(os.path.abspath(os.path.expanduser(text)))
+        path = Path(os.path.abspath(os.path.expanduser(text)))
     except FileNotFoundError:
         raise RunStorageError(
             f"{name} {text!r} is relative to the current directory, which was removed: change to "
             "another directory, or pass an absolute path"
         ) from None
+    try:
+        path.exists()
+    except OSError as error:  # a longer name than any disk takes
+        raise RunStorageError(f"{name} {text[:60]!r} cannot be used: {error.strerror}") from None
+    return path
 
 
 def display_path(path: str | Path) -> str:

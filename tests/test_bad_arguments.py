@@ -6,10 +6,12 @@ A message is clear when it names the argument. What is accepted is listed, argum
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import evonas as en
-from evonas.execution import ProcessExecutor, SerialExecutor
-from evonas.freezing import FreezingProblem, apply_mask, find_blocks
+from evonas.execution import FuturesExecutor, ProcessExecutor, RayExecutor, SerialExecutor
+from evonas.freezing import FreezingProblem, apply_mask, compare_masks, find_blocks
 from evonas.nas import FAMILIES, ImageClassificationProblem
-from evonas.training import Examples, load_digits, split
+from evonas.report import write_report
+from evonas.training import Examples, load_digits, load_image_folder, split
 
 Call = Callable[..., Any]
 
@@ -117,6 +121,45 @@ def labelled() -> Examples:
     return Examples(torch.zeros(12, 4), torch.arange(12) % 2)
 
 
+def folder_of_images(folder: Path, **given: Any) -> None:
+    for name in ("cat", "dog"):
+        (folder / name).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(folder / name / "a.png")
+    load_image_folder(**{"root": folder, **given})
+
+
+def examples(folder: Path, **given: Any) -> None:
+    pair = {name: () for name in ("mean", "std") if {"mean", "std"} & set(given)}
+    Examples(**{"inputs": torch.zeros(3, 4), "targets": torch.arange(3), **pair, **given})
+
+
+@functools.cache
+def masks_searched(folder: Path) -> FreezingProblem:
+    with torch.random.fork_rng():
+        model = network()
+    data = torch.ones(12, 4), torch.arange(12) % 2
+    other = torch.zeros(12, 4), torch.arange(12) % 2
+    problem = FreezingProblem(
+        partial(copy.deepcopy, model), data, other, n_epochs=1, precision="float32"
+    )
+    en.evolve(problem, max_evaluations=3, run_dir=folder, seed=0, progress=False)
+    return problem
+
+
+def comparison(folder: Path, **given: Any) -> None:
+    problem = masks_searched(folder.with_name("masks"))
+    options = {"problem": problem, "run_dir": folder.with_name("masks"), **given}
+    compare_masks(**{"top": 1, "repeats": 1, "n_random": 0, **options})
+
+
+def report(folder: Path, **given: Any) -> None:
+    done = folder.with_name("reported")
+    if not done.exists():
+        en.evolve(space(), fitness, max_evaluations=3, run_dir=done, progress=False)
+    write_report(**{"run_dir": done, **given})
+
+
+POOL = ThreadPoolExecutor(1)
 STRATEGY = {
     "population": "nothing", "elite": "None 0 1", "crossover": "nothing",
     "crossover_prob": "number of none or more", "gene_mutation_prob": "number of none or more",
@@ -223,6 +266,28 @@ TABLE: dict[str, tuple[Call, Any, dict[str, str]]] = {
         "val_fraction": "nothing", "seed": "number of none or more", "n_train": "count or none",
         "n_val": "count or none",
     }),
+    "load_image_folder": (folder_of_images, load_image_folder, {
+        "root": "nothing", "size": "count", "split": "None", "cache": "bool",
+    }),
+    "Examples": (examples, Examples, {
+        "inputs": "nothing", "targets": "array", "classes": "[] () generator",
+        "mean": "[] () generator", "std": "[] () generator", "device": "nothing",
+        "padding": "limits", "padding_side": "nothing", "transform": "function",
+    }),
+    "FuturesExecutor": (made(FuturesExecutor, pool=POOL), FuturesExecutor, {
+        "pool": "nothing", "slots": "count or none", "device": "text",
+        "lost_retries": "number of none or more", "new_processes": "bool",
+    }),
+    "RayExecutor": (made(RayExecutor), RayExecutor, {
+        "address": "None 'abc' '9'", "cpus_per_trial": "1 2.5", "gpus_per_trial": "0 1",
+        "slots": "count or none", "lost_retries": "number of none or more", "init": "limits",
+    }),
+    "compare_masks": (comparison, compare_masks, {
+        "problem": "nothing", "run_dir": "nothing", "test": "None", "top": "count",
+        "n_random": "number of none or more", "repeats": "count",
+        "executor": "nothing but its class", "on_repeat": "function",
+    }),
+    "write_report": (report, write_report, {"run_dir": "nothing", "path": "None 'abc' '9'"}),
     "SuccessiveHalving": (made(en.SuccessiveHalving), en.SuccessiveHalving, {
         "min_epochs": "count", "reduction": "nothing",
     }),
@@ -244,6 +309,11 @@ EXCUSED = {
     ("open_run", "run_dir", "'abc'"), ("open_run", "run_dir", "'9'"),
     ("evolve", "warm_start", "'abc'"), ("evolve", "warm_start", "'9'"),
     ("make_toolbox", "individual_class", "type"), ("make_toolbox", "individual_class", "lambda"),
+    ("Examples", "transform", "type"), ("Examples", "transform", "lambda"),
+    ("compare_masks", "run_dir", "'abc'"), ("compare_masks", "run_dir", "'9'"),
+    ("compare_masks", "on_repeat", "type"), ("compare_masks", "on_repeat", "lambda"),
+    ("write_report", "run_dir", "'abc'"), ("write_report", "run_dir", "'9'"),
+    ("load_image_folder", "root", "'abc'"), ("load_image_folder", "root", "'9'"),
     ("ImageClassificationProblem", "val", "lambda"), ("evolve", "max_evaluations", "None"),
 }  # fmt: skip
 
@@ -267,6 +337,8 @@ def error_of(call: Call, folder: Path, given: dict[str, Any]) -> str | None:
 
 @pytest.mark.parametrize(("owner", "argument"), CASES)
 def test_a_wrong_value_is_refused_by_name(owner: str, argument: str, tmp_path: Path) -> None:
+    if owner == "RayExecutor":
+        pytest.importorskip("ray")
     call, _, accepted = TABLE[owner]
     kind = accepted[argument]
     expected = set(KINDS.get(kind, kind).split())

@@ -90,3 +90,8 @@ def test_a_current_directory_that_is_gone_is_said(
         as_directory("x")
     assert display_path(tmp_path) == str(tmp_path)
     monkeypatch.chdir(tmp_path)
+
+
+def test_a_name_that_no_disk_takes_is_refused() -> None:
+    with pytest.raises(RunStorageError, match=r"run_dir '1{60}' cannot be used: File name too"):
+        as_directory("1" * 400)

@@ -35,4 +35,4 @@ def report(run: Path, output: Path | None) -> None:
 
     open_run(run)  # what is wrong with the run comes before what is wrong with the file
     check_output(output or run / "report.html")
-    click.echo(write_report(run, output))
+    click.echo(click.format_filename(write_report(run, output)))

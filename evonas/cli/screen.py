@@ -88,7 +88,7 @@ class RunPath(click.Path):
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Returns the directory."""
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        return path.parent if path.name == DATABASE and path.is_file() else path
+        return path.parent if path.name == DATABASE and os.path.isfile(path) else path
 
 
 run_argument = partial(click.argument, "run", type=RunPath(), metavar="RUN")
@@ -231,6 +231,12 @@ def check_output(output: Path, *, to_directory: bool = False) -> None:
     Raises:
         RunStorageError: The directory is not there or cannot be written, or `output` is one.
     """
+    try:
+        output.exists()
+    except OSError as error:
+        raise RunStorageError(
+            f"{str(output)[:60]} cannot be written: {error.strerror}; give another -o"
+        ) from None
     if not output.parent.is_dir():
         raise RunStorageError(
             f"{output} cannot be written: there is no directory {output.parent}; make it, or give "
@@ -255,4 +261,4 @@ def write_or_print(text: str, output: Path | None) -> None:
         return
     check_output(output)
     replace_file(output, lambda part: part.write_text(text, encoding="utf-8"))
-    click.echo(output)
+    click.echo(click.format_filename(output))

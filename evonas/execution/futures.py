@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from evonas.arguments import check_bool, check_int, check_string
 from evonas.exceptions import WorkerError
 from evonas.execution.base import Outcome, Task
 from evonas.execution.remote import LOAD_ERROR, NEEDS_PROBLEM, PRINTED, packed, run_remote_trial
@@ -60,20 +61,19 @@ class FuturesExecutor:
     ) -> None:
         if not callable(getattr(pool, "submit", None)):
             raise TypeError(
-                f"executor must be a concurrent.futures.Executor, got {type(pool).__name__}"
+                f"pool must be a concurrent.futures.Executor, got {pool!r} ({type(pool).__name__})"
             )
         if slots is None:
             slots = getattr(pool, "_max_workers", None)
-        if not isinstance(slots, int):
+        if slots is None:
             raise ValueError(
                 f"{type(pool).__name__} does not say how many calls it runs at once: pass "
                 "FuturesExecutor(pool, slots=…)"
             )
-        if slots < 1 or lost_retries < 0:
-            raise ValueError(
-                f"slots must be at least 1 and lost_retries at least 0, got {slots} and "
-                f"{lost_retries}"
-            )
+        check_int("slots", slots, minimum=1)
+        check_string("device", device)
+        check_int("lost_retries", lost_retries, minimum=0)
+        check_bool("new_processes", new_processes)
         self._pool = pool
         self._slots = slots
         self._device = device

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from evonas.arguments import check_int, check_mapping, check_number, check_string
 from evonas.exceptions import MissingDependencyError, WorkerError
 from evonas.execution.futures import FuturesExecutor
 from evonas.problem import Problem
@@ -19,6 +20,7 @@ from evonas.problem import Problem
 __all__ = ["RayExecutor"]
 
 _CONNECT_SECONDS = 5.0
+_MOST_OF_A_NODE = 1e6  # cores or GPUs: no machine has as many
 _LOOK_SECONDS = 5.0  # between two looks at how large the cluster is
 
 # The first bytes of HTTP/2, with an empty SETTINGS frame (RFC 9113, sections 3.4 and 6.5): any gRPC
@@ -60,11 +62,14 @@ class RayExecutor(FuturesExecutor):
         lost_retries: int = 2,
         init: Mapping[str, Any] | None = None,
     ) -> None:
-        if not cpus_per_trial > 0 or not gpus_per_trial >= 0:
-            raise ValueError(
-                "cpus_per_trial must be above 0 and gpus_per_trial at least 0, got "
-                f"{cpus_per_trial} and {gpus_per_trial}"
-            )
+        if address is not None:
+            check_string("address", address)
+        check_number("cpus_per_trial", cpus_per_trial, above=0, maximum=_MOST_OF_A_NODE)
+        check_number("gpus_per_trial", gpus_per_trial, minimum=0, maximum=_MOST_OF_A_NODE)
+        if slots is not None:
+            check_int("slots", slots, minimum=1)
+        if init is not None:
+            check_mapping("init", init)
         if gpus_per_trial > 1 and gpus_per_trial % 1:
             raise ValueError(
                 f"gpus_per_trial above 1 must be a whole number, got {gpus_per_trial}: only one "

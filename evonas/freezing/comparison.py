@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evonas.arguments import check_int
+from evonas.arguments import check_callable, check_int, check_one_of
 from evonas.evolution.random_state import derive_seed
 from evonas.exceptions import EvonasError
 from evonas.execution.base import Executor
+from evonas.execution.choice import choose_executor
 from evonas.files import as_directory
 from evonas.freezing.advice import FULL, HEAD_ONLY, frozen_in_words, usual_masks
 from evonas.freezing.files import MaskFiles
@@ -219,8 +220,14 @@ def compare_masks(
         EvonasError: No evaluation of the search, or no training of the comparison, has a score.
         SearchInterrupted: Ctrl-C or SIGTERM; what is finished is kept.
     """
+    check_one_of("problem", problem, FreezingProblem, "a FreezingProblem")
     check_int("top", top, minimum=1)
     check_int("n_random", n_random, minimum=0)
+    check_int("repeats", repeats, minimum=1)
+    if executor is not None:
+        executor = choose_executor(executor)
+    if on_repeat is not None:
+        check_callable("on_repeat", on_repeat)
     if problem.objectives[0].name != problem.metric_name:
         raise ValueError(
             f"masks are compared by {problem.metric_name}, but the first objective of the problem "

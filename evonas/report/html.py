@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evonas.arguments import check_one_of
 from evonas.files import as_directory, display_path, replace_file
 from evonas.records import Status
 from evonas.report import plots
@@ -54,6 +55,10 @@ def write_report(
         MissingDependencyError: plotly is not installed.
     """
     folder = as_directory(run_dir)
+    if path is not None:
+        check_one_of("path", path, (str, os.PathLike), "the path of a file")
+    if path == "":
+        raise ValueError("path must name a file, got ''")
     chosen = folder / "report.html" if path is None else Path(path)
     page = render(open_run(folder)).encode("utf-8", errors="backslashreplace")
     way_out = "name another file with path="

@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from evonas.arguments import check_callable, check_choice, check_int, check_mapping
+from evonas.arguments import (
+    check_callable,
+    check_choice,
+    check_int,
+    check_list,
+    check_mapping,
+    check_one_of,
+)
 from evonas.exceptions import DataError
 from evonas.space.naming import fingerprint_of
 from evonas.training.data.batches import Augment, Batch
@@ -100,7 +107,7 @@ class Examples:
         check_choice("padding_side", padding_side, ("left", "right"))
         if transform is not None:
             check_callable("transform", transform)
-        self.device = torch.device(device)
+        self.device = as_device(device)
         try:
             self.targets = torch.as_tensor(targets).to(self.device)
         except (TypeError, ValueError, RuntimeError) as error:
@@ -108,18 +115,28 @@ class Examples:
                 f"targets must be a tensor, or a list of numbers ({error}): of classes their "
                 "numbers from 0, whose names are classes=[...]"
             ) from None
-        self.classes = tuple(classes)
+        if self.targets.ndim == 0:
+            raise TypeError(f"targets must be one for each example, got {targets!r}")
+        self.classes = tuple(check_list("classes", classes, "the names of the classes"))
+        for name in self.classes:
+            check_one_of("an entry of classes", name, str, "a string, the name of a class")
         self.transform = transform
         self._index: Tensor | None = None  # of the rows that these examples are; None: all
         self._single = isinstance(inputs, Tensor)
         columns: Mapping[str, Any] = {"": inputs} if isinstance(inputs, Tensor) else inputs
+        if not columns:
+            raise ValueError("inputs must have at least one entry, got none")
         for name, column in columns.items():
+            is_list = hasattr(column, "__getitem__") and not isinstance(column, (str, bytes))
+            if not is_list or getattr(column, "ndim", 1) == 0:
+                what = f"inputs[{name!r}]" if name else "inputs"
+                raise TypeError(f"{what} must have an entry for each example, got {column!r}")
             if len(column) != len(self.targets):
                 raise ValueError(
                     f"inputs and targets must be as many, got {len(column)} and "
                     f"{len(self.targets)}" + (f" for {name!r}" if name else "")
                 )
-        if len(self.targets) == 0 or not columns:
+        if len(self.targets) == 0:
             raise ValueError("examples must be at least one, got none")
         if self.classes:
             _check_labels(self.targets, len(self.classes))
@@ -142,10 +159,13 @@ class Examples:
             rows = self._fixed.get("")
             is_image = rows is not None and rows.ndim == 4 and rows.dtype == torch.uint8
             mean, std = channel_statistics(rows) if is_image and rows is not None else ((), ())
-        elif mean or std:
+        else:
+            mean = tuple(check_list("mean", mean, "a number for each channel"))
+            std = tuple(check_list("std", std, "a number for each channel"))
             n_channels = self._fixed[""].shape[-1] if self._single and self.n_dims > 1 else 0
-            check_normalisation(n_channels, tuple(mean), tuple(std))
-        self.mean, self.std = tuple(mean), tuple(std)
+            if mean or std:
+                check_normalisation(n_channels, mean, std)
+        self.mean, self.std = mean, std
         self._affine: Affine | None = None
         if self.mean:
             scale, shift = affine_of(self.mean, self.std, self._fixed[""].dtype)
@@ -449,6 +469,20 @@ def as_examples(data: Any, name: str) -> Examples:
     if len(data[1]) == 0:
         raise ValueError(f"{name} must hold at least one example, got none")
     return Examples(*data)
+
+
+def as_device(device: Any) -> torch.device:
+    """Returns a device by its name.
+
+    Raises:
+        TypeError, ValueError: It is no device's name.
+    """
+    check_one_of("device", device, (str, torch.device), "a device's name, like 'cpu' or 'cuda:0'")
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        first = str(error).partition("\n")[0]
+        raise ValueError(f"device must be a device's name, got {device!r} ({first})") from None
 
 
 def _in_words(data: Any) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from evonas.arguments import check_number
+
 __all__ = ["Affine", "affine_of", "channel_statistics", "check_normalisation", "normalise"]
 
 _CHUNK = 1024  # images summed at a time: bounds the memory of the copies
@@ -47,8 +49,11 @@ def check_normalisation(n_channels: int, mean: tuple[float, ...], std: tuple[flo
     """Refuses statistics that do not fit.
 
     Raises:
-        ValueError: There is not one value per channel, or a deviation is not positive.
+        TypeError, ValueError: There is not one number per channel, or a deviation is not positive.
     """
+    for name, values in (("mean", mean), ("std", std)):
+        for value in values:
+            check_number(f"an entry of {name}", value)
     if len(mean) != n_channels or len(std) != n_channels:
         raise ValueError(
             f"mean and std must have one value for each of {n_channels} channels, "

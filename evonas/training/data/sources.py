@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from evonas.arguments import check_bool, check_int, check_one_of
+from evonas.arguments import check_bool, check_choice, check_int, check_one_of
 from evonas.exceptions import DataError, MissingDependencyError
 from evonas.training.data import _cache
 from evonas.training.data.examples import Examples
@@ -106,10 +106,14 @@ def load_image_folder(
         DataError: The folder is missing, has fewer than two classes, one of them holds no image
             or only folders, or a file is damaged.
         MissingDependencyError: Pillow does not import.
-        ValueError: `size` is below 1.
+        TypeError, ValueError: `size` is no int of at least 1, or another argument is wrong.
     """
     check_int("size", size, minimum=1)
     check_one_of("root", root, (str, PathLike), "the path of a folder")
+    if not str(root):
+        raise ValueError("root must be the path of a folder, got ''")
+    if split is not None:
+        check_choice("split", split, ("train", "val", "test"))
     check_bool("cache", cache)
     folder = _split_folder(Path(root), split)
     classes, files = _listed(folder)

@@ -111,7 +111,7 @@ def test_the_identity_tells_data_apart() -> None:
         ({"x": ROWS, "y": [[1]] * 4}, [0] * 4, "'y' must be as long"),
         ({"x": [[1], []]}, [0, 1], "'x' must hold something"),
         (torch.zeros(0, 2), [], "at least one, got none"),
-        ({}, [1], "at least one, got none"),
+        ({}, [1], "at least one entry, got none"),
     ],
 )
 def test_bad_examples(inputs: Any, targets: Any, message: str) -> None:
