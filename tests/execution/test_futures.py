@@ -208,7 +208,7 @@ def test_shutdown_leaves_a_running_trial_alone() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: FuturesExecutor(3), TypeError, "must be a concurrent.futures.Executor, got int"),
+        (lambda: FuturesExecutor(3), TypeError, "must be a concurrent.futures.Executor, got 3"),
         (lambda: FuturesExecutor(Flaky(0)), ValueError, "Flaky does not say how many calls"),
         (lambda: FuturesExecutor(Flaky(0), slots=0), ValueError, "slots must be at least 1"),
         (

@@ -370,12 +370,12 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"cpus_per_trial": 0}, "cpus_per_trial must be above 0 .*, got 0 and 0"),
-        ({"gpus_per_trial": -1}, "gpus_per_trial at least 0, got 1 and -1"),
-        ({"gpus_per_trial": math.nan}, "gpus_per_trial at least 0, got 1 and nan"),
+        ({"cpus_per_trial": 0}, "cpus_per_trial must be .*above 0.*, got 0"),
+        ({"gpus_per_trial": -1}, "gpus_per_trial must be at least 0, got -1"),
+        ({"gpus_per_trial": math.nan}, "gpus_per_trial must be a finite number, got nan"),
         ({"gpus_per_trial": 1.5}, "above 1 .* a whole number, got 1.5"),
         ({"slots": 0}, "slots must be at least 1"),
-        ({"lost_retries": -1}, "lost_retries at least 0"),
+        ({"lost_retries": -1}, "lost_retries must be at least 0, got -1"),
     ],
 )
 def test_wrong_arguments(

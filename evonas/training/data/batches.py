@@ -10,7 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Augment", "Batch", "BatchSource", "FlipCrop", "Inputs"]
+from evonas.arguments import check_int
+
+__all__ = ["Augment", "Batch", "BatchSource", "FlipCrop", "Inputs", "batch_order"]
+
+_POOL = 16  # batches that are sorted by length together: some order is left to chance
 
 Inputs = Tensor | Mapping[str, Tensor] | Sequence[Tensor]
 Batch = tuple[Inputs, Tensor]
@@ -36,6 +40,45 @@ class BatchSource(Protocol):
         drop_last: bool = False,
     ) -> Iterator[Batch]:
         """Iterates once over the examples, on the training device."""
+
+
+def batch_order(
+    n: int,
+    batch_size: int,
+    generator: torch.Generator | None = None,
+    *,
+    lengths: Tensor | None = None,
+    drop_last: bool = False,
+) -> list[Tensor]:
+    """Returns the example numbers of each batch of one pass over `n` examples, on the CPU.
+
+    Args:
+        n: How many examples there are.
+        batch_size: Examples a batch; some may have fewer.
+        generator: Draws the order. None: the stored order.
+        lengths: Of each example `(N,)`, where they are sequences: batches then hold examples of
+            similar length, drawn within random pools of 16 batches.
+        drop_last: Whether to leave out a batch with fewer examples.
+
+    Raises:
+        ValueError: `batch_size` is below 1, or `drop_last` leaves no batch.
+    """
+    check_int("batch_size", batch_size, minimum=1)
+    order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
+    if lengths is None:
+        batches = list(torch.split(order, batch_size))
+    else:
+        batches = []
+        for pool in torch.split(order, n if generator is None else _POOL * batch_size):
+            pool = pool[lengths[pool].sort(stable=True).indices]
+            batches += torch.split(pool, batch_size)
+        if generator is not None:
+            batches = [batches[i] for i in torch.randperm(len(batches), generator=generator)]
+    if not drop_last:
+        return batches
+    if n < batch_size:
+        raise ValueError(f"drop_last leaves no batch: batch_size is {batch_size}, examples are {n}")
+    return [ids for ids in batches if len(ids) == batch_size]
 
 
 @dataclass(frozen=True, slots=True)

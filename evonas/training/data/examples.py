@@ -15,14 +15,13 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from evonas.arguments import (
     check_callable,
     check_choice,
-    check_int,
     check_list,
     check_mapping,
     check_one_of,
 )
 from evonas.exceptions import DataError
 from evonas.space.naming import fingerprint_of
-from evonas.training.data.batches import Augment, Batch
+from evonas.training.data.batches import Augment, Batch, batch_order
 from evonas.training.data.layout import Side, pack
 from evonas.training.data.normalisation import (
     Affine,
@@ -35,7 +34,6 @@ from evonas.training.data.split import as_index
 
 __all__ = ["Examples", "as_bytes", "as_examples"]
 
-_POOL = 16  # batches that are sorted by length together: some order is left to chance
 _CHUNK = 1024  # examples hashed at a time: bounds the memory of the copies
 _SEVERAL = 'Examples({"ids": ids, "mask": mask}, targets)'
 
@@ -346,8 +344,7 @@ class Examples:
         """
         if augment is not None and (seed is None or not self._single):
             raise ValueError("augment needs a seed, and inputs that are one tensor")
-        generator = torch.Generator().manual_seed(0 if seed is None else seed)
-        order = self._order(batch_size, seed, shuffle, drop_last, generator)
+        order, generator = self._order(batch_size, seed, shuffle, drop_last)
         return self._iterate(order, augment, generator)
 
     def _iterate(
@@ -375,39 +372,23 @@ class Examples:
         Raises:
             ValueError: `batch_size` is below 1, shuffling has no seed, or `drop_last` leaves none.
         """
-        generator = torch.Generator().manual_seed(seed or 0)
-        return self._order(batch_size, seed, shuffle, drop_last, generator)
+        return self._order(batch_size, seed, shuffle, drop_last)[0]
 
     def _order(
-        self,
-        batch_size: int,
-        seed: int | None,
-        shuffle: bool,
-        drop_last: bool,
-        generator: torch.Generator,
-    ) -> list[Tensor]:
-        check_int("batch_size", batch_size, minimum=1)
+        self, batch_size: int, seed: int | None, shuffle: bool, drop_last: bool
+    ) -> tuple[list[Tensor], torch.Generator]:
+        """Returns the batches, and the generator that drew them, to go on drawing from."""
         if shuffle and seed is None:
             raise ValueError("seed must be given where batches are shuffled, got None")
-        n = len(self)
-        order = torch.randperm(n, generator=generator) if shuffle else torch.arange(n)
-        if self.layout is None:
-            batches = list(torch.split(order, batch_size))
-        else:
-            lengths = self.layout.lengths
-            batches = []
-            for pool in torch.split(order, _POOL * batch_size if shuffle else n):
-                pool = pool[lengths[pool].sort(stable=True).indices]
-                batches += torch.split(pool, batch_size)
-            if shuffle:
-                batches = [batches[i] for i in torch.randperm(len(batches), generator=generator)]
-        if not drop_last:
-            return batches
-        if n < batch_size:
-            raise ValueError(
-                f"drop_last leaves no batch: batch_size is {batch_size}, examples are {n}"
-            )
-        return [ids for ids in batches if len(ids) == batch_size]
+        generator = torch.Generator().manual_seed(seed or 0)
+        batches = batch_order(
+            len(self),
+            batch_size,
+            generator if shuffle else None,
+            lengths=None if self.layout is None else self.layout.lengths,
+            drop_last=drop_last,
+        )
+        return batches, generator
 
     def _rows(self, ids: Tensor) -> Any:
         """Returns the stored inputs of examples: images channels last, not normalised."""
