@@ -22,6 +22,7 @@ __all__ = [
     "TooManyFailures",
     "TrialPruned",
     "UnsatisfiableSpaceError",
+    "WeightsError",
     "WorkerError",
 ]
 
@@ -85,6 +86,10 @@ class SchemaVersionError(RunStorageError):
 
 class DataError(EvonasError):
     """Data that a problem needs is missing, damaged, or cannot be downloaded."""
+
+
+class WeightsError(EvonasError):
+    """Trained weights are not there, not readable, or do not fit the module."""
 
 
 class MissingDependencyError(EvonasError, ImportError):

@@ -122,6 +122,14 @@ class Problem:
         """
         return genes
 
+    def build(self, genes: Genes) -> Any:
+        """Returns the untrained `torch.nn.Module` of these genes, into which weights are loaded.
+
+        Raises:
+            NotImplementedError: The problem knows of no module.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define build(genes)")
+
     def key(self, genes: Genes) -> str:
         """Returns the SHA-256 (hexadecimal) of what the genes build; equal keys, equal points.
 

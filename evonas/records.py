@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from numbers import Integral, Real
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
+
+from evonas.exceptions import WeightsError
 
 __all__ = ["EpochMetrics", "Evaluation", "Genes", "Status", "as_metric"]
 
@@ -52,6 +55,16 @@ class EpochMetrics:
     metrics: Mapping[str, float]
 
 
+class KeptFiles(Protocol):
+    """Where the files of a run's trials are."""
+
+    def of(self, number: int) -> dict[str, Path]:
+        """Returns the files of an evaluation by name."""
+
+    def load_model(self, evaluation: Evaluation, build: Any) -> Any:
+        """Returns the module of an evaluation with its trained weights."""
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Evaluation:
     """The record of one finished trial; printed, number, status, fitness and genes of it.
@@ -72,6 +85,7 @@ class Evaluation:
         started_at: Seconds since 1970 (UTC) at which the trial began.
         output: File with what the trial printed, relative to the run's directory; None where it
             printed nothing, or to the terminal.
+        kept: The files of the run's trials; None for an evaluation of no run.
     """
 
     number: int
@@ -86,6 +100,33 @@ class Evaluation:
     error: str | None = None
     started_at: float = 0.0
     output: str | None = None
+    kept: KeptFiles | None = field(default=None, compare=False)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """What the trial attached, by name: for the champion, the hall of fame, the Pareto front.
+
+        Empty where the trial attached nothing or its files were not kept; see `evolve`.
+        """
+        return {} if self.kept is None else self.kept.of(self.number)
+
+    def load_model(self, build: Callable[[Genes], Any] | Any | None = None) -> Any:
+        """Returns the trained `torch.nn.Module` of this evaluation, in evaluation mode, on the CPU.
+
+        No code of the run is executed: weights are tensors, and a network that is known as data
+        (those of `evonas.nas`) is built of it. Any other module only your code can build.
+
+        Args:
+            build: `genes -> module`, as in the search, or the `Problem`. None: the problem of
+                this process's `evolve`, or the network that the run describes.
+
+        Raises:
+            WeightsError: There are no weights (says why), nothing to build the module with, or
+                the module does not fit them (names the layers).
+        """
+        if self.kept is None:
+            raise WeightsError(f"evaluation {self.number} belongs to no run, so it has no weights")
+        return self.kept.load_model(self, build)
 
     @property
     def fitness(self) -> float | tuple[float, ...] | None:

@@ -34,6 +34,7 @@ MAX_FUNCTION_LINES = 60
 LAYERS = [
     "exceptions arguments",
     "records files",
+    "execution.weights",  # what a trial saves, and every record of a run can load
     "objectives space execution.trial",  # the trial is what a fitness function sees
     "problem pruning evolution",
     "strategies execution run.store report.style",
@@ -46,7 +47,8 @@ LAYERS = [
 # The root offers what lies up to `run`; `python -m evonas` is the command.
 SAME_LAYER = {"": "training", "__main__": "cli"}
 
-TORCH_MODULES = ("training", "nas", "freezing", "execution.torch_env", "execution.torch_state")
+TORCH_MODULES = ("training", "nas", "freezing")
+TORCH_MODULES += ("execution.torch_env", "execution.torch_state", "execution.weights")
 # evolve takes a Toolbox of the user's, and Result.logbook is a tools.Logbook.
 DEAP_MODULES = ("evolution", "strategies", "testing", "run.evolve", "run.result")
 LIBRARY_MODULES = {"torch": TORCH_MODULES, "torchvision": TORCH_MODULES, "deap": DEAP_MODULES}

@@ -181,6 +181,7 @@ TABLE: dict[str, tuple[Call, Any, dict[str, str]]] = {
         "trial_timeout": "None 1 2.5", "lost_retries": "None 0 1",
         "threads_per_trial": "count or none", "deterministic": "bool", "seed": "None 0 1 10**30",
         "max_consecutive_failures": "count", "durability": "nothing",
+        "keep_files": "nothing", "keep_bytes": "None 0 1 10**30",
         "progress": "None True False", "callbacks": "list", "metadata": "limits",
     }),
     "confirm": (confirm, en.confirm, {

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evonas.exceptions import TrialPruned
+from evonas.exceptions import RunStorageError, TrialPruned
+from evonas.execution.weights import WEIGHTS, save_weights
 from evonas.records import EpochMetrics, as_metric
 
 __all__ = ["Trial", "TrialSettings"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ class TrialSettings:
         problem: What `Problem.configure` returned at the run's first start.
         best: The best value of the first objective on record when the trial was submitted.
         maximise: Whether the first objective is maximised.
+        keep_above: The value of it that a trial must exceed for its files to be kept; None: any.
         attachments: Folder for what the trial attaches, or None where nothing is kept.
         deterministic: Whether torch must use deterministic algorithms only.
         metric: Name of the first objective, as the trial may report it.
@@ -44,6 +49,7 @@ class TrialSettings:
     threads: int = 1
     problem: Mapping[str, Any] = field(default_factory=dict)
     best: float | None = None
+    keep_above: float | None = None
     maximise: bool = True
     attachments: str | None = None
     deterministic: bool = False
@@ -158,15 +164,46 @@ class Trial:
 
         The way to attach large things (weights) only where they can matter.
         """
-        best = self.settings.best
-        if best is None:
+        return self._exceeds(value, self.settings.best)
+
+    def would_be_kept(self, value: float) -> bool:
+        """Whether a trial of this value of the first objective has its files kept, as it looks now.
+
+        What a trial attaches although it would not be kept is removed when it ends.
+        """
+        return self._exceeds(value, self.settings.keep_above)
+
+    def _exceeds(self, value: float, threshold: float | None) -> bool:
+        if threshold is None:
             return True
-        return value > best if self.settings.maximise else value < best
+        return value > threshold if self.settings.maximise else value < threshold
+
+    def save(self, model: Any) -> bool:
+        """Keeps the weights of a trained model: the last line of a fitness function.
+
+        `result.champion.load_model(build)` returns it trained, in any process. They are kept for
+        the champion, the hall of fame and the Pareto front (see `keep_files` of `evolve`).
+
+        Args:
+            model: A `torch.nn.Module`; its state_dict is written, as tensors on the CPU.
+
+        Returns:
+            Whether they were written. False where the disk did not take them: the training
+            counts all the same, and a warning says why.
+
+        Raises:
+            TypeError: It is no module.
+        """
+        try:
+            return self.attach(WEIGHTS, lambda path: save_weights(model, path))
+        except (RunStorageError, OSError) as error:
+            _log.warning("the weights of evaluation %d are not kept: %s", self.number, error)
+            return False
 
     def attach(self, name: str, write: Callable[[Path], None]) -> bool:
-        """Lets `write(path)` make a file that is kept while this trial is the champion.
+        """Lets `write(path)` make a file that is kept with the evaluation, in `Evaluation.files`.
 
-        It is then in `Result.attachments`.
+        For the champion, the hall of fame and the Pareto front (see `keep_files` of `evolve`).
 
         Args:
             name: The file's name, without folders.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from evonas.exceptions import RunStorageError
+from evonas.execution.weights import CONFIRMED, TrialFiles
 from evonas.problem import Problem
 from evonas.records import Evaluation, Status
-from evonas.run.files import ATTACHMENTS, CONFIRMED
+from evonas.run.keeping import Keeper
 
 __all__ = ["Artifacts"]
 
@@ -18,17 +19,26 @@ __all__ = ["Artifacts"]
 class Artifacts:
     """Keeps the files of a run in step with its records.
 
-    Attachments (weights) are large, so only the champion's are kept.
+    What trials attach (weights) is large: a `Keeper` says whose stays.
 
     Args:
         problem: Whose `run_files` are written.
-        run_dir: The run's directory, or None: then there are no files.
+        run_dir: The run's directory, or None: then there are no files for people.
+        files: Of the trials; None: they have nowhere to attach any.
+        keeper: Begun; None: nothing is removed.
     """
 
-    def __init__(self, problem: Problem, run_dir: Path | None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        run_dir: Path | None,
+        files: TrialFiles | None,
+        keeper: Keeper | None = None,
+    ) -> None:
         self._run_dir = None if run_dir is None else run_dir.resolve()  # trials may change folder
         self._files = None if run_dir is None else problem.run_files(run_dir)
-        self._folder = None if self._run_dir is None else self._run_dir / ATTACHMENTS
+        self._folder = None if files is None else files.folder
+        self._keeper = keeper
 
     def folder(self, number: int, kind: str = "") -> str | None:
         """Returns where the trial of evaluation `number` may attach files, or None."""
@@ -50,15 +60,9 @@ class Artifacts:
         Raises:
             RunStorageError: A file cannot be written.
         """
-        if self._folder is None:
-            return
-        with _storage_errors(self._folder.parent):
-            kept = self._folder / f"{CONFIRMED}{evaluation.number}"
-            if self._files is not None:
-                self._files.on_champion(evaluation, kept if kept.is_dir() else None)
-            for folder in self._folder.glob(f"{CONFIRMED}*"):
-                if folder != kept:
-                    shutil.rmtree(folder)
+        with _storage_errors(self._run_dir):
+            self._write_champion(evaluation, CONFIRMED)
+            self._remove_confirmed(but=f"{CONFIRMED}{evaluation.number}")
 
     def clear_confirmed_champion(self, best: Evaluation | None) -> None:
         """Makes the best evaluation the champion again, instead of a confirmed one.
@@ -66,16 +70,15 @@ class Artifacts:
         Raises:
             RunStorageError: A file cannot be written.
         """
-        if self._folder is None or best is None:
+        if best is None:
             return
-        with _storage_errors(self._folder.parent):
+        with _storage_errors(self._run_dir):
             self._write_champion(best)
-            for folder in self._folder.glob(f"{CONFIRMED}*"):
-                shutil.rmtree(folder)
+            self._remove_confirmed()
 
     def restore(
         self,
-        evaluations: Iterable[Evaluation],
+        evaluations: Sequence[Evaluation],
         best: Evaluation | None,
         *,
         confirmed_champion: Evaluation | None = None,
@@ -84,66 +87,57 @@ class Artifacts:
 
         Args:
             evaluations: Every record.
-            best: The best one, whose attachments are kept.
+            best: The best one.
             confirmed_champion: The champion, where `confirm` chose another than the best.
 
         Raises:
             RunStorageError: A file cannot be written.
         """
-        if self._folder is None:
-            return
-        with _storage_errors(self._folder.parent):
-            for evaluation in evaluations if self._files is not None else ():
+        with _storage_errors(self._run_dir):
+            for evaluation in evaluations:
                 self._write_evaluation(evaluation)
-            kept = "" if best is None else str(best.number)
-            for folder in self._folder.iterdir() if self._folder.is_dir() else ():
-                if folder.name.isdigit() and folder.name != kept:
-                    shutil.rmtree(folder)
+            if self._keeper is not None:
+                self._keeper.restore(evaluations)
             if confirmed_champion is not None:
                 self.set_confirmed_champion(confirmed_champion)
             elif best is not None:
                 self._write_champion(best)
 
-    def add(
-        self, evaluation: Evaluation, *, best: Evaluation | None, previous: Evaluation | None
-    ) -> None:
-        """Writes the files of a committed evaluation.
-
-        Args:
-            evaluation: The record.
-            best: The best evaluation now.
-            previous: The best one before.
+    def add(self, evaluation: Evaluation, *, is_best: bool) -> None:
+        """Writes the files of a committed evaluation, and removes those that have to go.
 
         Raises:
             RunStorageError: A file cannot be written.
         """
-        if self._folder is None:
-            return
-        with _storage_errors(self._folder.parent):
+        with _storage_errors(self._run_dir):
             self._write_evaluation(evaluation)
-            outdone: Evaluation | None = evaluation
-            if best is evaluation:
+            if is_best:
                 self._write_champion(evaluation)
-                outdone = previous
-            if outdone is not None:
-                shutil.rmtree(self._folder / str(outdone.number), ignore_errors=True)
+            if self._keeper is not None:
+                self._keeper.add(evaluation)
 
     def _write_evaluation(self, evaluation: Evaluation) -> None:
         if self._files is not None and evaluation.status is not Status.INVALID:
             self._files.on_evaluation(evaluation)
 
-    def _write_champion(self, evaluation: Evaluation) -> None:
+    def _write_champion(self, evaluation: Evaluation, kind: str = "") -> None:
         if self._files is not None and self._folder is not None:
-            folder = self._folder / str(evaluation.number)
+            folder = self._folder / f"{kind}{evaluation.number}"
             self._files.on_champion(evaluation, folder if folder.is_dir() else None)
+
+    def _remove_confirmed(self, but: str = "") -> None:
+        if self._folder is not None:
+            for folder in self._folder.glob(f"{CONFIRMED}*"):
+                if folder.name != but:
+                    shutil.rmtree(folder)
 
 
 @contextmanager
-def _storage_errors(run_dir: Path) -> Iterator[None]:
+def _storage_errors(run_dir: Path | None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise RunStorageError(
-            f"a file of {run_dir} could not be written ({error}); every finished evaluation is "
-            "safe in run.db: make room, then run the same command again"
+            f"a file of {run_dir or 'the run'} could not be written ({error}); every finished "
+            "evaluation is safe in run.db: make room, then run the same command again"
         ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from evonas.objectives import Limits, Objective
 from evonas.records import Evaluation, Status
@@ -37,7 +37,7 @@ class Champion:
         self._limits = limits
         self._artifacts = artifacts
 
-    def restore_files(self, evaluations: Iterable[Evaluation]) -> None:
+    def restore_files(self, evaluations: Sequence[Evaluation]) -> None:
         """Writes the files that a crash left missing, and removes those of no record."""
         self._artifacts.restore(evaluations, self.best, confirmed_champion=self.confirmed)
 
@@ -46,13 +46,13 @@ class Champion:
         if self.confirmed is not None:
             self._artifacts.clear_confirmed_champion(self.best)
             self.confirmed = None
-        previous = self.best
+        best = self.best
         # Of equals the one asked for first, so that the champion does not depend on who was faster.
         if evaluation.status is Status.OK and (
-            previous is None or self._rank(evaluation) < self._rank(previous)
+            best is None or self._rank(evaluation) < self._rank(best)
         ):
             self.best = evaluation
-        self._artifacts.add(evaluation, best=self.best, previous=previous)
+        self._artifacts.add(evaluation, is_best=self.best is evaluation)
 
     def to_beat(self) -> float | None:
         """Returns the value that a trial must exceed to be the best, None: any may."""

@@ -22,6 +22,7 @@ from evonas.records import Evaluation, Genes, Status
 from evonas.run.artifacts import Artifacts
 from evonas.run.identity import configure_as
 from evonas.run.interrupts import Interrupts
+from evonas.run.keeping import built_by
 from evonas.run.result import Confirmed, Result, baseline_number, best_evaluations, open_run
 from evonas.run.store import RunRecord, Store
 
@@ -70,18 +71,17 @@ def confirm(
         if function is not None:
             check_callable(name, function)
     points_also = check_list("also", also, "points (dicts of gene name to value)")
-    if executor is not None:
-        executor = choose_executor(executor)
+    executor = SerialExecutor() if executor is None else choose_executor(executor)
     check_int("top", top, minimum=1)
     check_int("repeats", repeats, minimum=1)
-    executor = SerialExecutor() if executor is None else executor
     path = as_directory(run_dir)
     open_run(path)  # where there is none, the next line would begin one
     with Store.create(path) as store, Interrupts() as interrupts, ExitStack() as stack:
         record = store.begun_record()
         stack.enter_context(driver_threads(problem, record.threads))
         configure_as(problem, record, display_path(path))
-        artifacts = Artifacts(problem, path)
+        store.files = built_by(problem, store.files)
+        artifacts = Artifacts(problem, path, store.files)
         points = {entry.key: entry for entry in best_evaluations(store, top)}
         points |= {entry.key: entry for entry in _others(problem, store, record, points_also)}
         done = {

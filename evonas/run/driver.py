@@ -18,7 +18,8 @@ from evonas.run.champion import Champion
 from evonas.run.history import FailureStreak, History
 from evonas.run.in_flight import InFlight, Planned
 from evonas.run.interrupts import Interrupts
-from evonas.run.result import best_evaluations, confirmed_champion
+from evonas.run.keeping import Keeper
+from evonas.run.result import DEFAULT_HALL_OF_FAME, best_evaluations, confirmed_champion
 from evonas.run.store import KnownPoint, PlannedProposal, RunRecord, Store
 from evonas.strategies.base import Proposal, Strategy
 
@@ -46,6 +47,7 @@ class Driver:
         budget: Budget,
         history: History,
         pruner: Pruner | None,
+        keeper: Keeper,
     ) -> None:
         self._problem = problem
         self._strategy = strategy
@@ -58,7 +60,10 @@ class Driver:
         self._objective = problem.objectives[0]
         by_status = store.counts()
         self.counts = Counts(reused=by_status.pop("reused"), by_status=by_status)
-        self._artifacts = Artifacts(problem, store.run_dir)
+        hall_of_fame = record.strategy.get("hall_of_fame", DEFAULT_HALL_OF_FAME)
+        keeper.begin(store.files, problem.objectives, record.limits, hall_of_fame)
+        self._keeper = keeper
+        self._artifacts = Artifacts(problem, store.run_dir, store.files, keeper)
         self._champion = Champion(
             next(iter(best_evaluations(store, 1)), None),
             confirmed_champion(store),
@@ -110,7 +115,7 @@ class Driver:
         """
         self._interrupts = interrupts
         running = self._in_flight.running
-        self._champion.restore_files(self._store.evaluations())
+        self._champion.restore_files(list(self._store.evaluations()))
         self._executor.start(self._problem)
         try:
             self._catch_up()
@@ -248,6 +253,7 @@ class Driver:
             threads=self._run.threads,
             problem=self._run.problem_settings,
             best=self._champion.to_beat(),
+            keep_above=self._keeper.to_enter(),
             maximise=self._objective.direction == "max",
             attachments=self._artifacts.folder(planned.number),
             deterministic=self._run.deterministic,
@@ -286,6 +292,7 @@ class Driver:
             error=outcome.error,
             started_at=outcome.started_at,
             output=self._artifacts.relative(outcome.output),
+            kept=self._store.files,
         )
 
     def _publish(self, evaluation: Evaluation) -> None:

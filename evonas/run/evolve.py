@@ -35,6 +35,7 @@ from evonas.run.hints import with_hints
 from evonas.run.history import History
 from evonas.run.identity import environment, identify
 from evonas.run.interrupts import Interrupts
+from evonas.run.keeping import Keeper, built_by
 from evonas.run.options import checked, parallel_trials
 from evonas.run.result import Result
 from evonas.run.store import RunRecord, Store
@@ -94,6 +95,8 @@ def evolve(
     seed: int | None = None,
     max_consecutive_failures: int = 10,
     durability: Literal["process", "power"] = "process",
+    keep_files: Literal["best", "all"] = "best",
+    keep_bytes: int | None = 10 << 30,
     progress: bool | None = None,
     callbacks: Sequence[Observer] = (),
     metadata: Mapping[str, Any] | None = None,
@@ -144,6 +147,10 @@ def evolve(
         seed: Root of all randomness. None draws one at the first start and keeps it.
         max_consecutive_failures: Failures in a row that stop the search.
         durability: `"process"` survives kill -9, `"power"` a power cut too.
+        keep_files: Whose weights and other attached files are kept: `"best"`, those of the
+            champion, the hall of fame and the Pareto front; `"all"`, every trial's.
+        keep_bytes: Disk space for them (default 10 GiB): beyond it those of the poorest go, never
+            the champion's. None: any.
         progress: True: a bar and a line per generation, on stderr. None: the same on a terminal and
             in a notebook; elsewhere (a log) lines at growing intervals. False: nothing.
         callbacks: Observers of the records.
@@ -175,6 +182,7 @@ def evolve(
         generations, max_evaluations, max_seconds, patience, target_fitness,
         max_consecutive_failures,
     ))  # fmt: skip
+    keeper = Keeper(keep_files, keep_bytes)
     given = _as_strategy(strategy, population, generations, elite, toolbox)
     may_spawn = executor is None and workers is None and workers_per_device is None
     executor = choose_executor(
@@ -223,7 +231,7 @@ def evolve(
         _bind(strategy, problem, record, history, store)
         store.write_record(record)
         driver = Driver(
-            problem, strategy, store, executor, observers, record, budget, history, pruner
+            problem, strategy, store, executor, observers, record, budget, history, pruner, keeper
         )
         _drive(driver, store, observers, strategy, record, budget, parallel.why)
         return Result(store, keep_open=run_dir is None)
@@ -309,6 +317,7 @@ def _bind(
     state = store.state()
     if state is not None:
         strategy.load_state_dict(state, store.logbook())
+    store.files = built_by(problem, store.files)
 
 
 def _copies(

@@ -6,10 +6,7 @@ from pathlib import Path
 
 __all__ = [
     "ARCHITECTURES",
-    "ATTACHMENTS",
-    "CONFIRMED",
     "STATISTICS",
-    "attached",
     "champion_module",
     "numbered",
 ]
@@ -20,26 +17,6 @@ ARCHITECTURES = "ga_architecture"
 STATISTICS = "stats"
 """The folder of a run with a folder for each evaluation, in which there is a file for each epoch:
 `<task>_<data set>_<metric>_ga-<name>-<number>/<epoch>.json`."""
-
-
-ATTACHMENTS = "attachments"
-"""The folder of a run with a folder for what the champion's trial attached, named by its number."""
-
-CONFIRMED = "confirmed"
-"""What the name of such a folder begins with where a repeat of `confirm` attached it."""
-
-
-def attached(run_dir: Path, number: int) -> dict[str, Path]:
-    """Returns what the trial of an evaluation attached, or its repeat in `confirm`, by name.
-
-    Raises:
-        OSError: The folder cannot be read.
-    """
-    for name in (f"{CONFIRMED}{number}", str(number)):
-        folder = run_dir / ATTACHMENTS / name
-        if folder.is_dir():
-            return {path.name: path for path in sorted(folder.iterdir())}
-    return {}
 
 
 def numbered(folder: Path) -> dict[int, Path]:

@@ -19,7 +19,6 @@ from evonas.evolution.individual import Fitness, Individual
 from evonas.exceptions import EvonasError, MissingDependencyError
 from evonas.files import as_directory, display_path
 from evonas.records import Evaluation, Genes, Status
-from evonas.run.files import attached
 from evonas.run.store import PlannedProposal, RunReader
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 __all__ = [
+    "DEFAULT_HALL_OF_FAME",
     "Confirmed",
     "Result",
     "baseline_number",
@@ -35,6 +35,10 @@ __all__ = [
     "open_run",
     "read_confirmed",
 ]
+
+
+DEFAULT_HALL_OF_FAME = 10
+"""Its size where a strategy does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,7 @@ class Result:
 
     def __init__(self, reader: RunReader, *, keep_open: bool = False) -> None:
         self.run_dir = reader.run_dir
+        self._files = reader.files
         self._reader = reader if keep_open else None
         if keep_open:
             weakref.finalize(self, reader.close)
@@ -100,7 +105,8 @@ class Result:
         self.outcome: str | None = sessions[-1]["outcome"] if sessions else None
         self.stop_reason: str | None = sessions[-1]["reason"] if sessions else None
         self.logbook = _logbook(reader.logbook())
-        self._hall = best_evaluations(reader, self.record.strategy.get("hall_of_fame", 10))
+        n_best = self.record.strategy.get("hall_of_fame", DEFAULT_HALL_OF_FAME)
+        self._hall = best_evaluations(reader, n_best)
         self._confirmed = read_confirmed(reader)
 
     @property
@@ -218,14 +224,13 @@ class Result:
             yield self._reader
         elif self.run_dir is not None:
             with RunReader.open(self.run_dir) as reader:
+                reader.files = self._files
                 yield reader
 
     @property
     def attachments(self) -> dict[str, Path]:
         """The files that the champion's trial attached (`Trial.attach`), by name."""
-        if self.run_dir is None or not (self._hall or self._confirmed):
-            return {}
-        return attached(self.run_dir, self.champion.number)
+        return self.champion.files if self._hall or self._confirmed else {}
 
     @property
     def location(self) -> str:

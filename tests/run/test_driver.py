@@ -367,7 +367,9 @@ def test_the_files_for_people_are_made_up_for(tmp_path: Path) -> None:
     assert [name for name in whole if name.startswith("point")] == sorted(
         f"point{number}" for number in trained
     )
-    assert len([name for name in whole if name.startswith("attachments")]) == 1
+    assert {name for name in whole if name.startswith("attachments")} == {
+        f"attachments/{entry.number}/weights" for entry in result.hall_of_fame
+    }
     for copy in copies:
         search(copy)
         assert files(copy) == whole, f"{copy.name}, started again"

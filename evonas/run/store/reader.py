@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from evonas.exceptions import RunStorageError
+from evonas.execution.weights import ATTACHMENTS, TrialFiles
 from evonas.records import EpochMetrics, Evaluation, Genes, Status
 from evonas.run.store.encoding import from_json
 from evonas.run.store.integrity import verify
@@ -50,6 +51,10 @@ class RunReader:
     def __init__(self, connection: sqlite3.Connection, run_dir: Path | None) -> None:
         self._connection = connection
         self.run_dir = run_dir
+        self.files: TrialFiles | None = (
+            None if run_dir is None else TrialFiles(run_dir / ATTACHMENTS)
+        )
+        """The files of the trials, as each evaluation knows them."""
 
     @classmethod
     def open(cls, run_dir: Path) -> RunReader:
@@ -262,6 +267,7 @@ class RunReader:
                 error=row[8],
                 started_at=row[9],
                 output=row[10],
+                kept=self.files,
             )
 
     def _epochs(self, number: int) -> tuple[EpochMetrics, ...]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from evonas.arguments import check_choice
 from evonas.exceptions import RunStorageError
+from evonas.execution.weights import TrialFiles
 from evonas.records import Evaluation, Status
 from evonas.run.store.encoding import to_json
 from evonas.run.store.integrity import put_rows, verify
@@ -94,7 +95,9 @@ class Store(RunReader):
         if run_dir is None:
             connection = connect(":memory:")
             create_schema(connection)
-            return cls(connection, None)
+            store = cls(connection, None)
+            store.files = TrialFiles.in_memory()
+            return store
         make_directory(run_dir)
         lock = RunLock(run_dir / LOCK)
         try:

@@ -1,0 +1,212 @@
+"""The files that trials leave, and the trained weights among them: saved and loaded, no pickles."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evonas.exceptions import WeightsError
+from evonas.files import replace_file
+from evonas.records import Evaluation, Genes
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = [
+    "ATTACHMENTS",
+    "CONFIRMED",
+    "NETWORK",
+    "WEIGHTS",
+    "TrialFiles",
+    "load_weights",
+    "save_weights",
+]
+
+WEIGHTS = "weights.pt"
+"""The file that `Trial.save` makes: a state_dict on the CPU, for `weights_only=True`."""
+
+NETWORK = "network.json"
+"""Beside it where a network is known as data: `{"kind": …, …}`, from which it is built again."""
+
+ATTACHMENTS = "attachments"
+"""The folder of a run with a folder for what a trial attached, named by its evaluation's number."""
+
+CONFIRMED = "confirmed"
+"""What the name of a folder begins with where a repeat of `confirm` left the files."""
+
+_BUILDERS = {"torch.nn": "evonas.nas.described"}
+"""Kind of such data to the module whose `from_description` builds of it; no other is imported."""
+
+_MAX_NAMED = 5
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Writes a model's state_dict as tensors on the CPU, whole or not at all.
+
+    Raises:
+        TypeError: It is no module.
+        RunStorageError: The file cannot be written.
+    """
+    import torch
+
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    state = {
+        name: value.detach().cpu().contiguous() if isinstance(value, torch.Tensor) else value
+        for name, value in model.state_dict().items()
+    }
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:  # what torch makes of an OSError of the file
+                raise OSError(str(error).partition("\n")[0]) from error
+
+    replace_file(path, write)
+
+
+def load_weights(model: nn.Module, path: Path) -> nn.Module:
+    """Puts saved weights into a module, and the module into evaluation mode.
+
+    Raises:
+        WeightsError: The file is none of `save_weights`, or the module has other layers: named.
+    """
+    import pickle
+
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        first = str(error).partition("\n")[0]
+        raise WeightsError(f"{path} cannot be read as weights ({first})") from error
+    if not isinstance(state, Mapping):
+        raise WeightsError(f"{path} holds no state_dict, but a {type(state).__name__}")
+    differences = _differences(model.state_dict(), state)
+    if differences:
+        more = (
+            f"; and {len(differences) - _MAX_NAMED} more" if len(differences) > _MAX_NAMED else ""
+        )
+        raise WeightsError(
+            f"the module that was built does not fit the weights in {path}: "
+            f"{'; '.join(differences[:_MAX_NAMED])}{more}: build it from the genes as in the search"
+        )
+    model.load_state_dict(dict(state))
+    return model.eval()
+
+
+def _differences(own: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
+    found = [f"{name} is not in the module" for name in saved if name not in own]
+    found += [f"{name} is not in the weights" for name in own if name not in saved]
+    for name in own.keys() & saved.keys():
+        shapes = [tuple(getattr(side[name], "shape", ())) for side in (own, saved)]
+        if shapes[0] != shapes[1]:
+            found.append(f"{name} is {shapes[0]} in the module and {shapes[1]} in the weights")
+    return sorted(found)
+
+
+class _Owner:
+    """Whoever refers to it needs the folder."""
+
+
+@dataclass(frozen=True)
+class TrialFiles:
+    """The files of a run's trials: one folder for each evaluation of which they are kept.
+
+    Attributes:
+        folder: Of the run.
+        build: `genes -> module`, where the problem is known that trained them.
+        owner: Kept alive with this object: removes a folder that belongs to a run in memory.
+    """
+
+    folder: Path
+    build: Callable[[Genes], Any] | None = None
+    owner: object = None
+
+    @classmethod
+    def in_memory(cls) -> TrialFiles | None:
+        """Returns a folder for a run in memory, removed when nothing refers to it any more.
+
+        None where there is no room for one.
+        """
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="evonas-"))
+        except OSError:
+            return None
+        owner = _Owner()
+        weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+        return cls(folder, owner=owner)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TrialFiles, (self.folder,)
+
+    def of(self, number: int) -> dict[str, Path]:
+        """Returns an evaluation's files by name, or those of its repeat in `confirm`."""
+        for name in (f"{CONFIRMED}{number}", str(number)):
+            folder = self.folder / name
+            if folder.is_dir():
+                files = (path for path in sorted(folder.iterdir()) if path.name[0] != ".")
+                return {path.name: path for path in files}
+        return {}
+
+    def load_model(
+        self, evaluation: Evaluation, build: Callable[[Genes], Any] | Any | None = None
+    ) -> nn.Module:
+        """Returns the trained module in evaluation mode, on the CPU; see `Evaluation.load_model`.
+
+        Raises:
+            TypeError: `build` cannot be called, or returns no module.
+            WeightsError: There are no weights, nothing to build the module with, or it does not
+                fit them.
+        """
+        from torch import nn
+
+        files = self.of(evaluation.number)
+        if WEIGHTS not in files:
+            raise WeightsError(self._why_none(evaluation))
+        build = build if build is not None else self.build
+        build = getattr(build, "build", build)  # a Problem
+        if build is None and NETWORK in files:
+            module = _described(files[NETWORK])
+        elif build is None:
+            raise WeightsError(
+                f"evaluation {evaluation.number} has weights, and only your code knows the module "
+                "that they belong to: pass load_model(build), where build(genes) returns it"
+            )
+        else:
+            module = build(evaluation.genes)
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"build(genes) must return a nn.Module, got {type(module).__name__}")
+        return load_weights(module, files[WEIGHTS])
+
+    def _why_none(self, evaluation: Evaluation) -> str:
+        if evaluation.fitness is None:
+            return f"evaluation {evaluation.number} ended {evaluation.status} and has no weights"
+        kept = [path for path in self.folder.glob("*") if path.is_dir()]
+        if not kept:
+            return (
+                "no trial of this run has saved weights: call trial.save(model) at the end of "
+                "the fitness function, and search again"
+            )
+        return (
+            f"the weights of evaluation {evaluation.number} were not kept: a run keeps those of "
+            f"the champion, the hall of fame and the Pareto front, within keep_bytes; "
+            "evolve(..., keep_files='all') keeps every trial's"
+        )
+
+
+def _described(path: Path) -> Any:
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        builder = import_module(_BUILDERS[description["kind"]])
+        return builder.from_description(description)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path} describes no network that can be built ({error})") from error
