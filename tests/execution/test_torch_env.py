@@ -178,9 +178,9 @@ class Info(ctypes.Structure):  # mallinfo2
 mallinfo2 = ctypes.CDLL(None).mallinfo2
 mallinfo2.restype = Info
 
-def mapped():  # bytes that allocations take by mappings of their own
+def mapped():  # bytes that an allocation takes by a mapping of its own
     before = mallinfo2().hblkhd
-    tensors = [torch.ones(24 << 20) for _ in range(4)]  # the heap may have a gap for one or two
+    tensor = torch.ones(24 << 20)
     return mallinfo2().hblkhd - before
 
 def faults():
@@ -199,17 +199,23 @@ with kept_memory():
     inside, held = faults(), resident()
     mapped_inside = mapped()
 given_back = held - resident()
-print(outside, inside, given_back, mapped_inside, mapped())
+print(outside, inside, given_back, faults(), mapped_inside, mapped())
 """
-    ended = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
-    outside, inside, given_back, *mapped = map(int, ended.stdout.split())
-    assert inside < outside / 10
-    assert given_back > 80 << 20
-    assert mapped[0] == 0
-    assert mapped[1] >= 96 << 20
+    tries = []
+    for _ in range(4):  # where the system puts the heap is drawn: now and then it cannot shrink
+        ended = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 0, ended.stderr
+        outside, inside, given_back, after, *mapped = map(int, ended.stdout.split())
+        tries.append([
+            inside < outside / 10, given_back > 80 << 20, mapped[0] == 0,
+            after > outside / 2, mapped[1] >= 96 << 20,
+        ])  # fmt: skip
+        assert all(tries[-1][:3])
+        if all(tries[-1]):
+            return
+    raise AssertionError(tries)
 
 
 def test_without_glibc_memory_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
