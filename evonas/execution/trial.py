@@ -200,7 +200,7 @@ class Trial:
             _log.warning("the weights of evaluation %d are not kept: %s", self.number, error)
             return False
 
-    def attach(self, name: str, write: Callable[[Path], None]) -> bool:
+    def attach(self, name: str, write: Callable[[Path], object]) -> bool:
         """Lets `write(path)` make a file that is kept with the evaluation, in `Evaluation.files`.
 
         For the champion, the hall of fame and the Pareto front (see `keep_files` of `evolve`).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -370,11 +371,16 @@ class FreezingProblem(Problem):
                 metric_name=self.metric_name,
                 augment=self.augment,
             )
+            values = {**trial.metrics, self.metric_name: value}
+            fitness = {objective.name: values[objective.name] for objective in self.objectives}
+            if math.isfinite(value) and trial.would_be_kept(fitness[self.objectives[0].name]):
+                trial.save(applied.model)
         trial.record(peak_memory_bytes=peak.memory_bytes)
-        if len(self.objectives) == 1 and self.objectives[0].name == self.metric_name:
-            return value
-        values = {**trial.metrics, self.metric_name: value}
-        return {objective.name: values[objective.name] for objective in self.objectives}
+        return fitness if len(fitness) > 1 else next(iter(fitness.values()))
+
+    def build(self, genes: Genes) -> nn.Module:
+        """Returns a pretrained model, before any fine-tuning."""
+        return self.model_factory()
 
     def run_files(self, run_dir: Path) -> RunFiles:
         """Returns the writer of `mask.json`, the champion's mask."""

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evonas.execution.weights import WEIGHTS
 from evonas.files import copy_file, write_text
 from evonas.nas.champion import champion_source
 from evonas.nas.source import generate_source
@@ -15,10 +16,7 @@ from evonas.run.files import ARCHITECTURES, STATISTICS
 if TYPE_CHECKING:
     from evonas.nas.problem import ImageClassificationProblem
 
-__all__ = ["WEIGHTS", "NasRunFiles"]
-
-WEIGHTS = "weights.pt"
-"""The attachment of a trial that was the best so far: its network's state_dict, on the CPU."""
+__all__ = ["NasRunFiles"]
 
 
 class NasRunFiles:

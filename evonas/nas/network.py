@@ -16,7 +16,7 @@ from evonas.nas.layers import Call, Conv2d, Dropout, Layer, Linear, Ref, Shape
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Network", "build", "infer_shapes"]
+__all__ = ["Network", "build", "infer_shapes", "modules_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,15 @@ class Network:
         calls[0] = replace(calls[0], args=(Ref("in_shape", 1), *calls[0].args[1:]))
         calls[-1] = replace(calls[-1], args=(*calls[-1].args[:-1], Ref("out_shape", 0)))
         return calls
+
+    def arguments(self, in_shape: Shape, prm: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what the references in `calls` stand for: see `Ref.value`.
+
+        Raises:
+            InvalidPoint: A layer cannot take what reaches it.
+        """
+        n_classes = self.shapes(in_shape)[-1][0]
+        return {"in_shape": (1, *in_shape), "out_shape": (n_classes,), "prm": prm}
 
     def macs(self, in_shape: Shape) -> int:
         """Returns the multiply-adds of one image in convolutions and fully connected layers.
@@ -136,13 +145,16 @@ def build(network: Network, in_shape: Shape, *, prm: Mapping[str, Any] | None = 
         InvalidPoint: A layer cannot take what reaches it.
         KeyError: The network asks for a hyperparameter that `prm` lacks.
     """
+    arguments = network.arguments(in_shape, prm or {})
+    modules = [call.make(arguments) for call in network.calls(in_shape)]
+    return modules_of(modules, len(network.features))
+
+
+def modules_of(modules: Sequence[nn.Module], n_features: int) -> nn.Module:
+    """Returns the layers of a network as one module; the first `n_features` are its features."""
     from torch import nn
 
-    n_classes = network.shapes(in_shape)[-1][0]
-    arguments = {"in_shape": (1, *in_shape), "out_shape": (n_classes,), "prm": prm or {}}
-    modules = [call.make(arguments) for call in network.calls(in_shape)]
-    split = len(network.features)
     module = nn.Sequential()
-    module.add_module("features", nn.Sequential(*modules[:split]))
-    module.add_module("classifier", nn.Sequential(*modules[split:]))
+    module.add_module("features", nn.Sequential(*modules[:n_features]))
+    module.add_module("classifier", nn.Sequential(*modules[n_features:]))
     return module

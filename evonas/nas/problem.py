@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import time
@@ -21,8 +22,10 @@ from evonas.arguments import (
     check_string,
 )
 from evonas.exceptions import DataError, InvalidPoint
+from evonas.execution.weights import NETWORK
 from evonas.nas.cost import COUNTED, MEASURED, count_macs, count_params, measure_latency
-from evonas.nas.export import WEIGHTS, NasRunFiles
+from evonas.nas.described import description
+from evonas.nas.export import NasRunFiles
 from evonas.nas.layers import Shape
 from evonas.nas.network import Network, build
 from evonas.nas.source import GENERATOR_VERSION, HYPERPARAMETERS, generate_source
@@ -385,8 +388,9 @@ class ImageClassificationProblem(Problem):
         values = {**counted, **measured}
         fitness = {objective.name: values[objective.name] for objective in self.objectives}
         first = fitness[self.objectives[0].name]
-        if math.isfinite(first) and trial.would_be_best(first):
-            trial.attach(WEIGHTS, lambda path: torch.save(_on_cpu(model), path))
+        if math.isfinite(first) and trial.would_be_kept(first) and trial.save(model):
+            text = json.dumps(description(self._network(genes), self.in_shape, self.prm(genes)))
+            trial.attach(NETWORK, lambda path: path.write_text(text, encoding="utf-8"))
         return first if len(fitness) == 1 else fitness
 
     def _count(self, genes: Genes) -> dict[str, int]:
@@ -442,7 +446,3 @@ def _check_names(argument: str, names: Sequence[str], known: Collection[str]) ->
     for name in names:
         if name not in known:
             raise ValueError(f"{argument} must be among {', '.join(sorted(known))}, got {name!r}")
-
-
-def _on_cpu(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}

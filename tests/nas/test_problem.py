@@ -118,13 +118,11 @@ def test_points_without_a_valid_shape(make_tiny: Make) -> None:
         problem.evaluate(genes, Trial())
 
 
-def test_weights_are_kept_only_where_they_may_be_the_champions(
-    make_tiny: Make, tmp_path: Path
-) -> None:
+def test_weights_are_written_only_where_they_may_be_kept(make_tiny: Make, tmp_path: Path) -> None:
     problem = make_tiny()
     for best, kept in [(None, True), (0.0, True), (1.0, False)]:
         folder = tmp_path / str(best)
-        trial = Trial(TrialSettings(seed=5, best=best, attachments=str(folder)))
+        trial = Trial(TrialSettings(seed=5, keep_above=best, attachments=str(folder)))
         problem.evaluate(GENES, trial)
         assert (folder / "weights.pt").is_file() is kept
     weights = torch.load(tmp_path / "None" / "weights.pt", weights_only=True)
