@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 import random
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from evonas.arguments import (
-    check_callable,
-    check_file_label,
-    check_int,
-    check_list,
-    check_string,
-)
+from evonas.arguments import check_callable, check_file_label, check_int
 from evonas.exceptions import DataError, InvalidPoint
 from evonas.execution.weights import NETWORK
-from evonas.nas.cost import COUNTED, MEASURED, count_macs, count_params, measure_latency
 from evonas.nas.described import description
 from evonas.nas.export import NasRunFiles
 from evonas.nas.layers import Shape
@@ -31,25 +22,14 @@ from evonas.nas.network import Network, build
 from evonas.nas.source import GENERATOR_VERSION, HYPERPARAMETERS, generate_source
 from evonas.nas.split_data import Source, SplitData
 from evonas.objectives import Objective
-from evonas.problem import Problem, RunFiles
+from evonas.problem import RunFiles
 from evonas.records import Genes
 from evonas.space import SearchSpace
-from evonas.training import (
-    Augment,
-    Examples,
-    FlipCrop,
-    Timed,
-    accuracy,
-    as_precision,
-    choose_precision,
-    fingerprint_of,
-    fit,
-    name_of,
-    place,
-    readable_name,
-    seeded,
-    train_epoch,
-)
+from evonas.space.naming import name_of, readable_name
+from evonas.training import Augment, Examples, FlipCrop, accuracy
+from evonas.training.cost import count_macs, count_params, measure_latency
+from evonas.training.problem import N_TRIED, TrainingProblem
+from evonas.training.recipe import Training
 
 if TYPE_CHECKING:
     from evonas.execution.trial import Trial
@@ -58,8 +38,6 @@ __all__ = ["DEFAULT_PRM", "GRAD_CLIP", "ImageClassificationProblem", "NetworkFun
 
 NetworkFunction = Callable[[Genes, int], Network]
 """`(genes, n_classes)` to the network that they describe."""
-
-_N_TRIED = 200  # networks, before a search: one that takes the images is enough
 
 Metric = Callable[[Tensor, Tensor], float]
 
@@ -70,7 +48,7 @@ DEFAULT_PRM: Mapping[str, float] = {"lr": 0.01, "momentum": 0.9}
 """What `prm` holds where the space has no such gene."""
 
 
-class ImageClassificationProblem(Problem):
+class ImageClassificationProblem(TrainingProblem):
     """Trains the network of a point for a few epochs and returns its validation accuracy.
 
     The images are divided once, by `split_seed`, into a training and a validation part, and
@@ -131,8 +109,6 @@ class ImageClassificationProblem(Problem):
         True
     """
 
-    preparation = "measuring which precision trains faster"
-
     def __init__(
         self,
         space: SearchSpace,
@@ -161,43 +137,51 @@ class ImageClassificationProblem(Problem):
             check_callable("metric", metric)
         check_file_label("name", name)
         check_file_label("dataset", dataset)
-        self.metric = metric
-        self.metric_name = "accuracy" if metric is None else readable_name(metric, "metric")
-        check_file_label("metric's name", self.metric_name)
-        if objectives is None:
-            objectives = Objective(self.metric_name)
-        super().__init__(space, objectives=objectives)
-        wanted = [objective.name for objective in self.objectives]
-        _check_names("objectives", wanted, {"accuracy", self.metric_name, *COUNTED, *MEASURED})
-        record = check_list("record", record, f"names among {', '.join(MEASURED)}")
-        _check_names("record", record, MEASURED)
-        self._measured = {*wanted, *record} & set(MEASURED)
+        metric_name = "accuracy" if metric is None else readable_name(metric, "metric")
+        check_file_label("metric's name", metric_name)
         if not callable(network):
             raise TypeError(
                 "network must be callable as network(genes, n_classes),"
                 f" got {type(network).__name__}"
             )
-        check_int("n_epochs", n_epochs, minimum=1)
-        check_int("batch_size", batch_size, minimum=1)
         check_int("latency_batch", latency_batch, minimum=1)
         check_int("split_seed", split_seed, minimum=0)
-        check_int("threads", threads, minimum=1)
-        check_string("device", device)
         if not isinstance(augment, bool):
             check_callable("augment", augment)
-        self.network = network
-        self.latency_batch = latency_batch
-        self.n_epochs, self.batch_size = n_epochs, batch_size
-        self.augment: Augment | None = FlipCrop() if augment is True else augment or None
-        self.device, self.threads = device, threads
-        self.precision = None if precision is None else as_precision(precision)
+        self.network, self.latency_batch = network, latency_batch
         self.name, self.dataset = name, dataset
-        self._data = SplitData(data, val, val_fraction, n_train, n_val, split_seed)
+        training = Training(
+            n_epochs, batch_size, "sgd", weight_decay=0.0, grad_clip=GRAD_CLIP
+        ).with_genes(DEFAULT_PRM)
+        self._data: SplitData
+        super().__init__(
+            space,
+            SplitData(data, val, val_fraction, n_train, n_val, split_seed),
+            training=training,
+            metric=metric,
+            metric_name=metric_name,
+            objectives=objectives,
+            record=record,
+            augment=FlipCrop() if augment is True else augment or None,
+            device=device,
+            threads=threads,
+            precision=precision,
+        )
 
     @property
-    def uses_torch(self) -> bool:
-        """True."""
-        return True
+    def measured_names(self) -> tuple[str, ...]:
+        """The metric, and accuracy beside any other."""
+        return self.metric_name, "accuracy"
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs a trial."""
+        return self.training.n_epochs
+
+    @property
+    def batch_size(self) -> int:
+        """Images a step."""
+        return self.training.batch_size
 
     @property
     def data(self) -> Examples:
@@ -240,60 +224,22 @@ class ImageClassificationProblem(Problem):
         Raises:
             DataError: No network of the space can take the images.
         """
-        self._check_fit()
-        if stored and "precision" in stored and self.precision is None:
-            self.precision = as_precision(stored["precision"])
-        if self.precision is None:
-            self.precision = choose_precision(self.device, self.threads)
-        return {"precision": self.precision}
-
-    def sample_step(self) -> tuple[Callable[[], object], int] | None:
-        """Returns a step of a random network of the space, on the CPU."""
-        rng = random.Random(0)
-        points = (self.space.sample(rng) for _ in range(_N_TRIED))
-        genes = next((point for point in points if self.invalid_reason(point) is None), None)
-        if genes is None:
-            return None
-        n_train = len(self.splits[0])
-        with seeded(0):
-            model = place(self.build(genes), "cpu")
-        images = self.data.subset(self.splits[0][: self.batch_size])
-        batch = next(iter(images.batches(self.batch_size)))
-        step = partial(
-            train_epoch, model, [batch], self.optimizer(model, genes),
-            precision=self.precision or "float32",
-        )  # fmt: skip
-        return step, self.n_epochs * -(-n_train // self.batch_size)
-
-    def _check_fit(self) -> None:
-        rng = random.Random(0)
-        reason: str | None = None
-        for _ in range(_N_TRIED):
-            reason = self.invalid_reason(self.space.sample(rng))
-            if reason is None:
-                return
-        size = "x".join(map(str, self.in_shape))
-        raise DataError(
-            f"none of {_N_TRIED} networks of the space takes images of {size}; the last one: "
-            f"{reason}: give larger images, or a space that is made for small ones"
-        )
+        if self.sample_point() is None:
+            size = "x".join(map(str, self.in_shape))
+            reason = self.invalid_reason(self.space.sample(random.Random(0)))
+            raise DataError(
+                f"none of {N_TRIED} networks of the space takes images of {size}; the first one: "
+                f"{reason}: give larger images, or a space that is made for small ones"
+            )
+        return super().configure(stored)
 
     def fingerprint(self) -> dict[str, Any]:
         """Returns what makes two trainings comparable: data, split, training, precision."""
-        train, val = self.splits
-        batch = {"latency_batch": self.latency_batch} if "latency" in self._measured else {}
+        batch = {"latency_batch": self.latency_batch} if "latency" in self._costs else {}
         return {
-            **batch,
             "problem": "image-classification",
-            "data": self._data.identity,
-            "n_train": len(train),
-            "n_val": len(val),
-            "split_seed": self._data.split_seed,
-            "n_epochs": self.n_epochs,
-            "batch_size": self.batch_size,
-            "precision": self.precision,
-            "augment": "none" if self.augment is None else fingerprint_of(self.augment),
-            "metric": self.metric_name if self.metric is None else fingerprint_of(self.metric),
+            **batch,
+            **super().fingerprint(),
             "generator": GENERATOR_VERSION,
         }
 
@@ -349,100 +295,37 @@ class ImageClassificationProblem(Problem):
         network = self._network(genes)
         return build(network, self.in_shape, prm=self.prm(genes))
 
-    def optimizer(self, model: nn.Module, genes: Genes) -> torch.optim.Optimizer:
-        """Returns the SGD of the generated `train_setup`."""
-        prm = self.prm(genes)
-        return torch.optim.SGD(
-            model.parameters(),
-            lr=prm["lr"],
-            momentum=prm["momentum"],
-            weight_decay=prm.get("weight_decay", 0.0),
-        )
+    def training_of(self, genes: Genes) -> Training:
+        """Returns the SGD of the generated `train_setup`, with the genes that its source reads."""
+        return self.training.with_genes(self.training_genes(genes))
 
-    def loss_function(self, genes: Genes) -> nn.Module:
-        """Returns the cross entropy of the generated `train_setup`."""
-        return nn.CrossEntropyLoss(label_smoothing=self.prm(genes).get("label_smoothing", 0.0))
+    def measure(self, outputs: Any, targets: Any) -> Mapping[str, float]:
+        """Returns accuracy, the plain cross entropy and the metric of the validation images."""
+        values = {
+            "loss": float(functional.cross_entropy(outputs, targets)),
+            "accuracy": accuracy(outputs, targets),
+        }
+        return values if self.metric is None else {**values, **super().measure(outputs, targets)}
 
-    def evaluate(self, genes: Genes, trial: Trial) -> float | dict[str, float]:
-        """Trains the network and returns its validation metric after the last epoch.
-
-        Reports `accuracy`, `loss` (both on the validation images) and `train_loss` each epoch,
-        and records `params` and `macs`. Everything random comes from `trial.seed`; torch's global
-        generator is left as it was.
-
-        Raises:
-            InvalidPoint: A layer cannot take what reaches it.
-        """
-        precision = trial.settings.problem.get("precision") or self.configure(None)["precision"]
-        counted = self._count(genes)
-        trial.record(**counted)
-        device = torch.device(trial.device)
-        with seeded(trial.seed, device):
-            model = place(self.build(genes), device)
-            measured = self._train(model, genes, trial, precision)
-        if "latency" in self._measured:
-            measured["latency"] = measure_latency(
-                model, self.in_shape, batch_size=self.latency_batch, precision=precision
-            )
-        trial.record(**{name: measured[name] for name in MEASURED if name in self._measured})
-        values = {**counted, **measured}
-        fitness = {objective.name: values[objective.name] for objective in self.objectives}
-        first = fitness[self.objectives[0].name]
-        if math.isfinite(first) and trial.would_be_kept(first) and trial.save(model):
-            text = json.dumps(description(self._network(genes), self.in_shape, self.prm(genes)))
-            trial.attach(NETWORK, lambda path: path.write_text(text, encoding="utf-8"))
-        return first if len(fitness) == 1 else fitness
-
-    def _count(self, genes: Genes) -> dict[str, int]:
+    def counted(self, genes: Genes) -> dict[str, int]:
         """Returns `params` and `macs`, without memory or arithmetic."""
         in_shape = self.in_shape  # first: the images, where they are opened only now, are not meta
         with torch.device("meta"):
             model = self.build(genes)
         return {"params": count_params(model), "macs": count_macs(model, in_shape)}
 
-    def _train(
-        self, model: nn.Module, genes: Genes, trial: Trial, precision: str
-    ) -> dict[str, float]:
-        """Returns the last epoch's measures; the metric is NaN where the training diverged."""
-        train, images = self._data.on(trial.device)
-        began, val = time.perf_counter(), Timed(images)
-        seen: dict[str, float] = {}
-
-        def measure(outputs: Tensor, labels: Tensor) -> float:
-            seen["loss"] = float(nn.functional.cross_entropy(outputs, labels))
-            seen["accuracy"] = accuracy(outputs, labels)
-            return seen["accuracy"] if self.metric is None else float(self.metric(outputs, labels))
-
-        def report(epoch: int, metrics: Mapping[str, float]) -> None:
-            # The metric again: it may be another than accuracy.
-            trial.report(**{**seen, **{name: metrics[name] for name in reported}})
-
-        reported = (self.metric_name, "train_loss")
-        value = fit(
-            model,
-            train,
-            val,
-            n_epochs=self.n_epochs,
-            batch_size=self.batch_size,
-            optimizer=self.optimizer(model, genes),
-            seed=trial.seed,
-            loss_function=self.loss_function(genes),
-            metric=val.timed(measure),
-            metric_name=self.metric_name,
-            precision=precision,
-            augment=self.augment,
-            grad_clip=GRAD_CLIP,
-            report=report,
+    def latency_of(self, model: nn.Module, trial: Trial) -> float:
+        """Returns the milliseconds of a pass of `latency_batch` images on the trial's device."""
+        return measure_latency(
+            model, self.in_shape, batch_size=self.latency_batch, precision=self.precision_in(trial)
         )
-        seconds = time.perf_counter() - began - val.seconds
-        return {"accuracy": math.nan, **seen, self.metric_name: value, "train_seconds": seconds}
+
+    def keep(self, model: nn.Module, genes: Genes, trial: Trial) -> None:
+        """Keeps the weights, and the network as data: it is built again without this script."""
+        if trial.save(model):
+            text = json.dumps(description(self._network(genes), self.in_shape, self.prm(genes)))
+            trial.attach(NETWORK, lambda path: path.write_text(text, encoding="utf-8"))
 
     def run_files(self, run_dir: Path) -> RunFiles:
         """Returns the writer of `ga_architecture/`, `stats/` and the champion's files."""
         return NasRunFiles(run_dir, self)
-
-
-def _check_names(argument: str, names: Sequence[str], known: Collection[str]) -> None:
-    for name in names:
-        if name not in known:
-            raise ValueError(f"{argument} must be among {', '.join(sorted(known))}, got {name!r}")

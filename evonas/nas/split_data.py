@@ -100,9 +100,14 @@ class SplitData:
         return opened
 
     @property
-    def identity(self) -> str:
-        """What identifies the images as they were given."""
-        return self._identity or ""
+    def identity(self) -> dict[str, Any]:
+        """What identifies the images as they were given, and their division."""
+        return {
+            "data": self._identity or "",
+            "n_train": len(self.train),
+            "n_val": len(self.val),
+            "split_seed": self.split_seed,
+        }
 
     @property
     def opened(self) -> Examples:

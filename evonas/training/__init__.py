@@ -1,4 +1,4 @@
-"""Training on data in memory: sources, device-resident batches, one loop, one precision.
+"""Training any module: the problem of a model of yours, data, one loop, its settings.
 
 ```python
 data = load_digits()
@@ -8,6 +8,7 @@ fit(model, data.subset(train), data.subset(val),
     n_epochs=5, batch_size=128, seed=0, optimizer=lambda m: SGD(m.parameters(), lr=0.01))
 ```
 
+- `ModelProblem`: a search over any module of yours; `Training`: the settings that genes may name.
 - `Examples`: data of any kind in memory, in batches on the training device; `split` divides it.
 - `load_cifar10`, `load_image_folder`, `load_digits`, `from_dataset`, `from_tensors`: its sources.
 - `FlipCrop`: random changes of training images.
@@ -29,10 +30,14 @@ from evonas.training.data.sources import (
     load_image_folder,
 )
 from evonas.training.data.split import split
-from evonas.training.loop import accuracy, evaluate, fit, place, train_epoch
+from evonas.training.loop import evaluate, fit, place, train_epoch
 from evonas.training.memory import PeakMemory
+from evonas.training.metrics import MeanLoss, accuracy
+from evonas.training.model_problem import ModelProblem
 from evonas.training.passes import forward
 from evonas.training.precision import Precision, as_precision, autocast, choose_precision
+from evonas.training.problem import TrainingProblem
+from evonas.training.recipe import Training
 from evonas.training.seeding import seeded
 from evonas.training.timed import Timed
 
@@ -42,9 +47,13 @@ __all__ = [
     "BatchSource",
     "Examples",
     "FlipCrop",
+    "MeanLoss",
+    "ModelProblem",
     "PeakMemory",
     "Precision",
     "Timed",
+    "Training",
+    "TrainingProblem",
     "accuracy",
     "as_precision",
     "autocast",

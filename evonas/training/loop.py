@@ -1,28 +1,31 @@
-"""One plain training loop: for images, and for models that take a mapping of token tensors."""
+"""One plain training loop, for models of any inputs, outputs and targets."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel
 
 from evonas.arguments import check_int
 from evonas.evolution.random_state import derive_seed
 from evonas.training.data.batches import Augment, Batch, BatchSource
-from evonas.training.passes import evaluating, forward
+from evonas.training.data.structure import join, map_tensors, n_examples
+from evonas.training.metrics import Metric, StreamingMetric, accuracy
+from evonas.training.passes import evaluating, outputs_of
 from evonas.training.precision import as_precision, autocast
 from evonas.training.targets import NoOuterBroadcast
 
 __all__ = ["accuracy", "evaluate", "fit", "place", "train_epoch"]
 
-LossFunction = Callable[[Tensor, Tensor], Tensor]
-Metric = Callable[[Tensor, Tensor], float]
+LossFunction = Callable[[Any, Any], Tensor]
 Report = Callable[[int, Mapping[str, float]], None]
 
 _FUSED = ("cpu", "cuda")  # devices that have torch's fused optimizers
@@ -43,11 +46,12 @@ def fit(
     loss_function: LossFunction = functional.cross_entropy,
     scheduler: LRScheduler | Callable[[Optimizer], LRScheduler] | None = None,
     step_scheduler: bool = False,
-    metric: Metric | None = None,
+    metric: Metric | StreamingMetric | None = None,
     metric_name: str = "accuracy",
     precision: str = "float32",
     augment: Augment | None = None,
     grad_clip: float | None = None,
+    ema: float = 0.0,
     drop_last: bool | None = None,
     eval_batch_size: int = EVAL_BATCH_SIZE,
     report: Report | None = None,
@@ -74,11 +78,14 @@ def fit(
         loss_function: `(outputs as float32, targets)` to a scalar tensor (a mean).
         scheduler: A learning-rate scheduler, or a function that makes one for the optimizer.
         step_scheduler: Whether the scheduler steps after each batch; else after each epoch.
-        metric: `(outputs (N, ...), targets (N, ...))` to a float. None: `accuracy`.
+        metric: `(outputs (N, ...), targets (N, ...))` to a float, or an object with `update`,
+            `compute` and `reset` (those of torchmetrics). None: `accuracy`.
         metric_name: Under which `report` gets it.
         precision: `float32` or `bfloat16`.
         augment: Applied to training batches only.
         grad_clip: Greatest norm of the gradient. None: not clipped.
+        ema: Decay of a moving average of the weights, which is validated instead of them and is
+            in the model at the end. 0: none.
         drop_last: Whether a last, smaller training batch is left out. None: only if it holds a
             single example, on which batch norm cannot train.
         eval_batch_size: Validation examples a batch.
@@ -97,6 +104,10 @@ def fit(
     if drop_last is None:
         drop_last = len(train) > batch_size > 1 and len(train) % batch_size == 1
     value = math.nan
+    averaged = _Averaged(model, ema) if ema else None
+    after_step = [averaged.update] if averaged is not None else []
+    if scheduler is not None and step_scheduler:
+        after_step.append(scheduler.step)
     for epoch in range(n_epochs):
         lr = float(optimizer.param_groups[0]["lr"])
         batches = train.batches(
@@ -113,19 +124,24 @@ def fit(
             loss_function,
             grad_clip=grad_clip,
             precision=precision,
-            after_step=scheduler.step if scheduler is not None and step_scheduler else None,
+            after_step=after_step,
         )
         if not math.isfinite(loss):
             return math.nan
         if scheduler is not None and not step_scheduler:
             scheduler.step()
         value = evaluate(
-            model, val.batches(eval_batch_size), metric=metric or accuracy, precision=precision
+            model if averaged is None else averaged.model,
+            val.batches(eval_batch_size),
+            metric=metric,
+            precision=precision,
         )
         if not math.isfinite(value):
             return math.nan
         if report is not None:
             report(epoch, {metric_name: value, "train_loss": loss, "lr": lr})
+    if averaged is not None:
+        model.load_state_dict(averaged.model.state_dict())
     return value
 
 
@@ -137,7 +153,7 @@ def train_epoch(
     *,
     grad_clip: float | None = None,
     precision: str = "float32",
-    after_step: Callable[[], None] | None = None,
+    after_step: Sequence[Callable[[], object]] = (),
 ) -> float:
     """Trains one epoch and returns the mean loss over its examples; NaN or infinity if diverged.
 
@@ -151,17 +167,17 @@ def train_epoch(
     for inputs, targets in batches:
         optimizer.zero_grad(set_to_none=True)
         with autocast(precision, device):
-            outputs = forward(model, inputs)
+            outputs = outputs_of(model, inputs)
         with nullcontext() if losses else NoOuterBroadcast("the loss"):
-            loss = loss_function(outputs.float(), targets)
+            loss = loss_function(_as_float32(outputs), targets)
         loss.backward()  # type: ignore[no-untyped-call]
         if grad_clip is not None:
             _clip_gradient(trainable, grad_clip)
         optimizer.step()
-        if after_step is not None:
-            after_step()
+        for act in after_step:
+            act()
         losses.append(loss.detach())
-        counts.append(len(targets))
+        counts.append(n_examples(targets))
     if not losses:
         raise ValueError("batches must yield at least one batch, got none")
     values: list[float] = torch.stack(losses).tolist()  # the epoch's one synchronisation
@@ -172,52 +188,44 @@ def evaluate(
     model: nn.Module,
     batches: Iterable[Batch],
     *,
-    metric: Metric | None = None,
+    metric: Metric | StreamingMetric | None = None,
     precision: str = "float32",
 ) -> float:
-    """Returns `metric(outputs, targets)` over all batches at once; each module's mode is restored.
+    """Returns the metric over all batches; each module's mode is restored.
 
     Args:
         model: Put in evaluation mode meanwhile.
         batches: In any order; large ones are faster.
-        metric: Gets the float32 outputs and the targets of all examples, concatenated, on the
-            device. None: `accuracy`.
+        metric: A function gets the float32 outputs and the targets of all examples, joined along
+            their first dimension, on the device; an object with `update`, `compute` and `reset`
+            gets them batch by batch. None: `accuracy`.
         precision: Of the forward passes.
 
     Raises:
-        ValueError: There was no batch; the outputs and targets do not fit the metric; or it
-            combines `(N, 1)` with `(N,)`.
+        ValueError: There was no batch; the outputs and targets do not fit the metric; it combines
+            `(N, 1)` with `(N,)`; or batches cannot be joined, as their shapes differ.
     """
-    outputs: list[Tensor] = []
-    targets: list[Tensor] = []
+    streaming = metric if isinstance(metric, StreamingMetric) else None
+    outputs: list[Any] = []
+    targets: list[Any] = []
+    if streaming is not None:
+        streaming.reset()
+    any_batch = False
     with evaluating(model), autocast(precision, _device(model)):
         for inputs, wanted in batches:
-            outputs.append(forward(model, inputs).float())
-            targets.append(wanted)
-    if not outputs:
+            any_batch = True
+            found = _as_float32(outputs_of(model, inputs))
+            if streaming is not None:
+                streaming.update(found, wanted)
+            else:
+                outputs.append(found)
+                targets.append(wanted)
+    if not any_batch:
         raise ValueError("batches must yield at least one batch, got none")
+    if streaming is not None:
+        return float(streaming.compute())
     with NoOuterBroadcast("the metric"):
-        return float((metric or accuracy)(torch.cat(outputs), torch.cat(targets)))
-
-
-def accuracy(outputs: Tensor, targets: Tensor) -> float:
-    """Returns the share in [0, 1] of examples whose largest output `(N, C)` is their target `(N,)`.
-
-    NaN where an output is NaN: the model has diverged, and its argmax would be a guess.
-
-    Raises:
-        ValueError: The outputs are not `(N, C)` with at least two classes, or the targets not
-            class numbers `(N,)`.
-    """
-    is_scores = outputs.ndim == 2 and outputs.shape[1] > 1
-    if not is_scores or targets.shape != outputs.shape[:1] or targets.is_floating_point():
-        raise ValueError(
-            f"accuracy takes outputs (N, C) with at least two classes and integer targets (N,), "
-            f"got {tuple(outputs.shape)} and {targets.dtype} {tuple(targets.shape)}: pass a metric"
-        )
-    if bool(outputs.isnan().any()):
-        return math.nan
-    return int((outputs.argmax(1) == targets).sum()) / len(targets)
+        return float((metric or accuracy)(join(outputs), join(targets)))  # type: ignore[operator]
 
 
 def place(model: nn.Module, device: str | torch.device, *, channels_last: bool = True) -> nn.Module:
@@ -227,7 +235,8 @@ def place(model: nn.Module, device: str | torch.device, *, channels_last: bool =
         The same model; optimizers made before stay valid.
     """
     model.to(torch.device(device))
-    if channels_last:
+    # torch knows no such layout of the five dimensions of a 3-D convolution.
+    if channels_last and not any(p.ndim == 5 for p in model.parameters()):
         model.to(memory_format=torch.channels_last)
     return model
 
@@ -250,6 +259,37 @@ def _use_fused(optimizer: Optimizer) -> None:
         able = all(p.is_floating_point() and p.device.type in _FUSED for p in group["params"])
         if undecided and plain and able:
             group["fused"] = True
+
+
+class _Averaged:
+    """A moving average of a model's weights and buffers, which follows faster at the beginning."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self._source = model
+        self._decay = decay
+        self._averaged = AveragedModel(model, multi_avg_fn=self._blend, use_buffers=True)
+
+    @property
+    def model(self) -> nn.Module:
+        """The model of averaged weights."""
+        return self._averaged.module
+
+    def update(self) -> None:
+        """Moves the average towards the weights."""
+        self._averaged.update_parameters(self._source)
+
+    def _blend(self, averaged: Any, current: Any, n: Any) -> None:
+        n = int(n)
+        decay = min(self._decay, (1 + n) / (10 + n))
+        for old, new in zip(averaged, current, strict=True):
+            if old.is_floating_point():
+                old.lerp_(new.to(old.device), 1 - decay)
+            else:  # the batches that batch norm has seen
+                old.copy_(new)
+
+
+def _as_float32(outputs: Any) -> Any:
+    return map_tensors(lambda t: t.float() if t.is_floating_point() else t, outputs)
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -11,8 +11,8 @@ import torch
 
 from evonas.exceptions import InvalidPoint
 from evonas.nas import FAMILIES, Network, build, infer_shapes
-from evonas.nas.cost import count_macs
 from evonas.nas.layers import Activation, Conv2d, Dropout, Flatten, Linear, MaxPool2d
+from evonas.training.cost import count_macs
 
 IMAGE = (3, 32, 32)
 

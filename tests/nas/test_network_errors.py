@@ -58,6 +58,6 @@ def test_images_that_no_network_takes_are_refused_before_the_search(
 ) -> None:
     data = make_data(40)  # 3x32x32 halved six times: nothing is left
     mine = problem(pooled, data, {"pools": [6, 7], "lr": [0.1, 0.01]})
-    message = r"none of 200 networks of the space takes images of 3x\d+x\d+; the last one: .*pool"
+    message = r"none of 200 networks of the space takes images of 3x\d+x\d+; the first one: .*pool"
     with pytest.raises(DataError, match=f"(?i){message}"):
         en.evolve(mine, population=4, generations=2, seed=0, run_dir=tmp_path)

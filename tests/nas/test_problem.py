@@ -53,7 +53,7 @@ def test_a_trial_reports_each_epoch_and_returns_the_last(make_tiny: Make) -> Non
     accuracy = make_tiny(n_epochs=4).evaluate(GENES, trial)
     assert isinstance(accuracy, float)
     assert len(trial.history) == 4
-    assert set(trial.history[0].metrics) == {"accuracy", "loss", "train_loss"}
+    assert set(trial.history[0].metrics) == {"accuracy", "loss", "lr", "train_loss"}
     assert trial.history[-1].metrics["accuracy"] == accuracy
     # 3 weights of 3x3 and a bias a filter; 4 x 2 x 2 features and a bias a class.
     assert trial.metrics == {"params": 4 * 28 + 4 * 17, "macs": 4 * 27 * 256 + 16 * 4}
@@ -84,7 +84,7 @@ def test_the_loop_trains_as_the_problem_says(
         called.update(settings, n_train=len(train), n_val=len(val))
         return 0.5
 
-    monkeypatch.setattr("evonas.nas.problem.fit", fit)
+    monkeypatch.setattr("evonas.training.problem.fit", fit)
     assert make_tiny(n_train=48, n_val=24).evaluate(GENES, Trial(TrialSettings(seed=5))) == 0.5
     optimizer = called["optimizer"].defaults
     assert (optimizer["lr"], optimizer["momentum"], optimizer["weight_decay"]) == (0.1, 0.9, 0.0)
@@ -145,7 +145,7 @@ def test_another_metric_beside_accuracy(make_tiny: Make) -> None:
     value = problem.evaluate(GENES, trial)
     assert [entry.name for entry in problem.objectives] == ["share_of_first"]
     last = trial.history[-1].metrics
-    assert set(last) == {"share_of_first", "accuracy", "loss", "train_loss"}
+    assert set(last) == {"share_of_first", "accuracy", "loss", "lr", "train_loss"}
     assert last["share_of_first"] == value
     assert problem.fingerprint()["metric"].startswith("share_of_first py")
 
@@ -216,7 +216,7 @@ def test_the_precision_is_chosen_once(make_tiny: Make, monkeypatch: pytest.Monke
         asked.append((device, threads))
         return "bfloat16"
 
-    monkeypatch.setattr("evonas.nas.problem.choose_precision", choose)
+    monkeypatch.setattr("evonas.training.problem.choose_precision", choose)
     problem = make_tiny(precision=None, threads=2)
     assert problem.configure(None) == {"precision": "bfloat16"}
     assert problem.configure(None) == {"precision": "bfloat16"}
@@ -262,7 +262,7 @@ def test_whatever_changes_a_fitness_changes_the_fingerprint(
     found = make_tiny(**change).fingerprint()
     assert found != make_tiny().fingerprint()
     assert json.loads(json.dumps(found)) == found
-    assert all(isinstance(value, (str, int)) for value in found.values())
+    assert all(value is None or isinstance(value, (str, int, float)) for value in found.values())
     assert make_tiny(**change).fingerprint() == found
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from evonas.nas.cost import count_macs, count_params, measure_latency
+from evonas.training.cost import count_macs, count_params, measure_latency
 
 
 def test_counts_by_hand() -> None:

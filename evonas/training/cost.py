@@ -1,19 +1,27 @@
-"""What a network costs: weights, multiply-adds, and the time of a forward pass on a device."""
+"""What a model costs: weights, multiply-adds, and the time of a forward pass on a device."""
 
 from __future__ import annotations
 
 import statistics
 import time
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from evonas.nas.layers import Shape
-from evonas.training import autocast
-from evonas.training.passes import evaluating
+from evonas.training.passes import call_model, evaluating
+from evonas.training.precision import autocast
 
-__all__ = ["COUNTED", "MEASURED", "count_macs", "count_params", "measure_latency"]
+__all__ = [
+    "COUNTED",
+    "MEASURED",
+    "count_macs",
+    "count_params",
+    "latency_of_pass",
+    "macs_of_pass",
+    "measure_latency",
+]
 
 COUNTED = ("params", "macs")
 """Costs that follow from the network; always on record."""
@@ -31,7 +39,7 @@ def count_params(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def count_macs(model: nn.Module, in_shape: Shape) -> int:
+def count_macs(model: nn.Module, in_shape: tuple[int, ...]) -> int:
     """Returns the multiply-adds of one image: half the operations that torch counts.
 
     Args:
@@ -45,14 +53,18 @@ def count_macs(model: nn.Module, in_shape: Shape) -> int:
         >>> count_macs(model, (3, 8, 8))  # 8 kernels of 3x3x3 at 6x6 places, and 2880 weights
         10656
     """
-    images = torch.empty(1, *in_shape, device=next(model.parameters()).device)
+    return macs_of_pass(model, torch.empty(1, *in_shape, device=next(model.parameters()).device))
+
+
+def macs_of_pass(model: nn.Module, inputs: Any) -> int:
+    """Returns the multiply-adds of a forward pass on inputs of any structure."""
     with evaluating(model), FlopCounterMode(display=False) as counter:
-        model(images)
+        call_model(model, inputs)
     return int(counter.get_total_flops()) // 2
 
 
 def measure_latency(
-    model: nn.Module, in_shape: Shape, *, batch_size: int = 1, precision: str = "float32"
+    model: nn.Module, in_shape: tuple[int, ...], *, batch_size: int = 1, precision: str = "float32"
 ) -> float:
     """Returns the median time of a forward pass on the model's device, in milliseconds.
 
@@ -72,23 +84,29 @@ def measure_latency(
     device = next(model.parameters()).device
     # As batches of a training come: see `Examples`.
     images = torch.zeros(batch_size, *in_shape, device=device).to(memory_format=torch.channels_last)
+    return latency_of_pass(model, images, precision=precision)
+
+
+def latency_of_pass(model: nn.Module, inputs: Any, *, precision: str = "float32") -> float:
+    """Returns the same of inputs of any structure, which lie on the model's device."""
+    device = next(model.parameters()).device
     seconds: list[float] = []
     # In evaluation mode: on a batch of one, batch norm could not train.
     with evaluating(model), autocast(precision, device):
         for _ in range(_WARM_UP):
-            _timed_pass(model, images)
+            _timed_pass(model, inputs, device)
         while len(seconds) < _MIN_PASSES or (
             len(seconds) < _MAX_PASSES and sum(seconds) < _MAX_SECONDS
         ):
-            seconds.append(_timed_pass(model, images))
+            seconds.append(_timed_pass(model, inputs, device))
     return 1000 * statistics.median(seconds)
 
 
-def _timed_pass(model: nn.Module, images: torch.Tensor) -> float:
-    _wait_for(images.device)
+def _timed_pass(model: nn.Module, inputs: Any, device: torch.device) -> float:
+    _wait_for(device)
     began = time.perf_counter()
-    model(images)
-    _wait_for(images.device)
+    call_model(model, inputs)
+    _wait_for(device)
     return time.perf_counter() - began
 
 

@@ -1,0 +1,240 @@
+"""Data sets and loaders of torch as a source of batches, of any structure."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+from evonas.arguments import check_callable
+from evonas.exceptions import DataError
+from evonas.space.naming import fingerprint_of
+from evonas.training.data.batches import Batch, BatchSource
+from evonas.training.data.examples import Examples, as_examples
+from evonas.training.data.structure import map_tensors, shapes_of
+
+__all__ = ["Data", "GivenData", "LoaderSource", "Unpack", "as_source"]
+
+Data = Examples | tuple[Any, Any] | Dataset[Any] | DataLoader[Any]
+
+Unpack = Callable[[Any], tuple[Any, Any]]
+"""A batch as a loader yields it to `(inputs, targets)`."""
+
+_TARGETS = ("labels", "label", "targets", "target", "y")  # in batches that are mappings
+
+
+class LoaderSource:
+    """A `BatchSource` of a map-style `Dataset`, or of a `DataLoader`.
+
+    Of a dataset it makes a loader for each pass, whose order comes from the pass's seed. A loader
+    keeps its own batch size, order and workers; a generator of its own is seeded for each pass. In
+    a worker process, which may have no children, its batches are made in that process.
+
+    A batch is `(inputs, targets)`; `(a, b, …, targets)`, of which `(a, b, …)` are the inputs; or a
+    mapping with `labels` or `targets`, whose other entries are the inputs. For others give
+    `unpack`.
+
+    Args:
+        data: The dataset or loader.
+        unpack: A batch to `(inputs, targets)`.
+        device: Where batches are moved to.
+
+    Raises:
+        TypeError: It is an iterable dataset, or none.
+        ValueError: It is empty.
+    """
+
+    def __init__(
+        self,
+        data: Dataset[Any] | DataLoader[Any],
+        unpack: Unpack | None = None,
+        *,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        if isinstance(data, IterableDataset) or not hasattr(data, "__len__"):
+            raise TypeError(
+                f"data must have a length, got {type(data).__name__}: wrap it in a DataLoader "
+                "whose length is known, or read it into tensors"
+            )
+        self._data = data
+        self._unpack = unpack or _unpacked
+        self._own_unpack = unpack
+        self.device = torch.device(device)
+        if len(self) == 0:
+            raise ValueError(
+                f"data must hold at least one example, got an empty {type(data).__name__}"
+            )
+
+    def __len__(self) -> int:
+        if not isinstance(self._data, DataLoader):
+            return len(self._data)
+        try:
+            return len(self._data.dataset)  # type: ignore[arg-type]
+        except TypeError:  # an iterable dataset behind a loader that knows how many batches it has
+            return len(self._data) * (self._data.batch_size or 1)
+
+    @property
+    def batch_size(self) -> int | None:
+        """That of a loader; None for a dataset, whose batches are as large as they are wanted."""
+        return self._data.batch_size if isinstance(self._data, DataLoader) else None
+
+    @property
+    def identity(self) -> str:
+        """The classes and the length, and the code of `unpack`; contents are not looked at."""
+        dataset = self._data.dataset if isinstance(self._data, DataLoader) else self._data
+        named = f"{fingerprint_of(type(dataset))}, {len(self)} examples"
+        if isinstance(self._data, DataLoader):
+            named += f", batches of {self.batch_size}"
+        return named + ("" if self._own_unpack is None else f", {fingerprint_of(self._own_unpack)}")
+
+    def to(self, device: str | torch.device) -> LoaderSource:
+        """Returns this source with batches on another device."""
+        other = copy.copy(self)
+        other.device = torch.device(device)
+        return other
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        shuffle: bool = False,
+        augment: Any = None,
+        drop_last: bool = False,
+    ) -> Iterator[Batch]:
+        """Iterates over `(inputs, targets)` on the device.
+
+        Raises:
+            ValueError: `augment` is given: a dataset's transform is the place for it.
+            DataError: A batch has no targets, or a worker of the loader died.
+        """
+        if augment is not None:
+            raise ValueError("augment is for Examples; give the dataset a transform instead")
+        loader = self._loader(batch_size, seed or 0, shuffle, drop_last)
+        iterator = iter(loader)
+        while True:
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if not str(error).startswith("DataLoader worker"):
+                    raise
+                raise DataError(
+                    f"a worker process of the DataLoader died ({error}): num_workers=0 shows why; "
+                    "in a container give more shared memory"
+                ) from error
+            unpacked = self._unpack(batch)
+            if not isinstance(unpacked, tuple) or len(unpacked) != 2:
+                raise DataError(
+                    f"a batch must be (inputs, targets), got {shapes_of(unpacked)}: pass unpack=, "
+                    "a function of a batch to (inputs, targets)"
+                )
+            yield map_tensors(lambda t: t.to(self.device, non_blocking=True), unpacked)
+
+    def _loader(
+        self, batch_size: int, seed: int, shuffle: bool, drop_last: bool
+    ) -> DataLoader[Any]:
+        generator = torch.Generator().manual_seed(seed)
+        if not isinstance(self._data, DataLoader):
+            return DataLoader(
+                self._data, batch_size, shuffle=shuffle, generator=generator, drop_last=drop_last
+            )
+        for owner in (self._data, self._data.sampler):
+            own = getattr(owner, "generator", None)
+            if isinstance(own, torch.Generator):
+                own.manual_seed(seed)
+        loader = self._data
+        if loader.num_workers and multiprocessing.current_process().daemon:
+            loader = copy.copy(loader)
+            loader.num_workers, loader.timeout = 0, 0
+        return loader
+
+
+def as_source(data: Any, name: str, unpack: Unpack | None = None) -> BatchSource:
+    """Returns data of any kind as a source of batches on the CPU; tensors as `Examples`.
+
+    Raises:
+        TypeError: It is something else; the error calls it `name`.
+        ValueError: It is empty.
+    """
+    if unpack is not None:
+        check_callable("unpack", unpack)
+    is_pair = isinstance(data, TensorDataset) and len(data.tensors) == 2
+    if is_pair and unpack is None:
+        return as_examples(tuple(data.tensors), name)
+    if isinstance(data, (Dataset, DataLoader)):
+        try:
+            return LoaderSource(data, unpack)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name}: {error}") from None
+    if isinstance(data, (tuple, Examples)) or not hasattr(data, "batches"):
+        return as_examples(data, name).to("cpu")
+    return data  # type: ignore[no-any-return]
+
+
+class GivenData:
+    """The training and validation examples as the user gave them, or as functions open them.
+
+    Pickling: where a function was given, only it travels.
+
+    Args:
+        train: Examples of any kind, or a function that opens them.
+        val: Likewise.
+        unpack: See `LoaderSource`.
+    """
+
+    def __init__(self, train: Any, val: Any, unpack: Unpack | None) -> None:
+        self._given = {"train": train, "val": val}
+        self._unpack = unpack
+        self._opened: dict[str, BatchSource] = {}
+        self._on: dict[str, tuple[BatchSource, BatchSource]] = {}
+        self.on("cpu")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the sources say that they hold."""
+        return {name: getattr(self._source(name), "identity", "") for name in self._given}
+
+    def on(self, device: str) -> tuple[BatchSource, BatchSource]:
+        """Returns both parts with batches on the device, copied there once."""
+        if device not in self._on:
+            parts = [self._source(name) for name in self._given]
+            moved = [part.to(device) if hasattr(part, "to") else part for part in parts]
+            self._on[device] = moved[0], moved[1]
+        return self._on[device]
+
+    def _source(self, name: str) -> BatchSource:
+        if name not in self._opened:
+            given = self._given[name]
+            is_function = _is_function(given)
+            self._opened[name] = as_source(given() if is_function else given, name, self._unpack)
+        return self._opened[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {
+            name: source
+            for name, source in self._opened.items()
+            if not _is_function(self._given[name])
+        }
+        return {**self.__dict__, "_opened": kept, "_on": {}}
+
+
+def _is_function(given: Any) -> bool:
+    return callable(given) and not isinstance(given, (Dataset, DataLoader, Examples))
+
+
+def _unpacked(batch: Any) -> Any:
+    if isinstance(batch, Mapping):
+        for name in _TARGETS:
+            if name in batch:
+                return {key: entry for key, entry in batch.items() if key != name}, batch[name]
+        return batch
+    if isinstance(batch, (tuple, list)) and len(batch) >= 2:
+        *inputs, targets = batch
+        return (inputs[0] if len(inputs) == 1 else tuple(inputs)), targets
+    return batch

@@ -1,0 +1,343 @@
+"""What all problems that train a module have in common: the loop, its settings, its costs."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+from weakref import WeakValueDictionary
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from evonas.arguments import check_callable, check_int, check_list, check_string
+from evonas.objectives import Objective
+from evonas.problem import Problem
+from evonas.records import Genes
+from evonas.space import SearchSpace
+from evonas.space.naming import fingerprint_of
+from evonas.training.cost import (
+    COUNTED,
+    MEASURED,
+    count_params,
+    latency_of_pass,
+    macs_of_pass,
+)
+from evonas.training.data.batches import Augment, BatchSource
+from evonas.training.data.structure import map_tensors
+from evonas.training.loop import LossFunction, fit, place, train_epoch
+from evonas.training.metrics import Metric, StreamingMetric, accuracy
+from evonas.training.passes import materialise
+from evonas.training.precision import as_precision, choose_precision
+from evonas.training.recipe import Training
+from evonas.training.seeding import seeded
+from evonas.training.timed import Timed
+
+if TYPE_CHECKING:
+    from evonas.execution.trial import Trial
+
+__all__ = ["N_TRIED", "TrainingData", "TrainingProblem", "refuse_trained"]
+
+N_TRIED = 200
+"""Points that are tried before a search: one that is not invalid is enough."""
+
+
+class TrainingData(Protocol):
+    """What a problem trains and validates on."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What two trainings must have in common, as flat JSON."""
+
+    def on(self, device: str) -> tuple[BatchSource, BatchSource]:
+        """Returns the training and the validation part, with batches on the device."""
+
+
+class TrainingProblem(Problem):
+    """What problems that train a module have in common: precision, loop, costs, weights.
+
+    A subclass says what a point builds (`build`) and may change one step of its training:
+    `optimizer`, `scheduler`, `loss_function`, `measure`, or the whole of it, `train_model`.
+
+    Args:
+        space: The search space.
+        data: The examples.
+        training: How to train; genes of the names of its settings replace them.
+        metric: `(outputs, targets)` of all validation examples to a number, or an object with
+            `update`, `compute` and `reset`.
+        metric_name: Of the metric, in reports and objectives.
+        direction: Of the metric.
+        objectives: None: the metric. Others, to be minimised, are in `COUNTED` and `MEASURED`.
+        record: Which of `MEASURED` to put on record where they are no objectives.
+        augment: Changes training images at random.
+        device: For which the precision is chosen.
+        threads: With how many threads a trial computes, for the same choice.
+        precision: None: the faster one here.
+    """
+
+    preparation = "measuring which precision trains faster"
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        data: TrainingData,
+        *,
+        training: Training,
+        metric: Metric | StreamingMetric | None,
+        metric_name: str,
+        direction: Literal["max", "min"] = "max",
+        objectives: Objective | Sequence[Objective] | None = None,
+        record: Sequence[str] = (),
+        augment: Augment | None = None,
+        device: str = "cpu",
+        threads: int = 1,
+        precision: str | None = None,
+    ) -> None:
+        self.metric, self.metric_name = metric, metric_name
+        super().__init__(
+            space,
+            objectives=Objective(metric_name, direction) if objectives is None else objectives,
+        )
+        wanted = [objective.name for objective in self.objectives]
+        record = check_list("record", record, f"names among {', '.join(MEASURED)}")
+        for argument, names, known in (
+            ("objectives", wanted, {*self.measured_names, *COUNTED, *MEASURED}),
+            ("record", record, set(MEASURED)),
+        ):
+            for name in names:
+                if name not in known:
+                    raise ValueError(
+                        f"{argument} must be among {', '.join(sorted(known))}, got {name!r}"
+                    )
+        self._costs = {*wanted, *record} & {*MEASURED, *COUNTED}
+        check_int("threads", threads, minimum=1)
+        check_string("device", device)
+        if augment is not None:
+            check_callable("augment", augment)
+        self._data, self.training, self.augment = data, training, augment
+        self.device, self.threads = device, threads
+        self.precision = None if precision is None else as_precision(precision)
+
+    @property
+    def uses_torch(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def measured_names(self) -> tuple[str, ...]:
+        """What `measure` returns: the metric's name and those of others beside it."""
+        return (self.metric_name,)
+
+    def configure(self, stored: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Returns `{"precision": …}`: the stored one, the one asked for, or the faster one here."""
+        if stored and "precision" in stored and self.precision is None:
+            self.precision = as_precision(stored["precision"])
+        if self.precision is None:
+            self.precision = choose_precision(self.device, self.threads)
+        return {"precision": self.precision}
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Returns what makes two trainings comparable: data, training, metric, precision."""
+        return {
+            **self._data.identity,
+            **self.training.fingerprint(),
+            "precision": self.precision,
+            "augment": "none" if self.augment is None else fingerprint_of(self.augment),
+            "metric": self.metric_name if self.metric is None else fingerprint_of(self.metric),
+        }
+
+    # The steps of a training.
+
+    def training_of(self, genes: Genes) -> Training:
+        """Returns how these genes train."""
+        return self.training.with_genes(genes)
+
+    def optimizer(self, model: nn.Module, genes: Genes) -> Optimizer:
+        """Returns the optimizer of a model."""
+        return self.training_of(genes).make_optimizer(model.parameters())
+
+    def scheduler(self, optimizer: Optimizer, genes: Genes, n_steps: int) -> LRScheduler | None:
+        """Returns what changes the learning rate after each of `n_steps` batches, or None."""
+        return self.training_of(genes).make_scheduler(optimizer, n_steps)
+
+    def loss_function(self, genes: Genes) -> LossFunction:
+        """Returns `(outputs as float32, targets)` to a scalar tensor, the mean of a batch."""
+        return nn.CrossEntropyLoss(label_smoothing=self.training_of(genes).label_smoothing)
+
+    def measure(self, outputs: Any, targets: Any) -> Mapping[str, float]:
+        """Returns the metric of all validation examples, and others to report beside it."""
+        if isinstance(self.metric, StreamingMetric):
+            raise TypeError("a metric with update and compute is not called: see train_model")
+        return {self.metric_name: float((self.metric or accuracy)(outputs, targets))}
+
+    def sources(self, trial: Trial) -> tuple[BatchSource, BatchSource]:
+        """Returns the training and the validation examples, with batches on the trial's device."""
+        return self._data.on(trial.device)
+
+    def train_model(
+        self, model: nn.Module, genes: Genes, trial: Trial
+    ) -> float | Mapping[str, float]:
+        """Trains the model in place; reports each epoch.
+
+        Override it for a loop of your own (two optimizers, a Trainer): call `trial.report` with
+        the metric after each epoch, and pruning works too.
+
+        Returns:
+            The metric of the validation examples after the last epoch, or a mapping with it; NaN
+            where the training diverged.
+        """
+        train, images = self.sources(trial)
+        training, val = self.training_of(genes), Timed(images)
+        batch_size = getattr(train, "batch_size", None) or training.batch_size
+        n_steps = training.n_epochs * -(-len(train) // batch_size)
+        began = time.perf_counter()
+        seen: dict[str, float] = {}
+
+        def measured(outputs: Any, targets: Any) -> float:
+            seen.update(self.measure(outputs, targets))
+            return seen[self.metric_name]
+
+        is_streaming = isinstance(self.metric, StreamingMetric)
+        optimizer = self.optimizer(model, genes)
+        value = fit(
+            model,
+            train,
+            val,
+            n_epochs=training.n_epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            scheduler=self.scheduler(optimizer, genes, n_steps),
+            step_scheduler=True,
+            seed=trial.seed,
+            loss_function=self.loss_function(genes),
+            metric=self.metric if is_streaming else val.timed(measured),
+            metric_name=self.metric_name,
+            precision=self.precision_in(trial),
+            augment=self.augment,
+            grad_clip=training.grad_clip,
+            ema=training.ema,
+            report=lambda _, metrics: trial.report(**{**seen, **metrics}),
+        )
+        seconds = time.perf_counter() - began - val.seconds
+        return {**seen, self.metric_name: value, "train_seconds": seconds}
+
+    def precision_in(self, trial: Trial) -> str:
+        """Returns the precision of a trial's run."""
+        chosen = trial.settings.problem.get("precision") or self.configure(None)["precision"]
+        return str(chosen)
+
+    def evaluate(self, genes: Genes, trial: Trial) -> float | dict[str, float]:
+        """Trains the model of the genes and returns its validation metric after the last epoch.
+
+        Records `params`. Everything random comes from `trial.seed`; torch's global generator is
+        left as it was. The weights are kept where the trial is among the best.
+
+        Raises:
+            InvalidPoint: The genes stand for no model.
+        """
+        counted = self.counted(genes)
+        trial.record(**counted)
+        device = torch.device(trial.device)
+        with seeded(trial.seed, device):
+            model = self._built(genes, device)
+            if not counted:
+                counted = self.counted_of(model, trial)
+                trial.record(**counted)
+            _note_trained(model)
+            began = time.perf_counter()
+            found = self.train_model(model, genes, trial)
+            seconds = time.perf_counter() - began
+        values = {"train_seconds": seconds, **self._as_values(found)}
+        if "latency" in self._costs:
+            values["latency"] = self.latency_of(model, trial)
+        trial.record(**{name: values[name] for name in MEASURED if name in self._costs})
+        values = {**counted, **values}
+        missing = [o.name for o in self.objectives if o.name not in values]
+        if missing:
+            raise ValueError(f"train_model must return {', '.join(missing)}, got {sorted(values)}")
+        fitness = {objective.name: values[objective.name] for objective in self.objectives}
+        first = fitness[self.objectives[0].name]
+        if all(map(math.isfinite, fitness.values())) and trial.would_be_kept(first):
+            self.keep(model, genes, trial)
+        return first if len(fitness) == 1 else fitness
+
+    def _as_values(self, found: float | Mapping[str, float]) -> dict[str, float]:
+        return dict(found) if isinstance(found, Mapping) else {self.metric_name: found}
+
+    def keep(self, model: nn.Module, genes: Genes, trial: Trial) -> None:
+        """Keeps what a trained model is loaded from: its weights."""
+        trial.save(model)
+
+    def counted(self, genes: Genes) -> dict[str, int]:
+        """Returns costs that are known before the model is built; empty: see `counted_of`."""
+        return {}
+
+    def counted_of(self, model: nn.Module, trial: Trial) -> dict[str, int]:
+        """Returns `params` of a model, and `macs` of one example where they are asked for."""
+        found = {"params": count_params(model)}
+        if "macs" in self._costs:
+            found["macs"] = macs_of_pass(model, self._example(trial.device))
+        return found
+
+    def latency_of(self, model: nn.Module, trial: Trial) -> float:
+        """Returns the milliseconds of a forward pass of one example on the trial's device."""
+        return latency_of_pass(
+            model, self._example(trial.device), precision=self.precision_in(trial)
+        )
+
+    def _built(self, genes: Genes, device: str | torch.device) -> nn.Module:
+        model = materialise(self.build(genes), lambda: self._example("cpu"))
+        return place(model, device)
+
+    def _example(self, device: str) -> Any:
+        inputs, _ = next(iter(self._data.on(device)[1].batches(1)))
+        return map_tensors(lambda tensor: tensor[:1] if tensor.ndim else tensor, inputs)
+
+    # Before a search.
+
+    def sample_point(self) -> Genes | None:
+        """Returns a point that is not invalid, always the same one; None where none was found."""
+        rng = random.Random(0)
+        points = (self.space.sample(rng) for _ in range(N_TRIED))
+        return next((point for point in points if self.invalid_reason(point) is None), None)
+
+    def sample_step(self) -> tuple[Callable[[], object], int] | None:
+        """Returns a step of a model of the space, on the CPU."""
+        genes = self.sample_point()
+        if genes is None:
+            return None
+        with seeded(0):
+            model = self._built(genes, "cpu")
+        training, train = self.training_of(genes), self._data.on("cpu")[0]
+        batch = next(iter(train.batches(training.batch_size)))
+        step = partial(
+            train_epoch, model, [batch], self.optimizer(model, genes), self.loss_function(genes),
+            precision=self.precision or "float32",
+        )  # fmt: skip
+        return step, training.n_steps(len(train))
+
+
+_trained: WeakValueDictionary[int, nn.Parameter] = WeakValueDictionary()  # by id, in this process
+
+
+def _note_trained(model: nn.Module) -> None:
+    _trained.update({id(p): p for p in model.parameters() if p.requires_grad})
+
+
+def refuse_trained(model: nn.Module) -> None:
+    """Refuses a module with weights that a trial of this process has trained.
+
+    Raises:
+        ValueError: It has some; names one.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and _trained.get(id(parameter)) is parameter:
+            raise ValueError(
+                f"model(genes) returned a module whose {name} another trial has trained: build a "
+                "new one at each call, or copy.deepcopy a pretrained one"
+            )
