@@ -20,6 +20,7 @@ from evonas.run.evolve import evolve
 from evonas.run.result import Result, open_run
 from evonas.space import SearchSpace
 from evonas.space.genes import Boolean, Categorical, Float, Integer
+from evonas.space.repeat import Range, Repeat
 from evonas.strategies import (
     NSGA2,
     AgingEvolution,
@@ -53,6 +54,8 @@ __all__ = [
     "Observer",
     "Problem",
     "RandomSearch",
+    "Range",
+    "Repeat",
     "Result",
     "SearchInterrupted",
     "SearchSpace",

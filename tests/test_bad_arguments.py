@@ -27,7 +27,15 @@ from evonas.execution import FuturesExecutor, ProcessExecutor, RayExecutor, Seri
 from evonas.freezing import FreezingProblem, apply_mask, compare_masks, find_blocks
 from evonas.nas import FAMILIES, ImageClassificationProblem
 from evonas.report import write_report
-from evonas.training import Examples, load_digits, load_image_folder, split
+from evonas.training import (
+    Examples,
+    ModelProblem,
+    Training,
+    accuracy,
+    load_digits,
+    load_image_folder,
+    split,
+)
 
 Call = Callable[..., Any]
 
@@ -93,6 +101,15 @@ def freezing(folder: Path, **given: Any) -> None:
         options.pop("model_factory"), options.pop("train"), options.pop("val"),
         **{"precision": "float32", **options},
     )  # fmt: skip
+
+
+def model_problem(folder: Path, **given: Any) -> None:
+    data = torch.ones(12, 4), torch.arange(12) % 2
+    options = {
+        "space": {"width": [4, 8]}, "train": data, "val": data, "metric": accuracy,
+        "model": lambda genes: nn.Linear(4, 2), "direction": "max", "precision": "float32",
+    }  # fmt: skip
+    ModelProblem(**{**options, **given})
 
 
 def images(folder: Path, **given: Any) -> None:
@@ -197,6 +214,26 @@ TABLE: dict[str, tuple[Call, Any, dict[str, str]]] = {
     }),
     "Float": (made(en.Float, low=1, high=5), en.Float, {
         "low": "0 -1 1 2.5", "high": "1 2.5 10**30", "log": "bool",
+        "step": "None 1 2.5 10**30",
+    }),
+    "Range": (made(en.Range, low=1, high=10**31), en.Range, {
+        "low": "None 0 -1 1 2.5 10**30", "high": "None 1 2.5 10**30",
+    }),
+    "Repeat": (made(en.Repeat, low=1, high=2, genes={"a": [1]}), en.Repeat, {
+        "low": "0 1", "high": "1", "genes": "{'a':1}", "conditions": "None {} {'a':1}",
+    }),
+    "Training": (made(Training), Training, {
+        "n_epochs": "count", "batch_size": "count", "optimizer": "nothing", "lr": "1 2.5 10**30",
+        "momentum": "0 1", "weight_decay": "0 1 2.5 10**30", "schedule": "nothing",
+        "label_smoothing": "0 1", "ema": "0 1", "grad_clip": "None 1 2.5 10**30",
+    }),
+    "ModelProblem": (model_problem, ModelProblem, {
+        "space": "nothing", "model": "nothing", "train": "nothing", "val": "nothing",
+        "loss": "None", "metric": "None type lambda", "direction": "nothing",
+        "metric_name": "None 'abc' '9'", "training": "nothing but its class",
+        "optimizer": "function", "schedule": "function", "unpack": "None", "augment": "function",
+        "objectives": "nothing but its class", "record": "list", "device": "'abc' '9'",
+        "threads": "count", "precision": "nothing but its class",
     }),
     "Categorical": (made(en.Categorical), en.Categorical, {"choices": "[1] ['a'] {'a':1}"}),
     "SearchSpace": (made(en.SearchSpace, genes={"x": [1, 2]}), en.SearchSpace, {
@@ -294,7 +331,12 @@ TABLE: dict[str, tuple[Call, Any, dict[str, str]]] = {
     }),
 }  # fmt: skip
 # What only a model can judge.
-NOT_IN_THE_TABLE = {("find_blocks", "sample"), ("apply_mask", "mask"), ("split", "data")}
+NOT_IN_THE_TABLE = {
+    ("find_blocks", "sample"),
+    ("apply_mask", "mask"),
+    ("split", "data"),
+    ("ModelProblem", "settings"),
+}
 CASES = [
     (owner, argument)
     for owner, (_, signature, _) in TABLE.items()
@@ -315,6 +357,8 @@ EXCUSED = {
     ("compare_masks", "on_repeat", "type"), ("compare_masks", "on_repeat", "lambda"),
     ("write_report", "run_dir", "'abc'"), ("write_report", "run_dir", "'9'"),
     ("load_image_folder", "root", "'abc'"), ("load_image_folder", "root", "'9'"),
+    ("ModelProblem", "model", "type"), ("ModelProblem", "model", "lambda"),
+    ("ModelProblem", "space", "{}"), ("ModelProblem", "space", "{'a':1}"),
     ("ImageClassificationProblem", "val", "lambda"), ("evolve", "max_evaluations", "None"),
 }  # fmt: skip
 

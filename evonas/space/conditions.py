@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from evonas.space.canonical import canonical_json
-from evonas.space.genes import Boolean, Categorical, Gene, Integer
+from evonas.space.genes import Boolean, Categorical, Float, Gene, Integer
+from evonas.space.repeat import Range, as_range
 
 __all__ = ["Conditions"]
 
@@ -33,7 +34,7 @@ class Conditions:
         self._genes = [genes[name] for name in self._names]
         place = {name: index for index, name in enumerate(self._names)}
         self._allowed = _checked(genes, {} if conditions is None else conditions)
-        self._parents: list[dict[int, list[Any]]] = [
+        self._parents: list[dict[int, list[Any] | Range]] = [
             {place[parent]: values for parent, values in self._allowed.get(name, {}).items()}
             for name in self._names
         ]
@@ -50,9 +51,15 @@ class Conditions:
     def __bool__(self) -> bool:
         return bool(self._tests)
 
-    def to_json(self) -> dict[str, dict[str, list[Any]]]:
-        """Returns `{child: {parent: [values]}}` in the order of the genes."""
-        return copy.deepcopy(self._allowed)
+    def to_json(self) -> dict[str, dict[str, Any]]:
+        """Returns `{child: {parent: [values], or {"low", "high"}}}` in the order of the genes."""
+        return {
+            child: {
+                parent: values.to_json() if isinstance(values, Range) else copy.deepcopy(values)
+                for parent, values in parents.items()
+            }
+            for child, parents in self._allowed.items()
+        }
 
     def active(self, values: Sequence[Any]) -> list[bool]:
         """Returns for each gene whether it is active; those of inactive genes may be anything."""
@@ -97,6 +104,8 @@ class Conditions:
         still have children to come the number of points so far: exact, and exponential only in
         how many parents are open at once, not in the number of genes.
         """
+        if any(isinstance(values, Range) for p in self._parents for values in p.values()):
+            return math.inf  # they are on continuous genes
         last_use = {
             parent: at for at, index in enumerate(self.order) for parent in self._parents[index]
         }
@@ -125,7 +134,8 @@ class Conditions:
         """Returns the sets of children that values of a parent allow, with the number of values."""
         children: dict[str, set[int]] = {}
         for child, parents in enumerate(self._parents):
-            for value in parents.get(parent, ()):
+            listed = parents.get(parent, ())
+            for value in () if isinstance(listed, Range) else listed:
                 children.setdefault(canonical_json(value), set()).add(child)
         sizes: dict[frozenset[int], int | float] = {}
         for allowed in children.values():
@@ -174,7 +184,9 @@ class _TextSet:
         return canonical_json(value) in self._texts
 
 
-def _tester(parent: Gene, values: Collection[Any]) -> frozenset[Any] | _TextSet:
+def _tester(parent: Gene, values: Collection[Any] | Range) -> frozenset[Any] | _TextSet | Range:
+    if isinstance(values, Range):
+        return values
     plain = (
         parent.is_hashable
         if isinstance(parent, Categorical)
@@ -183,7 +195,7 @@ def _tester(parent: Gene, values: Collection[Any]) -> frozenset[Any] | _TextSet:
     return frozenset(values) if plain else _TextSet(values)
 
 
-def _checked(genes: Mapping[str, Gene], conditions: Any) -> dict[str, dict[str, list[Any]]]:
+def _checked(genes: Mapping[str, Gene], conditions: Any) -> dict[str, dict[str, list[Any] | Range]]:
     if not isinstance(conditions, Mapping):
         raise TypeError(
             "conditions must be {child: {parent: [values that activate it]}}, got"
@@ -207,16 +219,24 @@ def _checked(genes: Mapping[str, Gene], conditions: Any) -> dict[str, dict[str, 
     }
 
 
-def _checked_values(child: str, parent: str, values: Any, genes: Mapping[str, Gene]) -> list[Any]:
+def _checked_values(
+    child: str, parent: str, values: Any, genes: Mapping[str, Gene]
+) -> list[Any] | Range:
     where = f"conditions[{child!r}][{parent!r}]"
     if parent not in genes:
         raise ValueError(_unknown(f"conditions[{child!r}]: the parent", parent, genes))
     gene = genes[parent]
+    wanted = as_range(values)
     if math.isinf(gene.cardinality):
+        if wanted is not None and isinstance(gene, Float):
+            _check_reached(where, gene, wanted, child)
+            return wanted
         raise ValueError(
-            f"{where}: {gene!r} is continuous and does not hit listed values; expected a parent"
-            " that is Categorical, Integer or Boolean"
+            f"{where}: {gene!r} is continuous and does not hit listed values; give Range(low, high)"
+            " for a Float, or a parent that is Categorical, Integer or Boolean"
         )
+    if wanted is not None:  # of the values that the parent has, those within
+        values = [value for value in gene.all_values() if value in wanted]
     if not isinstance(values, (list, tuple, set, frozenset, range)):
         raise TypeError(
             f"{where} must be a list of values that activate {child!r}, got {values!r}: put a"
@@ -233,6 +253,13 @@ def _checked_values(child: str, parent: str, values: Any, genes: Mapping[str, Ge
             raise type(error)(f"{where}: {error}") from None
         found[canonical_json(valid)] = valid
     return sorted(found.values(), key=rank)
+
+
+def _check_reached(where: str, gene: Float, wanted: Range, child: str) -> None:
+    low = gene.low if wanted.low is None else max(gene.low, wanted.low)
+    high = gene.high if wanted.high is None else min(gene.high, wanted.high)
+    if low > high:
+        raise ValueError(f"{where}: {gene!r} is never {wanted}, so {child!r} would never be active")
 
 
 def _unknown(what: str, name: object, genes: Mapping[str, Gene]) -> str:

@@ -6,6 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from numbers import Integral, Real
 from random import Random
 from typing import Any
@@ -202,18 +203,22 @@ class Integer(_Number):
 
 @dataclass(frozen=True, repr=False)
 class Float(_Number):
-    """A real number from `low` to `high`, both included.
+    """A real number from `low` to `high`, both included, or one of a grid between them.
 
-    Neighbours: 0.05 of the (log) range down and up, ending at the bounds. Features: one, the place
-    between low and high.
+    Neighbours: 0.05 of the (log) range down and up, ending at the bounds; with a step, the values
+    a step away. Features: one, the place between low and high.
 
     Args:
         low: Lowest value.
         high: Highest value.
         log: Whether the scale is logarithmic.
+        step: Distance of two values, as decimals: `Float(0, 1, step=0.1)` has 0.3, not
+            0.30000000000000004. Where `high` is not a whole number of steps above `low`, the last
+            step below it is the highest. None: any value.
 
     Raises:
-        ValueError: low > high, a bound is not finite, or `log` with low <= 0.
+        ValueError: low > high, a bound is not finite, `log` with low <= 0 or with a step, or a
+            step that is not above 0.
         TypeError: A bound is not a number.
 
     Example:
@@ -224,6 +229,8 @@ class Float(_Number):
     low: float
     high: float
     log: bool = False
+    step: float | None = field(default=None, kw_only=True)
+    _grid: Integer | None = field(init=False, compare=False)
     _from: float = field(init=False, compare=False)
     _range: float = field(init=False, compare=False)
 
@@ -244,22 +251,51 @@ class Float(_Number):
             raise ValueError(f"Float: low must not exceed high, got {self.low} > {self.high}")
         if self.log and self.low <= 0.0:
             raise ValueError(f"Float: log=True needs low > 0, got low={self.low}")
+        put(self, "_grid", None)
+        if self.step is not None:
+            self._set_grid()
         put(self, "_from", math.log(self.low) if self.log else self.low)
         put(self, "_range", (math.log(self.high) if self.log else self.high) - self._from)
         if not math.isfinite(self._range):
             raise ValueError(f"Float: high - low must be finite, got {self.low} to {self.high}")
 
+    def _set_grid(self) -> None:
+        step: Any = self.step
+        if isinstance(step, bool) or not isinstance(step, Real):
+            raise TypeError(f"Float: step must be a number, got {step!r}")
+        if not (math.isfinite(step) and float(step) > 0):
+            raise ValueError(f"Float: step must be above 0, got {step!r}")
+        if self.log:
+            raise ValueError("Float: log=True has no steps; give the values, as a list")
+        put = object.__setattr__
+        put(self, "step", float(step))
+        n_steps = int((_decimal(self.high) - _decimal(self.low)) / _decimal(step))
+        put(self, "_grid", Integer(0, n_steps))
+        put(self, "high", self._at(n_steps))
+
+    def _at(self, index: int) -> float:
+        return float(_decimal(self.low) + index * _decimal(self.step)) + 0.0
+
+    def _index(self, value: Any) -> int:
+        return round((float(value) - self.low) / self.step) if self.step else 0
+
     @property
     def cardinality(self) -> int | float:
-        """Infinite; 1 where low equals high."""
+        """Infinite; with a step, or where low equals high, how many values there are."""
+        if self._grid is not None:
+            return self._grid.cardinality
         return 1 if self.low == self.high else math.inf
 
     def sample(self, rng: Random) -> float:
         """Returns a value, uniform or log-uniform."""
+        if self._grid is not None:
+            return self._at(self._grid.sample(rng))
         return self._unscaled(rng.random())
 
     def mutate(self, value: Any, rng: Random, sigma: float = DEFAULT_SIGMA) -> float:
         """Returns the value after a Gaussian step on the (log) scale, reflected at the bounds."""
+        if self._grid is not None:
+            return self._at(self._grid.mutate(self._index(value), rng, sigma))
         if self.low == self.high:
             return self.low
         found = self._unscaled(_reflected(self._scaled(value) + rng.gauss(0.0, sigma)))
@@ -275,26 +311,37 @@ class Float(_Number):
         number = _number(expected, value)
         if not self.low <= number <= self.high:  # refuses NaN too
             raise ValueError(f"{expected}, got {value!r}")
+        if self._grid is not None:
+            near = self._at(self._index(number))
+            if not math.isclose(number, near, rel_tol=1e-9, abs_tol=1e-9 * (self.step or 0.0)):
+                raise ValueError(f"{expected}, got {value!r}")
+            return near
         return float(number) + 0.0
 
     def neighbours(self, value: Any) -> Iterator[float]:
-        """Yields the values 0.05 of the (log) range below and above, ending at the bounds."""
+        """Yields the values 0.05 of the (log) range, or a step, below and above."""
+        if self._grid is not None:
+            return map(self._at, self._grid.neighbours(self._index(value)))
         place = self._scaled(value)
         found = (self._unscaled(place + move) for move in (-FLOAT_STEP, FLOAT_STEP))
         return (near for near in found if near != value)
 
     def all_values(self) -> Iterator[float]:
-        """Yields the one value where low equals high."""
+        """Yields every value from low to high, where there is a step or low equals high."""
+        if self._grid is not None:
+            return map(self._at, self._grid.all_values())
         if self.low != self.high:
             raise ValueError(f"{self!r} has infinitely many values: they cannot be enumerated")
         return iter((self.low,))
 
     def to_json(self) -> dict[str, Any]:
-        """Returns type, bounds and log."""
-        return {"type": "float", "low": self.low, "high": self.high, "log": self.log}
+        """Returns type, bounds and log, and the step where there is one."""
+        data = {"type": "float", "low": self.low, "high": self.high, "log": self.log}
+        return data if self.step is None else {**data, "step": self.step}
 
     def __repr__(self) -> str:
-        return f"Float({self.low}, {self.high}{', log=True' if self.log else ''})"
+        step = "" if self.step is None else f", step={self.step}"
+        return f"Float({self.low}, {self.high}{', log=True' if self.log else ''}{step})"
 
     def _scaled(self, value: Any) -> float:
         if self._range == 0.0:
@@ -302,12 +349,18 @@ class Float(_Number):
         return ((math.log(value) if self.log else float(value)) - self._from) / self._range
 
     def _unscaled(self, position: float) -> float:
+        if self._grid is not None:
+            return self._at(self._grid.decode([position]))
         if position <= 0.0:
             return self.low
         if position >= 1.0:
             return self.high
         value = self._from + position * self._range
         return min(max(math.exp(value) if self.log else value, self.low), self.high) + 0.0
+
+
+def _decimal(value: Any) -> Decimal:
+    return Decimal(repr(float(value)))
 
 
 def _number(expected: str, value: Any) -> Any:

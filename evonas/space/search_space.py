@@ -18,6 +18,7 @@ from evonas.space.conditions import Conditions
 from evonas.space.constraints import Constraints, Predicate
 from evonas.space.gene_map import GeneMap
 from evonas.space.genes import Categorical, Gene, gene_from_json
+from evonas.space.repeat import Range, Repeat, as_range, expanded
 from evonas.space.sampling import draw_values, first_satisfying
 
 __all__ = ["SearchSpace", "canonical_json"]
@@ -35,9 +36,11 @@ class SearchSpace(GeneMap):
     except that `values(genes)` is the list above.
 
     Args:
-        genes: Name to gene, in order. A plain list or tuple means `Categorical`.
-        conditions: `{child: {parent: [values that activate it]}}`. Several parents must all agree.
-            A gene whose parent is inactive is inactive.
+        genes: Name to gene, in order. A plain list or tuple means `Categorical`; a `Repeat` stands
+            for several genes and how often they come.
+        conditions: `{child: {parent: [values that activate it]}}`, or `Range(low, high)` for a
+            parent that is a number. Several parents must all agree. A gene whose parent is
+            inactive is inactive.
         constraints: `{name: predicate}`, one predicate or a list of them (named by `__name__`). A
             predicate takes the active genes and returns whether they are allowed.
 
@@ -62,11 +65,12 @@ class SearchSpace(GeneMap):
 
     def __init__(
         self,
-        genes: Mapping[str, Gene | Sequence[Any]],
+        genes: Mapping[str, Gene | Sequence[Any] | Repeat],
         *,
-        conditions: Mapping[str, Mapping[str, Iterable[Any]]] | None = None,
+        conditions: Mapping[str, Mapping[str, Iterable[Any] | Range]] | None = None,
         constraints: Mapping[str, Predicate] | Predicate | Sequence[Predicate] | None = None,
     ) -> None:
+        genes, conditions = expanded(genes, conditions)
         super().__init__(genes)
         self._conditions = Conditions(self._genes, conditions)
         self._constraints = Constraints(constraints)
@@ -80,7 +84,7 @@ class SearchSpace(GeneMap):
         self._fingerprint: str | None = None
 
     @property
-    def conditions(self) -> dict[str, dict[str, list[Any]]]:
+    def conditions(self) -> dict[str, dict[str, Any]]:
         """`{child: {parent: [values that activate it]}}` in canonical form."""
         return self._conditions.to_json()
 
@@ -395,7 +399,10 @@ class SearchSpace(GeneMap):
     def __repr__(self) -> str:
         lines = [f"    {name}: {gene!r}," for name, gene in self.items()]
         for child, parents in self.conditions.items():
-            when = " and ".join(f"{name} in {values}" for name, values in parents.items())
+            when = " and ".join(
+                f"{name} is {wanted}" if (wanted := as_range(values)) else f"{name} in {values}"
+                for name, values in parents.items()
+            )
             lines.append(f"    {child} is active when {when},")
         if self._constraints:
             lines.append(f"    constraints: {', '.join(self._constraints)},")

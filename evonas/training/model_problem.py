@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from evonas.arguments import check_callable, check_choice, check_string
+from evonas.arguments import check_callable, check_choice, check_mapping, check_string
 from evonas.exceptions import InvalidPoint
 from evonas.execution.torch_env import torch_threads
 from evonas.objectives import Objective
@@ -133,7 +133,9 @@ class ModelProblem(TrainingProblem):
         for name, value in (("optimizer", optimizer), ("schedule", schedule)):
             if value is not None and not callable(value):
                 settings[name] = value
-        space = space if isinstance(space, SearchSpace) else SearchSpace(space)
+        if not isinstance(space, SearchSpace):
+            check_mapping("space", space)
+            space = SearchSpace(space)
         chosen = _metric(loss, metric, metric_name, direction, objectives)
         super().__init__(
             space,

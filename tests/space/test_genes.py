@@ -67,6 +67,7 @@ EXAMPLES = [
     Integer(16, 256, step=16, log=True),
     Integer(3, 3),
     Float(0.0, 1.0),
+    Float(-1.0, 1.0, step=0.25),
     Float(1e-5, 1e-1, log=True),
     Float(0.5, 0.5),
     Boolean(),

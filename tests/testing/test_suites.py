@@ -289,6 +289,7 @@ class TestGenes(GeneConformance):
             en.Integer(-8, 64, step=8),
             en.Integer(5, 5),
             en.Float(-1, 1),
+            en.Float(-1, 1.25, step=0.05),
             en.Float(1e-6, 1, log=True),
             en.Float(2, 2),
         ]

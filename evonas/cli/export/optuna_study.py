@@ -133,7 +133,7 @@ class _Parameter:
         )
 
         if isinstance(gene, Float):
-            return FloatDistribution(gene.low, gene.high, log=gene.log)
+            return FloatDistribution(gene.low, gene.high, log=gene.log, step=gene.step)
         if isinstance(gene, Integer):
             last = gene.low + (gene.cardinality - 1) * gene.step
             # Optuna has no logarithmic grid of larger steps.

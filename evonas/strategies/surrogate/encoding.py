@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from evonas.space import SearchSpace
 from evonas.space.genes import Boolean, Categorical, Float, Gene, Integer
+from evonas.space.repeat import as_range
 
 __all__ = ["Encoding"]
 
@@ -69,15 +70,23 @@ class Encoding:
         # model's predictions.
         active = np.ones(rows.shape, dtype=bool)
         for child, parent, allowed in self._tests:
-            active[:, child] &= active[:, parent] & np.isin(rows[:, parent], allowed)
+            places = rows[:, parent]
+            if isinstance(allowed, tuple):
+                holds = (places >= allowed[0]) & (places <= allowed[1])
+            else:
+                holds = np.isin(places, allowed)
+            active[:, child] &= active[:, parent] & holds
         rows[~active] = _INACTIVE
         return rows
 
-    def _conditions(self) -> list[tuple[int, int, Floats]]:
-        """Returns (child, parent, places of the parent that allow the child), parents first."""
+    def _conditions(self) -> list[tuple[int, int, Floats | tuple[float, float]]]:
+        """Returns (child, parent, places of the parent that allow the child), parents first.
+
+        A pair of places is a range between them.
+        """
         names = list(self._space)
         missing = {names.index(child): parents for child, parents in self._space.conditions.items()}
-        found = []
+        found: list[tuple[int, int, Floats | tuple[float, float]]] = []
         while missing:
             ready = [
                 child
@@ -87,8 +96,21 @@ class Encoding:
             for child in ready:
                 for name, values in missing.pop(child).items():
                     parent = names.index(name)
-                    found.append((child, parent, self._columns[parent](values)))
+                    found.append((child, parent, self._allowed(parent, values)))
         return found
+
+    def _allowed(self, parent: int, values: Any) -> Floats | tuple[float, float]:
+        wanted = as_range(values)
+        if wanted is None:
+            return self._columns[parent](values)
+        gene = self._space.gene_types[parent]
+        first, last = gene.decode([0.0]), gene.decode([1.0])
+        bounds = [
+            first if wanted.low is None else max(first, wanted.low),
+            last if wanted.high is None else min(last, wanted.high),
+        ]
+        low, high = self._columns[parent](bounds)
+        return float(low), float(high)
 
     def distances(self, rows: Floats) -> Floats:
         """Returns the distances among rows in each gene, (n_genes, n, n)."""

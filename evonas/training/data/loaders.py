@@ -193,7 +193,11 @@ class GivenData:
         self._unpack = unpack
         self._opened: dict[str, BatchSource] = {}
         self._on: dict[str, tuple[BatchSource, BatchSource]] = {}
-        self.on("cpu")
+        sources = self.on("cpu")
+        if unpack is not None and not any(isinstance(part, LoaderSource) for part in sources):
+            raise ValueError(
+                "unpack is for batches of a Dataset or a DataLoader, and there is none"
+            )
 
     @property
     def identity(self) -> dict[str, Any]:
