@@ -24,6 +24,7 @@ from evonas.space.repeat import Range, Repeat
 from evonas.strategies import (
     NSGA2,
     AgingEvolution,
+    AskTell,
     Generational,
     LocalSearch,
     RandomSearch,
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 __all__ = [
     "NSGA2",
     "AgingEvolution",
+    "AskTell",
     "Boolean",
     "Categorical",
     "EpochMetrics",

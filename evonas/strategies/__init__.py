@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from evonas.strategies.aging import AgingEvolution
+from evonas.strategies.ask_tell import AskTell
 from evonas.strategies.auto import choose_strategy
 from evonas.strategies.base import KnownPoints, Proposal, SearchContext, Strategy
 from evonas.strategies.generational import Generational
@@ -14,6 +15,7 @@ from evonas.strategies.surrogate import SurrogateEvolution
 __all__ = [
     "NSGA2",
     "AgingEvolution",
+    "AskTell",
     "Generational",
     "KnownPoints",
     "LocalSearch",

@@ -1,0 +1,88 @@
+"""A driver of one's own finds what `evolve` finds."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+import evonas as en
+from evonas.exceptions import FitnessError
+from evonas.strategies.auto import BY_NAME
+
+SPACE = {"x": en.Integer(0, 20), "y": en.Integer(0, 20), "z": [1, 2, 3]}
+TWO = [en.Objective("gain"), en.Objective("cost", "min")]
+
+
+def value(genes: dict[str, Any]) -> float:
+    return genes["x"] * genes["z"] - (genes["y"] - 7) ** 2
+
+
+@pytest.mark.parametrize("name", sorted(set(BY_NAME) - {"nsga2"}))
+def test_it_asks_for_what_evolve_evaluates(name: str) -> None:
+    result = en.evolve(
+        SPACE, lambda genes, trial: value(genes), strategy=name, seed=5, max_evaluations=60,
+        progress=False,
+    )  # fmt: skip
+    search = en.AskTell(SPACE, name, seed=5)
+    while len(search.evaluations) < 60:
+        for proposal in search.ask():
+            if len(search.evaluations) < 60:
+                search.tell(proposal, value(proposal.genes))
+    assert [(e.genes, e.values, e.seed) for e in search.evaluations] == [
+        (e.genes, e.values, e.seed) for e in result.evaluations
+    ]
+    assert search.best.values == result.champion.values
+
+
+def test_a_synchronous_strategy_hears_in_the_order_in_which_it_asked() -> None:
+    def run(shuffle: bool) -> list[dict[str, Any]]:
+        search, rng = en.AskTell(SPACE, en.NSGA2(10), objectives=TWO, seed=1), random.Random(0)
+        asked = []
+        for _ in range(4):
+            batch = search.ask()
+            asked += [proposal.genes for proposal in batch]
+            assert search.ask() == [], "it waits"
+            if shuffle:
+                rng.shuffle(batch)
+            for proposal in batch:
+                genes = proposal.genes
+                search.tell(proposal, {"gain": genes["x"], "cost": genes["x"] + genes["y"]})
+        return asked
+
+    assert run(shuffle=True) == run(shuffle=False)
+
+
+def test_failures_and_an_exhausted_space() -> None:
+    search = en.AskTell({"x": [1, 2, 3, 4]}, "random", seed=0)
+    with pytest.raises(ValueError, match="nothing was told yet"):
+        search.best  # noqa: B018
+    while batch := search.ask():
+        for proposal in batch:
+            if proposal.genes["x"] == 4:
+                search.tell(proposal, None, status="failed", error="no power")
+            else:
+                search.tell(proposal, proposal.genes["x"])
+    assert search.best.genes == {"x": 3}
+    assert sorted(entry.status for entry in search.evaluations) == ["failed", "ok", "ok", "ok"]
+
+
+def test_what_is_refused() -> None:
+    with pytest.raises(ValueError, match="strategy must be a Strategy object or 'genetic'"):
+        en.AskTell(SPACE, "bayes")
+    with pytest.raises(TypeError, match="strategy must be a Strategy, got int"):
+        en.AskTell(SPACE, 3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="seed must be at least 0"):
+        en.AskTell(SPACE, seed=-1)
+    search = en.AskTell(SPACE, "random")
+    (proposal,) = search.ask()
+    with pytest.raises(ValueError, match="n must be at least 1"):
+        search.ask(0)
+    with pytest.raises(FitnessError, match="must return a number"):
+        search.tell(proposal, "good")
+    with pytest.raises(ValueError, match="'great' is not a valid Status"):
+        search.tell(proposal, 1, status="great")
+    search.tell(proposal, 1)
+    with pytest.raises(ValueError, match=r"proposal 0 was not asked for, or was told already"):
+        search.tell(proposal, 1)
