@@ -41,7 +41,7 @@ LAYERS = [
     "callbacks report.progress",  # trackers catch up from the database; Result.plot draws progress
     "run",
     "training",
-    "nas freezing report testing",
+    "nas freezing report testing integrations",
     "cli",
 ]
 # The root offers what lies up to `run`; `python -m evonas` is the command.
