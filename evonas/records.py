@@ -61,6 +61,9 @@ class KeptFiles(Protocol):
     def of(self, number: int) -> dict[str, Path]:
         """Returns the files of an evaluation by name."""
 
+    def network(self, number: int) -> dict[str, Any]:
+        """Returns what is known of an evaluation's model, as JSON."""
+
     def load_model(self, evaluation: Evaluation, build: Any) -> Any:
         """Returns the module of an evaluation with its trained weights."""
 

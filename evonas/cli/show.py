@@ -27,6 +27,7 @@ from evonas.cli.screen import (
     table,
 )
 from evonas.cli.state import State, is_preparing, last_start, read_state, summary
+from evonas.report.network import layer_rows, network_of
 from evonas.run.store import RunRecord
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["show"]
 
 _MAX_LISTED = 12
+_MAX_LAYERS = 24
 PREPARING = "preparing (measuring, checking, reading data); no trial has begun"
 
 
@@ -144,6 +146,13 @@ def _page(state: State, *, live: bool = False) -> Group:
     if live and len(genes) > _MAX_LISTED:
         genes = [*genes[:_MAX_LISTED], (f"… and {len(genes) - _MAX_LISTED} more", "")]
     parts += [Text(title), pairs(genes, indent=2)]
+    net = None if live else network_of(champion)
+    if net is not None:
+        parts.append(Text("\nits network"))
+        names = ["weights", "multiply-adds", "layer", "type", "output"]
+        layers = layer_rows(net, _MAX_LAYERS)
+        lines = [(*costs, name, kind, shape) for name, kind, shape, *costs in layers]
+        parts.append(table(names, lines, left=3))
     if result.confirmed:
         parts.append(Text("\nrepeated on fresh seeds"))
         rows = [

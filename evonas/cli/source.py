@@ -20,7 +20,7 @@ from evonas.records import Evaluation, Status
 from evonas.run.files import ARCHITECTURES, champion_module, numbered
 from evonas.run.result import Result, open_run
 
-__all__ = ["source"]
+__all__ = ["chosen", "source"]
 
 _MAX_NAMED = 5
 
@@ -47,7 +47,7 @@ def source(run: Path, key: str, as_json: bool, output: Path | None) -> None:
     is the champion's own file, ga-champ-NAME.py in RUN, with its weights (.pt) beside it.
     """
     result = open_run(run)
-    evaluation = _chosen(result, key)
+    evaluation = chosen(result, key)
     path = _file(result, run, evaluation)
     text = path.read_text(encoding="utf-8")
     if as_json:
@@ -63,8 +63,12 @@ def source(run: Path, key: str, as_json: bool, output: Path | None) -> None:
     write_or_print(text, output)
 
 
-def _chosen(result: Result, wanted: str) -> Evaluation:
-    """Returns the evaluation of that number, key or word."""
+def chosen(result: Result, wanted: str) -> Evaluation:
+    """Returns the evaluation of that number, key, beginning of a key, or the word `champion`.
+
+    Raises:
+        EvonasError: There is none, or there are several.
+    """
     if wanted == "champion":
         return result.champion
     numbers = {entry.number: entry for entry in result.evaluations}

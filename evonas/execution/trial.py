@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from evonas.exceptions import RunStorageError, TrialPruned
-from evonas.execution.weights import WEIGHTS, save_weights
+from evonas.execution.anatomy import anatomy
+from evonas.execution.weights import NETWORK, WEIGHTS, save_weights
 from evonas.records import EpochMetrics, as_metric
 
 __all__ = ["Trial", "TrialSettings"]
@@ -178,7 +180,7 @@ class Trial:
             return True
         return value > threshold if self.settings.maximise else value < threshold
 
-    def save(self, model: Any) -> bool:
+    def save(self, model: Any, example: Any = None, *, known: Mapping[str, Any] = {}) -> bool:
         """Keeps the weights of a trained model: the last line of a fitness function.
 
         `result.champion.load_model(build)` returns it trained, in any process. They are kept for
@@ -186,6 +188,9 @@ class Trial:
 
         Args:
             model: A `torch.nn.Module`; its state_dict is written, as tensors on the CPU.
+            example: A batch of inputs (a tensor, a mapping or a tuple), for a drawing of the
+                network in the report and for `evonas export --format onnx`.
+            known: What is kept beside the layers, as JSON.
 
         Returns:
             Whether they were written. False where the disk did not take them: the training
@@ -195,10 +200,26 @@ class Trial:
             TypeError: It is no module.
         """
         try:
-            return self.attach(WEIGHTS, lambda path: save_weights(model, path))
+            kept = self.attach(WEIGHTS, lambda path: save_weights(model, path))
+            if kept and (example is not None or known):
+                text = json.dumps({**self._anatomy(model, example), **known})
+                self.attach(NETWORK, lambda path: path.write_text(text, encoding="utf-8"))
+            return kept
         except (RunStorageError, OSError) as error:
             _log.warning("the weights of evaluation %d are not kept: %s", self.number, error)
             return False
+
+    def _anatomy(self, model: Any, example: Any) -> dict[str, Any]:
+        if example is None:
+            return {}
+        try:
+            return anatomy(model, example)
+        except Exception as error:  # noqa: BLE001 (of the user's model; a drawing costs no training)
+            _log.warning(
+                "the layers of evaluation %d are not on record: the model could not take the "
+                "example (%s: %s)", self.number, type(error).__name__, error,
+            )  # fmt: skip
+            return {}
 
     def attach(self, name: str, write: Callable[[Path], object]) -> bool:
         """Lets `write(path)` make a file that is kept with the evaluation, in `Evaluation.files`.

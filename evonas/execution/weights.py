@@ -26,6 +26,7 @@ __all__ = [
     "WEIGHTS",
     "TrialFiles",
     "load_weights",
+    "read_weights",
     "save_weights",
 ]
 
@@ -33,7 +34,8 @@ WEIGHTS = "weights.pt"
 """The file that `Trial.save` makes: a state_dict on the CPU, for `weights_only=True`."""
 
 NETWORK = "network.json"
-"""Beside it where a network is known as data: `{"kind": …, …}`, from which it is built again."""
+"""Beside it, where they are known: the model's layers and inputs (see `anatomy`), and for a network
+that is known as data `kind` and what it is built from."""
 
 ATTACHMENTS = "attachments"
 """The folder of a run with a folder for what a trial attached, named by its evaluation's number."""
@@ -73,11 +75,11 @@ def save_weights(model: nn.Module, path: Path) -> None:
     replace_file(path, write)
 
 
-def load_weights(model: nn.Module, path: Path) -> nn.Module:
-    """Puts saved weights into a module, and the module into evaluation mode.
+def read_weights(path: Path) -> Mapping[str, Any]:
+    """Returns the state_dict of a file; no pickled code is run.
 
     Raises:
-        WeightsError: The file is none of `save_weights`, or the module has other layers: named.
+        WeightsError: The file is none of `save_weights`.
     """
     import pickle
 
@@ -90,6 +92,16 @@ def load_weights(model: nn.Module, path: Path) -> nn.Module:
         raise WeightsError(f"{path} cannot be read as weights ({first})") from error
     if not isinstance(state, Mapping):
         raise WeightsError(f"{path} holds no state_dict, but a {type(state).__name__}")
+    return state
+
+
+def load_weights(model: nn.Module, path: Path) -> nn.Module:
+    """Puts saved weights into a module, and the module into evaluation mode.
+
+    Raises:
+        WeightsError: The file is none of `save_weights`, or the module has other layers: named.
+    """
+    state = read_weights(path)
     differences = _differences(model.state_dict(), state)
     if differences:
         more = (
@@ -159,6 +171,23 @@ class TrialFiles:
                 return {path.name: path for path in files}
         return {}
 
+    def network(self, number: int) -> dict[str, Any]:
+        """Returns what is known of an evaluation's model: `layers`, `inputs`, `kind`; {}: nothing.
+
+        Raises:
+            WeightsError: The file is damaged.
+        """
+        path = self.of(number).get(NETWORK)
+        if path is None:
+            return {}
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise WeightsError(f"{path} cannot be read ({error})") from error
+        if not isinstance(found, dict):
+            raise WeightsError(f"{path} describes no network")
+        return found
+
     def load_model(
         self, evaluation: Evaluation, build: Callable[[Genes], Any] | Any | None = None
     ) -> nn.Module:
@@ -176,15 +205,15 @@ class TrialFiles:
             raise WeightsError(self._why_none(evaluation))
         build = build if build is not None else self.build
         build = getattr(build, "build", build)  # a Problem
-        if build is None and NETWORK in files:
-            module = _described(files[NETWORK])
-        elif build is None:
+        if build is not None:
+            module = build(evaluation.genes)
+        elif "kind" in (known := self.network(evaluation.number)):
+            module = _described(files[NETWORK], known)
+        else:
             raise WeightsError(
                 f"evaluation {evaluation.number} has weights, and only your code knows the module "
                 "that they belong to: pass load_model(build), where build(genes) returns it"
             )
-        else:
-            module = build(evaluation.genes)
         if not isinstance(module, nn.Module):
             raise TypeError(f"build(genes) must return a nn.Module, got {type(module).__name__}")
         return load_weights(module, files[WEIGHTS])
@@ -205,10 +234,9 @@ class TrialFiles:
         )
 
 
-def _described(path: Path) -> Any:
+def _described(path: Path, description: Mapping[str, Any]) -> Any:
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
         builder = import_module(_BUILDERS[description["kind"]])
         return builder.from_description(description)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path} describes no network that can be built ({error})") from error

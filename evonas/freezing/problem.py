@@ -374,7 +374,8 @@ class FreezingProblem(Problem):
             values = {**trial.metrics, self.metric_name: value}
             fitness = {objective.name: values[objective.name] for objective in self.objectives}
             if math.isfinite(value) and trial.would_be_kept(fitness[self.objectives[0].name]):
-                trial.save(applied.model)
+                val = self._place(trial.device).examples["val"]
+                trial.save(applied.model, val.gather(torch.arange(1)))
         trial.record(peak_memory_bytes=peak.memory_bytes)
         return fitness if len(fitness) > 1 else next(iter(fitness.values()))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,6 @@ from torch.nn import functional
 
 from evonas.arguments import check_callable, check_file_label, check_int
 from evonas.exceptions import DataError, InvalidPoint
-from evonas.execution.weights import NETWORK
 from evonas.nas.described import description
 from evonas.nas.export import NasRunFiles
 from evonas.nas.layers import Shape
@@ -322,9 +320,8 @@ class ImageClassificationProblem(TrainingProblem):
 
     def keep(self, model: nn.Module, genes: Genes, trial: Trial) -> None:
         """Keeps the weights, and the network as data: it is built again without this script."""
-        if trial.save(model):
-            text = json.dumps(description(self._network(genes), self.in_shape, self.prm(genes)))
-            trial.attach(NETWORK, lambda path: path.write_text(text, encoding="utf-8"))
+        known = description(self._network(genes), self.in_shape, self.prm(genes))
+        trial.save(model, self._example(trial.device), known=known)
 
     def run_files(self, run_dir: Path) -> RunFiles:
         """Returns the writer of `ga_architecture/`, `stats/` and the champion's files."""

@@ -12,6 +12,7 @@ from evonas.files import as_directory, display_path, replace_file
 from evonas.records import Status
 from evonas.report import plots
 from evonas.report.gene_columns import all_boolean
+from evonas.report.network import draw, network_of
 from evonas.report.page import Page, details, table
 from evonas.report.summary import (
     champion_code,
@@ -92,6 +93,9 @@ def render(result: Result) -> str:
 def _champion(page: Page, result: Result) -> None:
     section = page.section("Champion")
     section.parts.append(champion_genes(result))
+    net = network_of(result.champion)
+    if net is not None:
+        section.parts.append(f'<h3>Its network</h3><div class="card tall">{draw(net)}</div>')
     if result.confirmed:
         section.parts.append("<h3>Repeated on fresh seeds</h3>")
         section.parts += confirmed_table(result)

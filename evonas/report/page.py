@@ -55,6 +55,7 @@ min-width:0}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,420px),1fr));gap:14px}
 .grid .card{margin:0}
 .scroll{overflow-x:auto}
+.tall{overflow:auto;max-height:560px}
 .wide .chart{min-width:760px}
 figure{margin-inline:0}.chart{width:100%}
 table{border-collapse:collapse;font-size:13.5px;min-width:min(100%,520px)}

@@ -270,8 +270,8 @@ class TrainingProblem(Problem):
         return dict(found) if isinstance(found, Mapping) else {self.metric_name: found}
 
     def keep(self, model: nn.Module, genes: Genes, trial: Trial) -> None:
-        """Keeps what a trained model is loaded from: its weights."""
-        trial.save(model)
+        """Keeps what a trained model is loaded from: its weights, and what it is made of."""
+        trial.save(model, self._example(trial.device))
 
     def counted(self, genes: Genes) -> dict[str, int]:
         """Returns costs that are known before the model is built; empty: see `counted_of`."""

@@ -1,15 +1,19 @@
-"""`evonas export`: every evaluation of a run, for other programs."""
+"""`evonas export`: a run's evaluations, or the trained model of one, for other programs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from evonas.cli.screen import CommandWithExamples, check_output, run_argument, write_or_print
+from evonas.cli.source import chosen
 from evonas.run.result import open_run
 
 __all__ = ["export"]
+
+MODELS = ("onnx", "torch-export", "safetensors", "state-dict")
 
 
 @click.command(
@@ -19,6 +23,8 @@ __all__ = ["export"]
         "evonas export runs/demo --format json | jq '.evaluations[].values'",
         "evonas export runs/demo --format optuna -o demo.db",
         "optuna-dashboard sqlite:///demo.db",
+        "evonas export runs/demo --format onnx -o champion.onnx",
+        "evonas export runs/mine --format torch-export --build train.py:make_model",
     ),
     notes={
         "Formats": (
@@ -34,6 +40,10 @@ __all__ = ["export"]
                 "Statistics and models of image classifiers in the layout of the project "
                 "nn-dataset, as a directory (default nn-dataset).",
             ),
+            ("onnx", "The trained model for onnxruntime (default champion.onnx)."),
+            ("torch-export", "The same as a program of torch.export (default champion.pt2)."),
+            ("safetensors", "Its weights alone (default champion.safetensors)."),
+            ("state-dict", "Its weights for torch.load(weights_only=True) (default champion.pt)."),
         )
     },
 )
@@ -41,17 +51,64 @@ __all__ = ["export"]
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["csv", "json", "nn-dataset", "optuna"], case_sensitive=False),
+    type=click.Choice(["csv", "json", "nn-dataset", "optuna", *MODELS], case_sensitive=False),
     required=True,
     help="What to write.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write it.")
-def export(run: Path, form: str, output: Path | None) -> None:
-    """Write every evaluation of a run for other programs.
+@click.option(
+    "-e",
+    "--evaluation",
+    default="champion",
+    show_default=True,
+    metavar="KEY",
+    help="Whose model: a number, the beginning of a key, or champion.",
+)
+@click.option(
+    "--build",
+    metavar="FILE.py:FUNCTION",
+    help="What builds the untrained module from its genes, where only you have it.",
+)
+@click.option("--half", is_flag=True, help="Write a model's numbers as float16.")
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Make the model for batches of N; without it, of any size.",
+)
+@click.pass_context
+def export(
+    ctx: click.Context,
+    run: Path,
+    form: str,
+    output: Path | None,
+    evaluation: str,
+    build: str | None,
+    half: bool,
+    batch: int | None,
+) -> None:
+    """Write evaluations, or a trained model, for other programs.
 
-    csv and json replace a file that exists; the others refuse to.
+    csv and json replace a file that exists, and so do models; the others refuse to.
+
+    What onnx and torch-export have written is run on random inputs and compared with the module.
     """
     result = open_run(run)
+    if form not in MODELS:
+        for name in ("evaluation", "build", "half", "batch"):
+            if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                raise click.UsageError(f"--{name} is for models: --format {', '.join(MODELS)}")
+    if form in MODELS:
+        from evonas.cli.export.model import ENDINGS, write_model
+
+        chosen_one = chosen(result, evaluation)
+        path = output or Path(
+            ("champion" if evaluation == "champion" else str(chosen_one.number)) + ENDINGS[form]
+        )
+        check_output(path)
+        done = write_model(chosen_one, form, path, build=build, half=half, batch_size=batch)
+        click.echo(done)
+        return
     if output is not None:
         check_output(output, to_directory=form == "nn-dataset")
     if form == "csv":

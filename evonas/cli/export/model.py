@@ -1,0 +1,250 @@
+"""A trained model as a file for other programs: ONNX, torch.export, safetensors, a state_dict."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from evonas.exceptions import EvonasError, MissingDependencyError, WeightsError
+from evonas.execution.anatomy import example_of
+from evonas.execution.weights import WEIGHTS, read_weights
+from evonas.files import replace_file
+from evonas.records import Evaluation, Genes
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["ENDINGS", "write_model"]
+
+ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors",
+           "state-dict": ".pt"}  # fmt: skip
+"""The formats, and what their files' names end in."""
+
+_TRIED = 3  # examples on which a file's outputs are compared; another number than it was made with
+
+
+def write_model(
+    evaluation: Evaluation,
+    form: str,
+    output: Path,
+    *,
+    build: str | None = None,
+    half: bool = False,
+    batch_size: int | None = None,
+) -> str:
+    """Writes the trained model of an evaluation, looks whether it computes the same, says so.
+
+    Args:
+        evaluation: Whose weights were kept.
+        form: One of `ENDINGS`.
+        output: The file.
+        build: `FILE.py:FUNCTION` or `MODULE:FUNCTION`, of the genes to the untrained module, where
+            the run does not know the network.
+        half: Whether floating numbers become float16.
+        batch_size: Examples of a batch, for onnx and torch-export. None: any number.
+
+    Raises:
+        WeightsError: There are no weights, or no module that they fit.
+        MissingDependencyError: A package for this format is not installed.
+        EvonasError: The model cannot be written in this format (an operator is missing).
+    """
+    if form in ("state-dict", "safetensors"):
+        return _write_weights(evaluation, form, output, half)
+    module = evaluation.load_model(_builder(build))
+    known = {} if evaluation.kept is None else evaluation.kept.network(evaluation.number)
+    if not known.get("inputs"):
+        raise WeightsError(
+            f"the run does not know the inputs of evaluation {evaluation.number}: pass an example "
+            "in the fitness function, trial.save(model, example), or export safetensors"
+        )
+    written = copy.deepcopy(module).half() if half else module
+    n_made = 2 if batch_size is None else batch_size
+    write = _write_onnx if form == "onnx" else _write_program
+
+    example = _halved(example_of(known["inputs"], n_made, seed=0), half)
+    _replace(output, lambda part: write(written, example, part, batch_size is None))
+    tried = example_of(known["inputs"], batch_size or _TRIED, seed=1)
+    difference = _largest_difference(module, tried, _halved(tried, half), output, form)
+    said = f"largest difference to the module {difference:.2g}"
+    return f"{output}: evaluation {evaluation.number}, {said}"
+
+
+def _write_weights(evaluation: Evaluation, form: str, output: Path, half: bool) -> str:
+    import torch
+
+    if WEIGHTS not in evaluation.files:
+        evaluation.load_model(lambda genes: None)  # says why there are none
+    state = {
+        name: value.half() if half and value.is_floating_point() else value.clone()
+        for name, value in read_weights(evaluation.files[WEIGHTS]).items()
+        if isinstance(value, torch.Tensor)
+    }
+    if form == "state-dict":
+        _replace(output, lambda part: torch.save(state, part))
+        again = torch.load(output, weights_only=True)
+    else:
+        safetensors = _package("safetensors.torch", "safetensors")
+        about = {"genes": json.dumps(evaluation.genes), "key": evaluation.key}
+        _replace(output, lambda part: safetensors.save_file(state, part, metadata=about))
+        again = safetensors.load_file(output)
+    same = state.keys() == again.keys() and all(torch.equal(state[n], again[n]) for n in state)
+    if not same:
+        raise EvonasError(f"{output} does not hold the weights that were written")
+    return (
+        f"{output}: evaluation {evaluation.number}, {len(state)} tensors, equal to the weights kept"
+    )
+
+
+def _write_program(module: nn.Module, example: Any, part: Path, dynamic: bool) -> None:
+    import torch
+
+    args, kwargs = _arguments(example)
+    shapes = _batch_dims(example) if dynamic else None
+    program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
+    with part.open("wb") as file:
+        torch.export.save(program, file)
+
+
+def _write_onnx(module: nn.Module, example: Any, part: Path, dynamic: bool) -> None:
+    import torch
+
+    _package("onnx", "onnx")
+    _package("onnxscript", "onnxscript")
+    args, kwargs = _arguments(example)
+    torch.onnx.export(
+        module, args, part, kwargs=kwargs, dynamo=True, external_data=False, verbose=False,
+        dynamic_shapes=_batch_dims(example) if dynamic else None,
+    )  # fmt: skip
+
+
+def _replace(output: Path, write: Callable[[Path], Any]) -> None:
+    """Writes a file whole or not at all; what torch says of a model becomes an error of ours."""
+
+    def quietly(part: Path) -> None:
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch about its own exporters
+            write(part)
+
+    try:
+        replace_file(output, quietly, way_out="name another file with -o", error=EvonasError)
+    except (OSError, EvonasError):
+        raise
+    except Exception as error:
+        raise EvonasError(
+            f"the model cannot be written to {output}: {_reason(error)}; an operator that ONNX "
+            "lacks may be written by --format torch-export, any model by --format safetensors"
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """Returns the first line of what an error was raised from, at the root."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def _largest_difference(
+    module: nn.Module, example: Any, given: Any, output: Path, form: str
+) -> float:
+    """Returns how far the file's outputs of `given` are from the module's of `example`."""
+    import torch
+
+    args, kwargs = _arguments(example)
+    with torch.no_grad():
+        wanted = _tensors(module(*args, **kwargs))
+        args, kwargs = _arguments(given)
+        if form == "torch-export":
+            with output.open("rb") as file:
+                found = _tensors(torch.export.load(file).module()(*args, **kwargs))
+        else:
+            session = _package("onnxruntime", "onnxruntime").InferenceSession(str(output))
+            names = [entry.name for entry in session.get_inputs()]
+            tensors = _tensors([args, kwargs])
+            feed = {name: value.numpy() for name, value in zip(names, tensors, strict=True)}
+            found = [torch.as_tensor(value) for value in session.run(None, feed)]
+    if [tuple(each.shape) for each in wanted] != [tuple(each.shape) for each in found]:
+        raise EvonasError(f"{output} returns outputs of other shapes than the module")
+    pairs = zip(wanted, found, strict=True)
+    return max(float((a.double() - b.double()).abs().max()) for a, b in pairs)
+
+
+def _builder(build: str | None) -> Callable[[Genes], Any] | None:
+    if build is None:
+        return None
+    place, _, name = build.rpartition(":")
+    if not place or not name:
+        raise EvonasError(f"--build must be FILE.py:FUNCTION or MODULE:FUNCTION, got {build!r}")
+    try:
+        if place.endswith(".py"):
+            spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+            if spec is None or spec.loader is None:
+                raise ImportError(f"{place} is no Python file")
+            sys.path.insert(0, str(Path(place).resolve().parent))
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(place)
+    except (ImportError, OSError) as error:
+        raise EvonasError(f"--build {build}: {place} does not import ({error})") from error
+    found = getattr(module, name, None)
+    if not callable(found) and not hasattr(found, "build"):
+        raise EvonasError(f"--build {build}: {place} has no function or problem {name!r}")
+    return cast("Callable[[Genes], Any]", found)
+
+
+def _arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(example, Mapping):
+        return (), dict(example)
+    return (tuple(example) if isinstance(example, tuple) else (example,)), {}
+
+
+def _batch_dims(example: Any) -> Any:
+    import torch
+
+    batch = {0: torch.export.Dim("batch", min=1)}
+    if isinstance(example, Mapping):
+        return dict.fromkeys(example, batch)
+    return tuple(batch for _ in example) if isinstance(example, tuple) else (batch,)
+
+
+def _halved(example: Any, half: bool) -> Any:
+    if not half:
+        return example
+    if isinstance(example, Mapping):
+        return {name: _halved(value, half) for name, value in example.items()}
+    if isinstance(example, tuple):
+        return tuple(_halved(value, half) for value in example)
+    return example.half() if example.is_floating_point() else example
+
+
+def _tensors(value: Any) -> list[Any]:
+    """Returns the tensors of a structure; what a model of transformers returns is a mapping."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (tuple, list)):
+        return [tensor for entry in value for tensor in _tensors(entry)]
+    return []
+
+
+def _package(module: str, name: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"this format needs {name}, which does not import ({error}): "
+            f"pip install 'evonas[export]'"
+        ) from error

@@ -1,0 +1,192 @@
+"""The network of an evaluation: its layers as a drawing, and as lines of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evonas.records import Evaluation
+from evonas.report.page import esc
+from evonas.report.style import GREY, PALETTE
+
+__all__ = ["Layer", "Net", "draw", "layer_rows", "network_of"]
+
+MAX_LAYERS = 48  # drawn; of more, those in the middle are left out
+
+_KINDS = (  # by what a type's name holds, the first that fits
+    ("conv", PALETTE[0]), ("linear", PALETTE[1]), ("norm", PALETTE[4]), ("pool", PALETTE[2]),
+    ("attention", PALETTE[3]), ("embedding", PALETTE[7]), ("lstm", PALETTE[5]),
+    ("gru", PALETTE[5]), ("rnn", PALETTE[5]),
+)  # fmt: skip
+_WIDTH, _ROW, _GAP, _LEFT = 720, 24, 6, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer that was called: see `evonas.execution.anatomy`.
+
+    Attributes:
+        name: In the module; "" for the module itself.
+        kind: The name of its class.
+        shape: Of its output, without the batch; None where it returns no tensor.
+        params: Weights of its own.
+        macs: Multiply-adds of one example.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...] | None
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Net:
+    """What is known of an evaluation's network.
+
+    Attributes:
+        inputs: The shapes of the inputs, in words.
+        layers: In the order in which they are called.
+    """
+
+    inputs: str
+    layers: tuple[Layer, ...]
+
+    @property
+    def params(self) -> int:
+        """All weights."""
+        return sum(layer.params for layer in self.layers)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of one example."""
+        return sum(layer.macs for layer in self.layers)
+
+
+def network_of(evaluation: Evaluation) -> Net | None:
+    """Returns the network that was kept with an evaluation's weights; None: none was.
+
+    Raises:
+        WeightsError: Its file is damaged.
+    """
+    known = {} if evaluation.kept is None else evaluation.kept.network(evaluation.number)
+    entries = known.get("layers")
+    if not isinstance(entries, list):
+        return None
+    layers = tuple(layer for entry in entries if (layer := _layer(entry)) is not None)
+    return Net(_inputs(known.get("inputs")), layers) if layers else None
+
+
+def layer_rows(net: Net, most: int = MAX_LAYERS) -> list[tuple[str, str, str, str, str]]:
+    """Returns name, type, output, weights and multiply-adds of each layer, and their sums."""
+    found = [("", "input", net.inputs, "", "")]
+    for entry in _shortened(net.layers, most):
+        if isinstance(entry, Layer):
+            found.append((
+                entry.name, entry.kind, _shape(entry.shape), short(entry.params), short(entry.macs),
+            ))  # fmt: skip
+        else:
+            found.append(("", f"… {entry} more layers", "", "", ""))
+    return [*found, ("", "together", "", short(net.params), short(net.macs))]
+
+
+def draw(net: Net) -> str:
+    """Returns the network as an SVG: a block for each layer, as dark as its share of the cost."""
+    entries = _shortened(net.layers, MAX_LAYERS)
+    height = (len(entries) + 2) * (_ROW + _GAP) + _GAP
+    largest = max((layer.macs for layer in net.layers), default=0) or 1
+    parts = [_block(0, "input", "", net.inputs, "", GREY, 0.0)]
+    for place, entry in enumerate(entries, 1):
+        if not isinstance(entry, Layer):
+            parts.append(_block(place, f"… {entry} more layers", "", "", "", GREY, 0.0))
+            continue
+        costs = f"{short(entry.params)} weights" if entry.params else ""
+        if entry.macs:
+            costs += f"{', ' if costs else ''}{short(entry.macs)} multiply-adds"
+        share = entry.macs / largest
+        colour = next((c for word, c in _KINDS if word in entry.kind.lower()), GREY)
+        parts.append(
+            _block(place, entry.kind, entry.name, _shape(entry.shape), costs, colour, share)
+        )
+    total = f"{short(net.params)} weights, {short(net.macs)} multiply-adds"
+    parts.append(_block(len(entries) + 1, "together", "", "", total, GREY, 0.0))
+    return (
+        f'<svg class="network" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" role="img" '
+        f'aria-label="The layers of the network, from its input on">{"".join(parts)}</svg>'
+    )
+
+
+def short(count: int) -> str:
+    """Returns a count in three digits: 36.9k, 9.44M.
+
+    Example:
+        >>> short(36_928), short(9_437_184), short(512), short(0)
+        ('36.9k', '9.44M', '512', '-')
+    """
+    if not count:
+        return "-"
+    for unit, size in (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return str(count)
+
+
+def _block(
+    place: int, kind: str, name: str, shape: str, costs: str, colour: str, share: float
+) -> str:
+    y = _GAP + place * (_ROW + _GAP)
+    middle = y + _ROW / 2 + 4
+    line = (
+        f'<line x1="24" y1="{y - _GAP}" x2="24" y2="{y}" stroke="{GREY}" stroke-width="2"/>'
+        if place
+        else ""
+    )
+    return (
+        f'{line}<rect x="{_LEFT}" y="{y}" width="{_WIDTH - 2 * _LEFT}" height="{_ROW}" rx="5" '
+        f'fill="{colour}" fill-opacity="{0.08 + 0.37 * share:.2f}" stroke="{colour}"/>'
+        f'<text x="18" y="{middle}" font-size="13" font-weight="600">{esc(kind)}'
+        f'<tspan font-weight="400" fill="#56616d" dx="8">{esc(name)}</tspan></text>'
+        f'<text x="370" y="{middle}" font-size="12.5">{esc(shape)}</text>'
+        f'<text x="{_WIDTH - 18}" y="{middle}" font-size="12.5" text-anchor="end">{esc(costs)}'
+        "</text>"
+    )
+
+
+def _shortened(layers: Sequence[Layer], most: int) -> list[Layer | int]:
+    if len(layers) <= most:
+        return list(layers)
+    first, last = (most + 1) // 2, most // 2
+    return [*layers[:first], len(layers) - first - last, *layers[len(layers) - last :]]
+
+
+def _shape(shape: Sequence[int] | None) -> str:
+    if shape is None:
+        return "?"
+    return "×".join(map(str, shape)) or "number"
+
+
+def _layer(entry: Any) -> Layer | None:
+    """Returns a layer of the run's file, which anybody may have written; None: it is none."""
+    if not isinstance(entry, Mapping):
+        return None
+    shape: Any = entry.get("shape")
+    counts: list[Any] = [entry.get(name) for name in ("params", "macs")]
+    is_shape = shape is None or (
+        isinstance(shape, list) and len(shape) < 9 and all(type(side) is int for side in shape)
+    )
+    if not is_shape or not all(type(count) is int and 0 <= count < 10**18 for count in counts):
+        return None
+    name, kind = (str(entry.get(key, ""))[:60] for key in ("name", "type"))
+    return Layer(name, kind, None if shape is None else tuple(shape), counts[0], counts[1])
+
+
+def _inputs(described: Any) -> str:
+    if not isinstance(described, Mapping):
+        return ""
+    if isinstance(named := described.get("named"), Mapping):
+        return ", ".join(f"{str(name)[:40]} {_inputs(value)}" for name, value in named.items())[:90]
+    if isinstance(several := described.get("several"), list):
+        return ", ".join(map(_inputs, several))[:90]
+    shape = described.get("shape")
+    return _shape(shape[:9]) if isinstance(shape, list) else ""
