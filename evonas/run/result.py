@@ -165,6 +165,9 @@ class Result:
             Individual([entry], Fitness(weights, entry.values))
             for entry in self.record.limits.nearest(ok, self.objectives)
         ]
+        if len(self.objectives) == 1:  # DEAP's sorting takes two or more
+            best = max((individual.fitness.wvalues for individual in entries), default=None)
+            return [found[0] for found in entries if found.fitness.wvalues == best]
         if not entries:
             return []
         front = tools.sortLogNondominated(entries, len(entries), first_front_only=True)

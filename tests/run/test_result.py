@@ -255,3 +255,14 @@ def test_a_program_that_ends_with_a_result_says_nothing() -> None:
         [sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True
     )
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_the_front_of_one_objective_is_what_equals_the_best() -> None:
+    result = en.evolve(
+        {"x": [1, 2, 3, 4], "y": [1, 2]}, lambda genes, trial: float(genes["x"] // 2),
+        strategy="random", max_evaluations=8, seed=0, progress=False,
+    )  # fmt: skip
+    front = result.pareto_front
+    assert [entry.genes["x"] for entry in front] == [4, 4]
+    assert front[0] == result.champion
+    assert [entry.number for entry in front] == sorted(entry.number for entry in front)
