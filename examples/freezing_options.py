@@ -178,7 +178,7 @@ def describe(problem: FreezingProblem, test: Any, options: argparse.Namespace) -
         f"{problem.model_name}: {len(problem.blocks)} blocks, {2 ** len(problem.blocks):,} masks\n"
         f"  {', '.join(block.name for block in problem.blocks)}\n"
         f"{len(problem.train):,} training, {len(problem.val):,} validation, {n_test} test examples,"
-        f" epochs a mask: {problem.recipe.n_epochs}, on {problem.device}\n"
+        f" epochs a mask: {problem.training.n_epochs}, on {problem.device}\n"
         f"{chosen}run {options.run_dir}",
         flush=True,
     )

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import logging
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,36 +14,45 @@ from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim import Optimizer
 
-from evonas.arguments import check_bool, check_callable, check_int, check_string
+from evonas.arguments import check_bool, check_callable, check_int
 from evonas.execution.torch_env import torch_threads
-from evonas.freezing._fine_tuning import DeviceCache, LossFunction, Metric, fine_tune
-from evonas.freezing._recipe import OptimizerFactory, Pretrained, Recipe, Schedule
+from evonas.freezing._device_cache import DeviceCache
+from evonas.freezing._pretrained import Pretrained
 from evonas.freezing.advice import mask_label, usual_masks
 from evonas.freezing.blocks import Block, Granularity, Patterns, find_blocks
 from evonas.freezing.files import MaskFiles
-from evonas.freezing.mask import Mask, apply_mask, as_mask, trainable_share
+from evonas.freezing.mask import (
+    AppliedMask,
+    Mask,
+    apply_mask,
+    as_mask,
+    trainable_parameter_groups,
+    trainable_share,
+)
 from evonas.freezing.prefix.decision import ReuseDecision, decide_reuse
+from evonas.freezing.prefix.session import PrefixSession
 from evonas.objectives import Objective
-from evonas.problem import Problem, RunFiles
+from evonas.problem import RunFiles
 from evonas.records import Evaluation, Genes
 from evonas.space import SearchSpace
 from evonas.space.genes import Boolean
 from evonas.training import (
     Augment,
     PeakMemory,
-    accuracy,
-    as_precision,
-    choose_precision,
+    evaluate,
     fingerprint_of,
     place,
     readable_name,
     seeded,
-    train_epoch,
 )
 from evonas.training.data.examples import Examples, as_examples
+from evonas.training.data.loaders import GivenData
+from evonas.training.problem import TrainingProblem
+from evonas.training.recipe import Schedule, Training
 from evonas.training.targets import check_targets
 
 if TYPE_CHECKING:
@@ -53,12 +63,16 @@ __all__ = ["FreezingProblem"]
 _log = logging.getLogger(__name__)
 
 ModelFactory = Callable[[], nn.Module]
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+Metric = Callable[[Tensor, Tensor], float]
+OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
+"""Parameter groups (see `trainable_parameter_groups`) to an optimizer of them."""
 
 COSTS = ("trainable_share", "trainable_params", "train_seconds")
 """What may be an objective beside the metric (to be minimised)."""
 
 
-class FreezingProblem(Problem):
+class FreezingProblem(TrainingProblem):
     """Fine-tunes a pretrained model under a freeze mask and returns its validation accuracy.
 
     One Boolean gene for each block, in forward order: True frozen, False trainable. Blocks that the
@@ -90,7 +104,7 @@ class FreezingProblem(Problem):
         weight_decay: Of weights of two dimensions or more; biases and norms are not decayed.
         optimizer: Parameter groups to an optimizer, instead of AdamW with this `lr`.
         schedule: `linear`: the rate rises for the first tenth of the steps and falls to 0;
-            `constant`.
+            `constant`, `cosine`, `one_cycle`: see `Training`.
         grad_clip: Greatest gradient norm. None: not clipped.
         loss_function: `(outputs as float32, targets)` to a scalar tensor. None: cross entropy.
         metric: `(outputs (N, ...), targets (N, ...))` to a float that is maximised. None:
@@ -127,6 +141,8 @@ class FreezingProblem(Problem):
     """
 
     preparation = "measuring which precision trains faster, checking where prefixes may be reused"
+    eval_batch_size = 128
+    costs = COSTS
     tie_breaker = "trainable_share"
 
     def __init__(
@@ -161,28 +177,26 @@ class FreezingProblem(Problem):
                 "model_factory must be a function that returns a new pretrained model, got "
                 f"{type(model_factory).__name__}: for a model, pass lambda: copy.deepcopy(model)"
             )
-        for name, function in (
-            ("loss_function", loss_function), ("metric", metric), ("augment", augment),
-        ):  # fmt: skip
+        given = {"loss_function": loss_function, "optimizer": optimizer, "metric": metric}
+        for name, function in given.items():
             if function is not None:
                 check_callable(name, function)
         check_bool("include_head", include_head)
         check_bool("reuse_prefix", reuse_prefix)
-        check_string("device", device)
         check_int("threads", threads, minimum=1)
         check_int("prefix_memory_bytes", prefix_memory_bytes, minimum=0, maximum=None)
         check_int("prefix_file_bytes", prefix_file_bytes, minimum=0, maximum=None)
-        self.recipe = Recipe(n_epochs, batch_size, lr, weight_decay, schedule, grad_clip, optimizer)
+        training = Training(
+            n_epochs, batch_size, "adamw", lr,
+            weight_decay=weight_decay, schedule=schedule, grad_clip=grad_clip,
+        )  # fmt: skip
         # On the CPU, where models are built and looked at; each device gets its own copy.
         self.train, self.val = (
             as_examples(train, "train").to("cpu"),
             as_examples(val, "val").to("cpu"),
         )
         self.model_factory = model_factory
-        self.loss_function, self.metric, self.augment = loss_function, metric, augment
-        self.metric_name = "accuracy" if metric is None else readable_name(metric, "metric")
-        self.device, self.threads = device, threads
-        self.precision = None if precision is None else as_precision(precision)
+        self._own_loss, self._own_optimizer = loss_function, optimizer
         self.reuse_prefix = reuse_prefix
         self.prefix_bytes = (prefix_memory_bytes, prefix_file_bytes)
         self._test: Examples | None = None
@@ -206,21 +220,18 @@ class FreezingProblem(Problem):
         self.beside = tuple(others)
         self._has_trainable_outside_blocks = any(p.requires_grad for p in others.values())
         self._warn_of_fresh_blocks()
-        space = SearchSpace({block.name: Boolean() for block in self.blocks})
         super().__init__(
-            space, objectives=Objective(self.metric_name) if objectives is None else objectives
+            SearchSpace({block.name: Boolean() for block in self.blocks}),
+            GivenData(self.train, self.val),
+            training=training,
+            metric=metric,
+            metric_name="accuracy" if metric is None else readable_name(metric, "metric"),
+            objectives=objectives,
+            augment=augment,
+            device=device,
+            threads=threads,
+            precision=precision,
         )
-        known = {self.metric_name, *COSTS}
-        for objective in self.objectives:
-            if objective.name not in known:
-                raise ValueError(
-                    f"objectives must be among {', '.join(sorted(known))}, got {objective.name!r}"
-                )
-
-    @property
-    def uses_torch(self) -> bool:
-        """True."""
-        return True
 
     @property
     def head_is_a_gene(self) -> bool:
@@ -254,43 +265,40 @@ class FreezingProblem(Problem):
 
     def configure(self, stored: Mapping[str, Any] | None) -> dict[str, Any]:
         """Returns the precision and at which depths prefixes may be reused, both found out once."""
-        if stored and "precision" in stored:
-            if self.precision is None:
-                self.precision = as_precision(stored["precision"])
+        chosen = super().configure(stored)
+        if stored and "reuse" in stored:
             self._reuse = ReuseDecision.from_json(stored["reuse"])
-        if self.precision is None:
-            self.precision = choose_precision(self.device, self.threads)
         if self._reuse is None:
             self._reuse = self._decide_reuse()
-        return {"precision": self.precision, "reuse": self._reuse.to_json()}
+        return {**chosen, "reuse": self._reuse.to_json()}
 
-    def sample_step(self) -> tuple[Callable[[], object], int] | None:
-        """Returns a step of full fine-tuning, on the CPU."""
-        with seeded(0):
-            model = place(self.model_factory(), "cpu")
-        batch = next(iter(self.train.batches(self.recipe.batch_size)))
-        step = partial(
-            train_epoch, model, [batch], self.recipe.make_optimizer(model),
-            self.loss_function or functional.cross_entropy,
-            precision=self.precision or "float32",
-        )  # fmt: skip
-        return step, self.recipe.n_epochs * -(-len(self.train) // self.recipe.batch_size)
+    def sample_point(self) -> Genes:
+        """Returns the mask of full fine-tuning."""
+        return self.genes_of([0] * len(self.blocks))
+
+    def optimizer(self, model: nn.Module, genes: Genes) -> Optimizer:
+        """Returns an optimizer of what is trainable; biases and norms are not decayed."""
+        groups = trainable_parameter_groups(model, self.training.weight_decay)
+        if self._own_optimizer is not None:
+            return self._own_optimizer(groups)
+        return self.training.make_optimizer(groups)
+
+    def loss_function(self, genes: Genes) -> LossFunction:
+        """Returns the loss that was given, or cross entropy."""
+        return self._own_loss or functional.cross_entropy
 
     def fingerprint(self) -> dict[str, Any]:
         """Returns what makes two trainings comparable: weights, data, training, precision."""
-        loss = self.loss_function
+        loss, optimizer = self._own_loss, self._own_optimizer
+        own = {} if optimizer is None else {"optimizer": fingerprint_of(optimizer), "lr": None}
         return {
             "problem": "freezing",
             "model": self.model_name,
             "weights": self.pretrained.identity,
             "blocks": self._blocks_identity(),
-            "train": self.train.identity,
-            "val": self.val.identity,
-            **self.recipe.fingerprint(),
+            **super().fingerprint(),
+            **own,
             "loss": "cross_entropy" if loss is None else fingerprint_of(loss),
-            "metric": "accuracy" if self.metric is None else fingerprint_of(self.metric),
-            "augment": "none" if self.augment is None else fingerprint_of(self.augment),
-            "precision": self.precision,
             "code": self._code,  # last: of several differences the others say more
         }
 
@@ -325,7 +333,7 @@ class FreezingProblem(Problem):
             model,
             sample,
             {"test": other._test.targets},
-            loss_function=self.loss_function,
+            loss_function=self._own_loss,
             metric=self.metric,
         )
         return other
@@ -344,7 +352,6 @@ class FreezingProblem(Problem):
             RuntimeError: No gradient reached a block that the mask leaves trainable.
             FitnessError: The metric returned NaN of outputs that are numbers.
         """
-        settings = trial.settings.problem or self.configure(None)
         mask = self.mask_of(genes)
         with (
             seeded(trial.seed, trial.device),
@@ -359,25 +366,49 @@ class FreezingProblem(Problem):
                 trainable_share=trainable_share(applied.model),
                 test_set=self._test_identity,  # also where the training fails: see `has_tested`
             )
-            value = fine_tune(
-                applied,
-                self._place(trial.device),
-                trial,
-                self.recipe,
-                decision=ReuseDecision.from_json(settings["reuse"]),
-                precision=settings["precision"],
-                loss_function=self.loss_function or functional.cross_entropy,
-                metric=self.metric or accuracy,
-                metric_name=self.metric_name,
-                augment=self.augment,
-            )
+            value = self._fine_tune(applied, genes, trial)
             values = {**trial.metrics, self.metric_name: value}
-            fitness = {objective.name: values[objective.name] for objective in self.objectives}
-            if math.isfinite(value) and trial.would_be_kept(fitness[self.objectives[0].name]):
-                val = self._place(trial.device).examples["val"]
-                trial.save(applied.model, val.gather(torch.arange(1)))
+            fitness = self.fitness(values, applied.model, genes, trial)
         trial.record(peak_memory_bytes=peak.memory_bytes)
-        return fitness if len(fitness) > 1 else next(iter(fitness.values()))
+        return fitness
+
+    def _fine_tune(self, applied: AppliedMask, genes: Genes, trial: Trial) -> float:
+        """Trains behind the frozen prefix; records what it took, and the test score if asked for.
+
+        Raises:
+            RuntimeError: No gradient reached a block that the mask leaves trainable.
+            FitnessError: The metric returned NaN of outputs that are numbers.
+        """
+        settings = trial.settings.problem or self.configure(None)
+        decision = ReuseDecision.from_json(settings["reuse"])
+        cache, precision = self._place(trial.device), settings["precision"]
+        began = time.perf_counter()
+        with PrefixSession(
+            applied, cache.examples, decision, cache.store, precision=precision
+        ) as session:
+            train, val = session.source("train"), session.source("val")
+            seconds = time.perf_counter() - began
+            found = self.fit(applied.model, genes, trial, train, val)
+            value, seconds = found[self.metric_name], seconds + found["train_seconds"]
+            if math.isfinite(value):
+                applied.check_gradients()
+            if "test" in cache.examples and math.isfinite(value):
+                batches = session.source("test").batches(self.eval_batch_size)
+                score = evaluate(
+                    applied.model,
+                    batches,
+                    metric=lambda *found: self.score(*found)[self.metric_name],
+                    precision=precision,
+                )
+                trial.record(**{f"test_{self.metric_name}": score})
+            trial.record(prefix_depth=session.depths["train"])
+        n_trained = self.training.n_epochs * len(self.train)
+        trial.record(train_seconds=seconds, examples_per_second=n_trained / seconds)
+        return value
+
+    def keep(self, model: nn.Module, genes: Genes, trial: Trial) -> None:
+        """Keeps the fine-tuned weights, and what the model is made of."""
+        trial.save(model, self._place(trial.device).examples["val"].gather(torch.arange(1)))
 
     def build(self, genes: Genes) -> nn.Module:
         """Returns a pretrained model, before any fine-tuning."""
@@ -403,7 +434,7 @@ class FreezingProblem(Problem):
             self.train,
             augmented=self.augment is not None,
             precision=self.precision or "float32",
-            n_epochs=self.recipe.n_epochs,
+            n_epochs=self.training.n_epochs,
         )
 
     def _place(self, device: str) -> DeviceCache:

@@ -264,7 +264,7 @@ class ModelProblem(TrainingProblem):
                     f"cross entropy and accuracy take class numbers as one tensor, got "
                     f"{shapes_of(targets)}: pass loss= and metric="
                 )
-            check_targets(model, inputs, labels, loss_function=self.loss, metric=self.metric)  # type: ignore[arg-type]
+            check_targets(model, inputs, labels, loss_function=self.loss, metric=self.metric)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
         if n_examples(targets) > 1:
             train_epoch(model, [batch], optimizer, self.loss or functional.cross_entropy)

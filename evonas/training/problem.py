@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from evonas.arguments import check_callable, check_int, check_list, check_string
+from evonas.exceptions import FitnessError
 from evonas.objectives import Objective
 from evonas.problem import Problem
 from evonas.records import Genes
@@ -29,8 +30,8 @@ from evonas.training.cost import (
     macs_of_pass,
 )
 from evonas.training.data.batches import Augment, BatchSource
-from evonas.training.data.structure import map_tensors
-from evonas.training.loop import LossFunction, fit, place, train_epoch
+from evonas.training.data.structure import map_tensors, tensors_in
+from evonas.training.loop import EVAL_BATCH_SIZE, LossFunction, fit, place, train_epoch
 from evonas.training.metrics import Metric, StreamingMetric, accuracy
 from evonas.training.passes import materialise
 from evonas.training.precision import as_precision, choose_precision
@@ -81,6 +82,9 @@ class TrainingProblem(Problem):
     """
 
     preparation = "measuring which precision trains faster"
+    eval_batch_size = EVAL_BATCH_SIZE
+    costs: tuple[str, ...] = (*COUNTED, *MEASURED)
+    """What may be an objective beside the metric, to be minimised."""
 
     def __init__(
         self,
@@ -106,7 +110,7 @@ class TrainingProblem(Problem):
         wanted = [objective.name for objective in self.objectives]
         record = check_list("record", record, f"names among {', '.join(MEASURED)}")
         for argument, names, known in (
-            ("objectives", wanted, {*self.measured_names, *COUNTED, *MEASURED}),
+            ("objectives", wanted, {*self.measured_names, *self.costs}),
             ("record", record, set(MEASURED)),
         ):
             for name in names:
@@ -175,6 +179,20 @@ class TrainingProblem(Problem):
             raise TypeError("a metric with update and compute is not called: see train_model")
         return {self.metric_name: float((self.metric or accuracy)(outputs, targets))}
 
+    def score(self, outputs: Any, targets: Any) -> Mapping[str, float]:
+        """Returns what `measure` finds, whose NaN is its own fault where all outputs are numbers.
+
+        Raises:
+            FitnessError: The metric is not finite and the outputs are.
+        """
+        values = self.measure(outputs, targets)
+        value = values[self.metric_name]
+        if not math.isfinite(value) and all(
+            bool(tensor.isfinite().all()) for tensor in tensors_in(outputs)
+        ):
+            raise FitnessError(f"the metric {self.metric_name} returned {value}")
+        return values
+
     def sources(self, trial: Trial) -> tuple[BatchSource, BatchSource]:
         """Returns the training and the validation examples, with batches on the trial's device."""
         return self._data.on(trial.device)
@@ -191,7 +209,19 @@ class TrainingProblem(Problem):
             The metric of the validation examples after the last epoch, or a mapping with it; NaN
             where the training diverged.
         """
-        train, images = self.sources(trial)
+        return self.fit(model, genes, trial, *self.sources(trial))
+
+    def fit(
+        self, model: nn.Module, genes: Genes, trial: Trial, train: BatchSource, images: BatchSource
+    ) -> dict[str, float]:
+        """Trains the model in place on one source and validates on the other, as the genes say.
+
+        Returns:
+            What `measure` found after the last epoch, and `train_seconds`, validation left out.
+
+        Raises:
+            FitnessError: The metric is NaN of outputs that are numbers.
+        """
         training, val = self.training_of(genes), Timed(images)
         batch_size = getattr(train, "batch_size", None) or training.batch_size
         n_steps = training.n_epochs * -(-len(train) // batch_size)
@@ -199,7 +229,7 @@ class TrainingProblem(Problem):
         seen: dict[str, float] = {}
 
         def measured(outputs: Any, targets: Any) -> float:
-            seen.update(self.measure(outputs, targets))
+            seen.update(self.score(outputs, targets))
             return seen[self.metric_name]
 
         is_streaming = isinstance(self.metric, StreamingMetric)
@@ -210,6 +240,7 @@ class TrainingProblem(Problem):
             val,
             n_epochs=training.n_epochs,
             batch_size=batch_size,
+            eval_batch_size=self.eval_batch_size,
             optimizer=optimizer,
             scheduler=self.scheduler(optimizer, genes, n_steps),
             step_scheduler=True,
@@ -252,22 +283,29 @@ class TrainingProblem(Problem):
             began = time.perf_counter()
             found = self.train_model(model, genes, trial)
             seconds = time.perf_counter() - began
-        values = {"train_seconds": seconds, **self._as_values(found)}
+        reported = found if isinstance(found, Mapping) else {self.metric_name: found}
+        values = {"train_seconds": seconds, **reported}
         if "latency" in self._costs:
             values["latency"] = self.latency_of(model, trial)
         trial.record(**{name: values[name] for name in MEASURED if name in self._costs})
-        values = {**counted, **values}
-        missing = [o.name for o in self.objectives if o.name not in values]
+        return self.fitness({**counted, **values}, model, genes, trial)
+
+    def fitness(
+        self, values: Mapping[str, float], model: nn.Module, genes: Genes, trial: Trial
+    ) -> float | dict[str, float]:
+        """Returns the objectives among the values; keeps the model where it is among the best.
+
+        Raises:
+            ValueError: An objective is missing.
+        """
+        missing = [each.name for each in self.objectives if each.name not in values]
         if missing:
             raise ValueError(f"train_model must return {', '.join(missing)}, got {sorted(values)}")
-        fitness = {objective.name: values[objective.name] for objective in self.objectives}
-        first = fitness[self.objectives[0].name]
-        if all(map(math.isfinite, fitness.values())) and trial.would_be_kept(first):
+        found = {each.name: values[each.name] for each in self.objectives}
+        first = found[self.objectives[0].name]
+        if all(map(math.isfinite, found.values())) and trial.would_be_kept(first):
             self.keep(model, genes, trial)
-        return first if len(fitness) == 1 else fitness
-
-    def _as_values(self, found: float | Mapping[str, float]) -> dict[str, float]:
-        return dict(found) if isinstance(found, Mapping) else {self.metric_name: found}
+        return first if len(found) == 1 else found
 
     def keep(self, model: nn.Module, genes: Genes, trial: Trial) -> None:
         """Keeps what a trained model is loaded from: its weights, and what it is made of."""

@@ -82,7 +82,7 @@ def check_targets(
     targets: Mapping[str, Tensor],
     *,
     loss_function: Callable[[Tensor, Tensor], Tensor] | None,
-    metric: Callable[[Tensor, Tensor], float] | None,
+    metric: Any,
 ) -> None:
     """Refuses targets that the loss or the default metric would compute something else of.
 

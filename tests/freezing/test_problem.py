@@ -496,3 +496,25 @@ def test_blocks_that_the_factory_has_frozen_are_no_genes(
     model.requires_grad_(False)
     with pytest.raises(ValueError, match="Sequential with every block frozen"):
         FreezingProblem(factory, data, data)
+
+
+def test_the_optimizer_gets_what_is_trainable() -> None:
+    def made(**settings: Any) -> tuple[nn.Module, torch.optim.Optimizer]:
+        problem = FreezingProblem(
+            lambda: nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)),
+            (torch.ones(8, 4), torch.arange(8) % 2), (torch.zeros(8, 4), torch.arange(8) % 2),
+            lr=1.0, weight_decay=0.1, precision="float32", include_head=True, **settings,
+        )  # fmt: skip
+        (model := problem.build({}))[0].requires_grad_(False)
+        return model, problem.optimizer(model, {})
+
+    for settings, kind, lr in (
+        ({}, torch.optim.AdamW, 1.0),
+        ({"optimizer": lambda groups: torch.optim.SGD(groups, lr=0.3)}, torch.optim.SGD, 0.3),
+    ):
+        model, optimizer = made(**settings)
+        assert type(optimizer) is kind
+        decays = [(group["weight_decay"], group["lr"]) for group in optimizer.param_groups]
+        assert decays == [(0.1, lr), (0.0, lr)]
+        held = [p for group in optimizer.param_groups for p in group["params"]]
+        assert [id(p) for p in held] == [id(p) for p in model[1].parameters()]

@@ -188,7 +188,7 @@ class GivenData:
         unpack: See `LoaderSource`.
     """
 
-    def __init__(self, train: Any, val: Any, unpack: Unpack | None) -> None:
+    def __init__(self, train: Any, val: Any, unpack: Unpack | None = None) -> None:
         self._given = {"train": train, "val": val}
         self._unpack = unpack
         self._opened: dict[str, BatchSource] = {}
