@@ -360,6 +360,8 @@ EXCUSED = {
     ("ModelProblem", "model", "type"), ("ModelProblem", "model", "lambda"),
     ("ModelProblem", "space", "{}"), ("ModelProblem", "space", "{'a':1}"),
     ("ImageClassificationProblem", "val", "lambda"), ("evolve", "max_evaluations", "None"),
+    # Allowed; but a machine may be so busy that no trial ends in time.
+    ("evolve", "trial_timeout", "1"), ("evolve", "trial_timeout", "2.5"),
 }  # fmt: skip
 
 

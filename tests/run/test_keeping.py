@@ -110,3 +110,16 @@ def test_the_poorest_go_where_the_disk_space_is_used_up(
         SPACE, large, max_evaluations=30, strategy="random", seed=1, run_dir=tmp_path, keep_bytes=1
     )
     assert kept(tmp_path) == {result.champion.number}, "never the champion's"
+
+
+def test_equals_on_the_front_are_all_kept(tmp_path: Path) -> None:
+    def equal(genes: dict[str, Any], trial: en.Trial) -> tuple[float, float]:
+        trial.attach("note", lambda path: path.write_text("x"))
+        return 1.0, 2.0
+
+    result = en.evolve(
+        {"x": list(range(20))}, equal, objectives=TWO, strategy="nsga2", max_evaluations=20,
+        seed=0, run_dir=tmp_path,
+    )  # fmt: skip
+    assert len(result.pareto_front) == len(result.evaluations) > 10
+    assert kept(tmp_path) == numbers(result.pareto_front)

@@ -54,6 +54,22 @@ def test_a_synchronous_strategy_hears_in_the_order_in_which_it_asked() -> None:
     assert run(shuffle=True) == run(shuffle=False)
 
 
+def test_a_synchronous_strategy_is_told_in_the_order_of_asking() -> None:
+    told: list[int] = []
+
+    class Noting(en.Generational):
+        def tell(self, proposal: Any, evaluation: en.Evaluation, *, reused: bool) -> None:
+            told.append(proposal.id)
+            super().tell(proposal, evaluation, reused=reused)
+
+    search = en.AskTell(SPACE, Noting(8), seed=2)
+    for _ in range(3):
+        for proposal in reversed(search.ask()):
+            search.tell(proposal, value(proposal.genes))
+    assert told == sorted(told)
+    assert len(told) > 16
+
+
 def test_failures_and_an_exhausted_space() -> None:
     search = en.AskTell({"x": [1, 2, 3, 4]}, "random", seed=0)
     with pytest.raises(ValueError, match="nothing was told yet"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -31,8 +30,7 @@ class LoaderSource:
     """A `BatchSource` of a map-style `Dataset`, or of a `DataLoader`.
 
     Of a dataset it makes a loader for each pass, whose order comes from the pass's seed. A loader
-    keeps its own batch size, order and workers; a generator of its own is seeded for each pass. In
-    a worker process, which may have no children, its batches are made in that process.
+    keeps its own batch size, order and workers; a generator of its own is seeded for each pass.
 
     A batch is `(inputs, targets)`; `(a, b, …, targets)`, of which `(a, b, …)` are the inputs; or a
     mapping with `labels` or `targets`, whose other entries are the inputs. For others give
@@ -148,11 +146,7 @@ class LoaderSource:
             own = getattr(owner, "generator", None)
             if isinstance(own, torch.Generator):
                 own.manual_seed(seed)
-        loader = self._data
-        if loader.num_workers and multiprocessing.current_process().daemon:
-            loader = copy.copy(loader)
-            loader.num_workers, loader.timeout = 0, 0
-        return loader
+        return self._data
 
 
 def as_source(data: Any, name: str, unpack: Unpack | None = None) -> BatchSource:
