@@ -61,6 +61,10 @@ class Training:
     grad_clip: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("optimizer", "schedule"):  # as torch writes them: AdamW, one-cycle
+            given = getattr(self, name)
+            if isinstance(given, str):
+                object.__setattr__(self, name, given.lower().replace("-", "_"))
         check_int("n_epochs", self.n_epochs, minimum=1)
         check_int("batch_size", self.batch_size, minimum=1)
         check_choice("optimizer", self.optimizer, get_args(OptimizerName))

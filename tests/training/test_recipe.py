@@ -59,6 +59,13 @@ def test_a_constant_rate_has_no_scheduler() -> None:
     assert of.make_scheduler(of.make_optimizer(nn.Linear(2, 2).parameters()), 80) is None
 
 
+def test_names_may_be_written_as_torch_writes_them() -> None:
+    assert training(optimizer="AdamW", schedule="One-Cycle") == training(
+        optimizer="adamw", schedule="one_cycle"
+    )
+    assert training().with_genes({"optimizer": "SGD"}).optimizer == "sgd"
+
+
 def test_each_optimizer_has_the_settings() -> None:
     layer = nn.Linear(2, 2)
     kinds = {
