@@ -110,12 +110,14 @@ def search(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     observers: list[en.Observer] = [Forecast(device, options.quiet)]
     if not options.quiet:
         observers.append(ProgressBar(rows=sys.stdout))
+    start = FAMILIES[options.space].start
     result = en.evolve(
         problem,
         strategy=strategy,
         **budget(options),
         patience=options.patience,
         pruner=make_pruner(options),
+        initial=[] if start is None else [start()],
         warm_start=options.warm_start,
         run_dir=options.run_dir,
         workers=options.workers,

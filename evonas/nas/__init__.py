@@ -8,8 +8,9 @@ en.evolve(problem, population=50, generations=25, run_dir="runs/alexnet")
 
 - `Network`, and the layers in `evonas.nas.layers`: a list that becomes module and source.
 - `build`, `generate_source`, `infer_shapes`: the module, its source, its shapes.
-- `alexnet_space`, `alexnet_cifar_space`, `alexnet_small_space`, with `alexnet_network` and
-  `plain_network`, which build their points; `FAMILIES` has them by name.
+- `alexnet_space`, `alexnet_cifar_space`, `alexnet_small_space`, `resnet_space`, with
+  `alexnet_network`, `plain_network` and `resnet_network`, which build their points; `FAMILIES` has
+  them by name.
 - `ImageClassificationProblem`: trains a point; `NasRunFiles`: writes a run's files.
 
 `ImageClassificationProblem` and `NasRunFiles` need torch and are imported when first used.
@@ -23,6 +24,7 @@ from evonas.nas.alexnet import alexnet_network, alexnet_space
 from evonas.nas.families import FAMILIES, Family
 from evonas.nas.network import Network, build, infer_shapes
 from evonas.nas.plain import alexnet_cifar_space, alexnet_small_space, plain_network
+from evonas.nas.resnet import resnet_network, resnet_space
 from evonas.nas.source import generate_source
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ __all__ = [
     "generate_source",
     "infer_shapes",
     "plain_network",
+    "resnet_network",
+    "resnet_space",
 ]
 
 

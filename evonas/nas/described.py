@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from evonas.exceptions import WeightsError
-from evonas.nas.layers import Call, Ref, Shape
+from evonas.nas.layers import OWN_MODULES, Call, Ref, Shape
 from evonas.nas.network import Network, modules_of
 
 __all__ = ["description", "from_description"]
@@ -32,14 +32,7 @@ def description(network: Network, in_shape: Shape, prm: Mapping[str, Any]) -> di
         "kind": _KIND,
         "in_shape": list(in_shape),
         "n_features": len(network.features),
-        "calls": [
-            [
-                call.name,
-                [_plain(value, arguments) for value in call.args],
-                {name: _plain(value, arguments) for name, value in call.kwargs},
-            ]
-            for call in network.calls(in_shape)
-        ],
+        "calls": [_as_json(call, arguments) for call in network.calls(in_shape)],
     }
 
 
@@ -50,16 +43,34 @@ def from_description(data: Mapping[str, Any]) -> nn.Module:
         WeightsError: It names something else than modules of `torch.nn`.
         KeyError, TypeError, ValueError: It is no description.
     """
-    calls = []
-    for name, args, kwargs in data["calls"]:
-        kind = getattr(nn, name, None)
-        if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-            raise WeightsError(f"{name!r} is no module of torch.nn")
-        calls.append(Call(name, tuple(args), tuple(kwargs.items())))
+    calls = [_call(entry) for entry in data["calls"]]
     return modules_of([call.make({}) for call in calls], int(data["n_features"]))
 
 
+def _as_json(call: Call, arguments: Mapping[str, Any]) -> list[Any]:
+    """Returns `[name, args, kwargs]`; a module within is `{"call": […]}`."""
+    args = [
+        {"call": _as_json(value, arguments)}
+        if isinstance(value, Call)
+        else _plain(value, arguments)
+        for value in call.args
+    ]
+    return [call.name, args, {name: _plain(value, arguments) for name, value in call.kwargs}]
+
+
+def _call(entry: Any) -> Call:
+    name, args, kwargs = entry
+    kind = getattr(nn, name, None)
+    is_module = isinstance(kind, type) and issubclass(kind, nn.Module)
+    if not is_module and name not in OWN_MODULES:
+        raise WeightsError(f"{name!r} is no module of torch.nn")
+    found = [_call(value["call"]) if isinstance(value, Mapping) else value for value in args]
+    return Call(name, tuple(found), tuple(kwargs.items()))
+
+
 def _plain(value: Any, arguments: Mapping[str, Any]) -> Any:
+    if isinstance(value, Call):
+        return {"call": _as_json(value, arguments)}
     if isinstance(value, Ref):
         return value.value(arguments)
     return [_plain(entry, arguments) for entry in value] if isinstance(value, tuple) else value

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from evonas.nas.alexnet import alexnet_network, alexnet_space
 from evonas.nas.network import Network
 from evonas.nas.plain import alexnet_cifar_space, alexnet_small_space, plain_network
+from evonas.nas.resnet import hand_made_resnet, resnet_network, resnet_space
 from evonas.records import Genes
 from evonas.space import SearchSpace
 
@@ -22,10 +23,13 @@ class Family:
     Attributes:
         space: Makes the space.
         network: `(genes, n_classes)` to a network.
+        start: A point that a person would write down, for the first population; None: there is
+            none.
     """
 
     space: Callable[[], SearchSpace]
     network: Callable[[Genes, int], Network]
+    start: Callable[[], Genes] | None = None
 
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
@@ -33,5 +37,6 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "alexnet": Family(alexnet_space, alexnet_network),
         "alexnet-cifar": Family(alexnet_cifar_space, plain_network),
         "alexnet-small": Family(alexnet_small_space, plain_network),
+        "resnet": Family(resnet_space, resnet_network, hand_made_resnet),
     }
 )

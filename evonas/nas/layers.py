@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
+    "OWN_MODULES",
     "Activation",
     "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool2d",
     "BatchNorm2d",
     "Call",
     "Conv2d",
@@ -31,8 +33,12 @@ __all__ = [
     "MaxPool2d",
     "Ref",
     "Shape",
+    "image_shape",
     "literal",
 ]
+
+OWN_MODULES = ("Residual", "SqueezeExcite")
+"""Names of the classes in `evonas.nas.modules`, which a `Call` may make beside those of torch."""
 
 Shape = tuple[int, ...]
 """Without the batch: `(channels, height, width)` of images, `(features,)` of vectors."""
@@ -71,8 +77,9 @@ class Call:
     """`nn.<name>(*args, **kwargs)`, before it is either carried out or printed.
 
     Args:
-        name: A class of `torch.nn`.
-        args: Numbers, texts, True, False, None, tuples and lists of them, or a `Ref`.
+        name: A class of `torch.nn`, or one of `OWN_MODULES`.
+        args: Numbers, texts, True, False, None, tuples and lists of them, a `Ref`, or calls of the
+            modules within.
         kwargs: `(name, value)` likewise.
 
     Raises:
@@ -96,17 +103,37 @@ class Call:
     @property
     def code(self) -> str:
         """The call as it stands in the source."""
+        return f"{self.class_code}({', '.join(self.arguments_code())})"
+
+    @property
+    def class_code(self) -> str:
+        """The class as it stands in the source: `nn.Linear`, `Residual`."""
+        return self.name if self.name in OWN_MODULES else f"nn.{self.name}"
+
+    @property
+    def inner(self) -> tuple[Call, ...]:
+        """The calls among the arguments."""
+        return tuple(value for value in self.args if isinstance(value, Call))
+
+    def names(self) -> set[str]:
+        """Returns the names of this call's class and of those within."""
+        return {self.name}.union(*(call.names() for call in self.inner))
+
+    def arguments_code(self) -> list[str]:
+        """Returns each argument as it stands in the source."""
         parts = [_code(value) for value in self.args]
-        parts += [f"{name}={_code(value)}" for name, value in self.kwargs]
-        return f"nn.{self.name}({', '.join(parts)})"
+        return parts + [f"{name}={_code(value)}" for name, value in self.kwargs]
 
     def make(self, arguments: Mapping[str, Any]) -> nn.Module:
         """Carries the call out."""
         from torch import nn
 
+        from evonas.nas import modules
+
         args = [_value(value, arguments) for value in self.args]
         kwargs = {name: _value(value, arguments) for name, value in self.kwargs}
-        module: nn.Module = getattr(nn, self.name)(*args, **kwargs)
+        place = modules if self.name in OWN_MODULES else nn
+        module: nn.Module = getattr(place, self.name)(*args, **kwargs)
         return module
 
 
@@ -118,6 +145,11 @@ class Layer:
     """
 
     __slots__ = ()
+
+    @property
+    def parts(self) -> tuple[Layer, ...]:
+        """The layers within."""
+        return ()
 
     def out_shape(self, shape: Shape) -> Shape:
         """Returns the shape that leaves the layer.
@@ -150,6 +182,8 @@ class Conv2d(Layer):
         stride: Step of the kernel.
         padding: Zeros on each side.
         bias: False before a batch norm, which has its own.
+        groups: Groups of channels that do not see each other; must divide input and output
+            channels.
     """
 
     filters: int
@@ -157,10 +191,15 @@ class Conv2d(Layer):
     stride: int = 1
     padding: int = 0
     bias: bool = True
+    groups: int = 1
 
     def out_shape(self, shape: Shape) -> Shape:
         """Returns `(filters, height, width)`."""
-        _, height, width = _image(shape)
+        channels, height, width = image_shape(shape)
+        if channels % self.groups or self.filters % self.groups:
+            raise InvalidPoint(
+                f"{self.groups} groups divide neither {channels} nor {self.filters} channels evenly"
+            )
         sides = [self._side(height), self._side(width)]
         if min(sides) < 1:
             raise InvalidPoint(
@@ -176,6 +215,8 @@ class Conv2d(Layer):
             kwargs.append(("stride", self.stride))
         if self.padding != 0:
             kwargs.append(("padding", self.padding))
+        if self.groups != 1:
+            kwargs.append(("groups", self.groups))
         if not self.bias:
             kwargs.append(("bias", False))
         return Call("Conv2d", (shape[0], self.filters), tuple(kwargs))
@@ -183,7 +224,7 @@ class Conv2d(Layer):
     def macs(self, shape: Shape) -> int:
         """Returns one per kernel weight and output pixel."""
         _, height, width = self.out_shape(shape)
-        return self.filters * shape[0] * self.kernel_size**2 * height * width
+        return self.filters * (shape[0] // self.groups) * self.kernel_size**2 * height * width
 
     def _side(self, side: int) -> int:
         return (side + 2 * self.padding - self.kernel_size) // self.stride + 1
@@ -195,7 +236,7 @@ class BatchNorm2d(Layer):
 
     def out_shape(self, shape: Shape) -> Shape:
         """Returns the shape as it is."""
-        _image(shape)
+        image_shape(shape)
         return shape
 
     def call(self, shape: Shape) -> Call:
@@ -239,7 +280,7 @@ class MaxPool2d(Layer):
 
     def out_shape(self, shape: Shape) -> Shape:
         """Returns `(channels, height // kernel_size, width // kernel_size)`."""
-        channels, height, width = _image(shape)
+        channels, height, width = image_shape(shape)
         if min(height, width) < self.kernel_size:
             raise InvalidPoint(
                 f"a {self.kernel_size}x{self.kernel_size} window does not fit into {height}x{width}"
@@ -259,11 +300,26 @@ class AdaptiveAvgPool2d(Layer):
 
     def out_shape(self, shape: Shape) -> Shape:
         """Returns `(channels, size, size)`."""
-        return (_image(shape)[0], self.size, self.size)
+        return (image_shape(shape)[0], self.size, self.size)
 
     def call(self, shape: Shape) -> Call:
         """Returns `nn.AdaptiveAvgPool2d(size)`."""
         return Call("AdaptiveAvgPool2d", (self.size,))
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveMaxPool2d(Layer):
+    """The maxima of a fixed number of windows; 1 is global max pooling."""
+
+    size: int = 1
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """Returns `(channels, size, size)`."""
+        return (image_shape(shape)[0], self.size, self.size)
+
+    def call(self, shape: Shape) -> Call:
+        """Returns `nn.AdaptiveMaxPool2d(size)`."""
+        return Call("AdaptiveMaxPool2d", (self.size,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +371,12 @@ class Linear(Layer):
         return shape[0] * self.neurons
 
 
-def _image(shape: Shape) -> Shape:
+def image_shape(shape: Shape) -> Shape:
+    """Returns a shape that is an image's.
+
+    Raises:
+        InvalidPoint: It is another.
+    """
     if len(shape) != 3:
         raise InvalidPoint(f"it needs an image (channels, height, width), got shape {shape}")
     return shape
@@ -351,8 +412,10 @@ def _is_literal(value: Any) -> bool:
 
 
 def _code(value: Any) -> str:
-    return value.code if isinstance(value, Ref) else literal(value)
+    return value.code if isinstance(value, (Ref, Call)) else literal(value)
 
 
 def _value(value: Any, arguments: Mapping[str, Any]) -> Any:
+    if isinstance(value, Call):
+        return value.make(arguments)
     return value.value(arguments) if isinstance(value, Ref) else value

@@ -6,7 +6,7 @@ any training, and without torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -95,10 +95,16 @@ class Network:
     def uses(self, hyperparameter: str) -> bool:
         """Whether a layer refers to `prm["<hyperparameter>"]`."""
         asked = Ref("prm", hyperparameter)
-        return any(isinstance(layer, Dropout) and layer.p == asked for layer in self.layers)
+        return any(isinstance(layer, Dropout) and layer.p == asked for layer in _all(self.layers))
 
     def _entering(self, in_shape: Shape) -> list[tuple[Layer, Shape]]:
         return list(zip(self.layers, [in_shape, *self.shapes(in_shape)[:-1]], strict=True))
+
+
+def _all(layers: Sequence[Layer]) -> Iterator[Layer]:
+    for layer in layers:
+        yield layer
+        yield from _all(layer.parts)
 
 
 def infer_shapes(layers: Sequence[Layer], in_shape: Shape) -> list[Shape]:

@@ -12,10 +12,12 @@ code; the genes stand in a comment at the end.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import inspect
+import re
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from evonas.nas.layers import Call, Shape, literal
+from evonas.nas.layers import OWN_MODULES, Call, Shape, literal
 from evonas.nas.network import Network
 
 __all__ = [
@@ -75,6 +77,7 @@ def generate_source(
     split = len(network.features)
     return _TEMPLATE.format(
         names=names,
+        modules=_own_modules(calls),
         features=_sequential(calls[:split], entering[:split], leaving[:split]),
         classifier=_sequential(calls[split:], entering[split:], leaving[split:]),
         loss=loss,
@@ -103,11 +106,44 @@ def literal_dict(values: Mapping[str, Any]) -> str:
 def _sequential(calls: list[Call], entering: list[Shape], leaving: list[Shape]) -> str:
     lines = []
     for call, before, after in zip(calls, entering, leaving, strict=True):
-        line = f"            {call.code},"
+        *first, line = _lines(call, " " * 12)
         if after != before:  # a comment, so it does not count for the point's key
             line = f"{line:<{_SHAPE_COLUMN}}  # {'x'.join(str(side) for side in after)}"
-        lines.append(line)
+        lines += [*first, line]
     return "\n".join(lines)
+
+
+def _lines(call: Call, indent: str) -> list[str]:
+    """Returns a call, each of the calls within on lines of its own."""
+    if not call.inner:
+        return [f"{indent}{call.code},"]
+    found = [f"{indent}{call.class_code}("]
+    for part in call.inner:
+        found += _lines(part, f"{indent}    ")
+    return [*found, f"{indent}),"]
+
+
+def _own_modules(calls: Iterable[Call]) -> str:
+    """Returns the source of our classes that the calls make; empty where there are none."""
+    used = set[str]().union(*(call.names() for call in calls))
+    if used.isdisjoint(OWN_MODULES):
+        return ""
+    from evonas.nas import modules  # needs torch
+
+    sources = [_plain_source(getattr(modules, name)) for name in OWN_MODULES if name in used]
+    return "".join(f"{text}\n\n\n" for text in sources)
+
+
+def _plain_source(kind: type) -> str:
+    """Returns a class without annotations and docstrings (which are lines of their own).
+
+    By text, not through `ast.unparse`: its layout differs between Python versions, and keys must
+    not.
+    """
+    lines = [line for line in inspect.getsource(kind).splitlines() if '"""' not in line]
+    text = "\n".join(line.partition("  # type: ignore")[0] for line in lines)
+    text = re.sub(r": (nn\.Module|Tensor|int)(?=[,)])", "", text)
+    return re.sub(r"\) -> \w+:", "):", text).replace(":\n\n    def __init__", ":\n    def __init__")
 
 
 _TEMPLATE = '''\
@@ -119,7 +155,7 @@ def supported_hyperparameters():
     return {{{names}}}
 
 
-class Net(nn.Module):
+{modules}class Net(nn.Module):
     def __init__(self, in_shape, out_shape, prm, device):
         """in_shape: (batch, C, H, W); out_shape: (classes,); prm: the hyperparameters by name."""
         super().__init__()

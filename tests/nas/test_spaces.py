@@ -72,17 +72,17 @@ def test_every_point_of_the_published_space() -> None:
 def test_the_published_network() -> None:
     genes = {name: values[0] for name, values in PUBLISHED.items()}
     assert [str(layer) for layer in alexnet_network(genes, 10).layers] == [
-        "Conv2d(filters=32, kernel_size=7, stride=3, padding=2, bias=True)",
+        "Conv2d(filters=32, kernel_size=7, stride=3, padding=2, bias=True, groups=1)",
         "Activation(name='relu')",
         "MaxPool2d(kernel_size=2)",
-        "Conv2d(filters=128, kernel_size=3, stride=1, padding=2, bias=True)",
+        "Conv2d(filters=128, kernel_size=3, stride=1, padding=2, bias=True, groups=1)",
         "Activation(name='relu')",
         "MaxPool2d(kernel_size=2)",
-        "Conv2d(filters=256, kernel_size=3, stride=1, padding=1, bias=True)",
+        "Conv2d(filters=256, kernel_size=3, stride=1, padding=1, bias=True, groups=1)",
         "Activation(name='relu')",
-        "Conv2d(filters=256, kernel_size=3, stride=1, padding=1, bias=True)",
+        "Conv2d(filters=256, kernel_size=3, stride=1, padding=1, bias=True, groups=1)",
         "Activation(name='relu')",
-        "Conv2d(filters=192, kernel_size=3, stride=1, padding=1, bias=True)",
+        "Conv2d(filters=192, kernel_size=3, stride=1, padding=1, bias=True, groups=1)",
         "Activation(name='relu')",
         "MaxPool2d(kernel_size=2)",
         "AdaptiveAvgPool2d(size=6)",

@@ -1,0 +1,121 @@
+"""Layers with layers inside: residual sums, and channels weighed by all channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evonas.exceptions import InvalidPoint
+from evonas.nas.layers import BatchNorm2d, Call, Conv2d, Layer, Shape, image_shape
+
+__all__ = ["Residual", "SqueezeExcite"]
+
+
+@dataclass(frozen=True, slots=True)
+class Residual(Layer):
+    """The sum of some layers and of what they get.
+
+    Where the shapes differ, what they get goes through a convolution of 1x1 and a batch norm, with
+    the stride that the sides ask for.
+
+    Args:
+        body: The layers; their output is an image whose sides are a whole part of the input's.
+
+    Raises:
+        ValueError: There are no layers.
+
+    Example:
+        >>> layer = Residual((Conv2d(16, 3, stride=2, padding=1, bias=False), BatchNorm2d()))
+        >>> layer.out_shape((8, 32, 32))
+        (16, 16, 16)
+        >>> [part.code for part in layer.shortcut((8, 32, 32))]
+        ['nn.Conv2d(8, 16, kernel_size=1, stride=2, bias=False)', 'nn.BatchNorm2d(16)']
+    """
+
+    body: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        if not self.body:
+            raise ValueError("a Residual must have layers, got none")
+
+    @property
+    def parts(self) -> tuple[Layer, ...]:
+        """The layers of the body."""
+        return self.body
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """Returns the shape of the sum.
+
+        Raises:
+            InvalidPoint: A layer cannot take its input, or the shortcut cannot reach the shape.
+        """
+        found = self._leaving(shape)[-1]
+        for layer, before in zip(self._projection(shape, found), (shape, found), strict=False):
+            reached = layer.out_shape(before)
+            if reached != found:
+                raise InvalidPoint(
+                    f"the branches do not add up: the body makes {found} of {shape}, the shortcut "
+                    f"{reached}"
+                )
+        return found
+
+    def call(self, shape: Shape) -> Call:
+        """Returns `Residual(nn.Sequential(…), …)`, with `nn.Identity()` to add the input itself."""
+        entering = [shape, *self._leaving(shape)[:-1]]
+        body = tuple(layer.call(before) for layer, before in zip(self.body, entering, strict=True))
+        shortcut = tuple(self.shortcut(shape))
+        around = Call("Sequential", shortcut) if shortcut else Call("Identity")
+        return Call("Residual", (Call("Sequential", body), around))
+
+    def shortcut(self, shape: Shape) -> list[Call]:
+        """Returns the calls of the projection; none where the input is added as it is."""
+        found = self._leaving(shape)[-1]
+        layers = self._projection(shape, found)
+        return [layer.call(before) for layer, before in zip(layers, (shape, found), strict=False)]
+
+    def macs(self, shape: Shape) -> int:
+        """Returns those of the body and of the projection."""
+        leaving = self._leaving(shape)
+        entering = [shape, *leaving[:-1]]
+        total = sum(layer.macs(before) for layer, before in zip(self.body, entering, strict=True))
+        return total + sum(layer.macs(shape) for layer in self._projection(shape, leaving[-1])[:1])
+
+    def _leaving(self, shape: Shape) -> list[Shape]:
+        shapes = []
+        for layer in self.body:
+            shape = layer.out_shape(shape)
+            shapes.append(shape)
+        return shapes
+
+    def _projection(self, shape: Shape, found: Shape) -> tuple[Layer, ...]:
+        if found == shape:
+            return ()
+        if len(image_shape(found)) != len(image_shape(shape)) or found[1] > shape[1]:
+            raise InvalidPoint(f"the branches do not add up: {shape} becomes {found}")
+        stride = -(-shape[1] // found[1])
+        return Conv2d(found[0], 1, stride, bias=False), BatchNorm2d()
+
+
+@dataclass(frozen=True, slots=True)
+class SqueezeExcite(Layer):
+    """Weighs each channel by what all channels are on average.
+
+    Args:
+        ratio: Channels to one of the layer between.
+    """
+
+    ratio: int = 8
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """Returns the shape as it is."""
+        return image_shape(shape)
+
+    def call(self, shape: Shape) -> Call:
+        """Returns `SqueezeExcite(channels, hidden)`."""
+        return Call("SqueezeExcite", (shape[0], self._hidden(shape)))
+
+    def macs(self, shape: Shape) -> int:
+        """Returns one per weight of both linear layers."""
+        return 2 * shape[0] * self._hidden(shape)
+
+    def _hidden(self, shape: Shape) -> int:
+        return max(4, shape[0] // self.ratio)

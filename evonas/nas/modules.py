@@ -1,0 +1,34 @@
+"""Modules that networks with branches are made of; their source stands in the generated modules."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+__all__ = ["Residual", "SqueezeExcite"]
+
+
+class Residual(nn.Module):
+    """The sum of a body and of a shortcut around it."""
+
+    def __init__(self, body: nn.Module, shortcut: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.shortcut = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the sum."""
+        return self.shortcut(x) + self.body(x)  # type: ignore[no-any-return]
+
+
+class SqueezeExcite(nn.Module):
+    """Weighs each channel by what all channels are on average (Hu et al. 2018)."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Linear(channels, hidden)
+        self.excite = nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the images, channel by channel times a weight in (0, 1)."""
+        weights = self.excite(self.squeeze(x.mean((2, 3))).relu()).sigmoid()
+        return x * weights[:, :, None, None]  # type: ignore[no-any-return]

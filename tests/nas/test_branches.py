@@ -1,0 +1,135 @@
+"""Networks with branches: what is inferred is what torch does, in module and source alike."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from evonas.exceptions import InvalidPoint
+from evonas.nas import FAMILIES, generate_source
+from evonas.nas.branches import Residual, SqueezeExcite
+from evonas.nas.described import description, from_description
+from evonas.nas.layers import (
+    Activation,
+    AdaptiveMaxPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Layer,
+    Linear,
+    MaxPool2d,
+)
+from evonas.nas.network import Network, build
+from evonas.nas.resnet import hand_made_resnet, resnet_network, resnet_space
+from evonas.training import seeded
+from evonas.training.cost import count_macs
+
+IMAGE = (8, 12, 10)
+
+
+def conv(filters: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> Conv2d:
+    return Conv2d(filters, kernel, stride, kernel // 2, groups=groups)
+
+
+BODIES: list[tuple[Layer, ...]] = [
+    (conv(8), BatchNorm2d()),
+    (conv(16), Activation("relu"), conv(16)),
+    (conv(8, stride=2), conv(8)),
+    (conv(24, 5, 2), SqueezeExcite(4), Activation("silu"), conv(24, groups=24)),
+    (MaxPool2d(2),),
+    (conv(8), Residual((conv(8), Activation("gelu"), conv(8)))),
+    (conv(12, stride=2), Residual((conv(20, stride=2), BatchNorm2d()))),
+]
+
+
+@pytest.mark.parametrize("body", BODIES, ids=lambda body: f"{len(body)} layers")
+def test_a_sum_has_the_shape_and_cost_that_torch_gives_it(body: tuple[Layer, ...]) -> None:
+    layer = Residual(body)
+    module = layer.call(IMAGE).make({})
+    shape = layer.out_shape(IMAGE)
+    assert tuple(module(torch.randn(2, *IMAGE)).shape) == (2, *shape)
+    assert layer.macs(IMAGE) == count_macs(module, IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ((Conv2d(8, 3, padding=2),), r"do not add up: \(8, 12, 10\) becomes \(8, 14, 12\)"),
+        ((Conv2d(8, 3),), r"do not add up: the body makes \(8, 10, 8\)"),
+        ((conv(8), AdaptiveMaxPool2d(5)), "do not add up: the body makes"),
+        ((Flatten(),), "needs an image"),
+        ((conv(9, groups=2),), "2 groups divide neither 8 nor 9 channels evenly"),
+        ((Conv2d(8, 15),), "15x15 kernel"),
+    ],
+)
+def test_branches_that_do_not_add_up_are_invalid(body: tuple[Layer, ...], message: str) -> None:
+    with pytest.raises(InvalidPoint, match=message):
+        Residual(body).out_shape(IMAGE)
+
+
+def test_an_empty_sum_is_refused() -> None:
+    with pytest.raises(ValueError, match="must have layers"):
+        Residual(())
+
+
+def test_module_source_and_description_are_one_network() -> None:
+    """The same names, the same weights under one seed, the same outputs: 40 random points."""
+    family, rng = FAMILIES["resnet"], random.Random(0)
+    images = torch.randn(2, 3, 32, 32)
+    for _ in range(40):
+        genes = {**family.space().sample(rng), "dropout": 0.25}
+        network = family.network(genes, 10)
+        prm = {"lr": 0.1, "momentum": 0.9, "dropout": 0.25}
+        scope: dict[str, Any] = {}
+        exec(generate_source(network, (3, 32, 32), genes=genes), scope)
+        with seeded(3):
+            built = build(network, (3, 32, 32), prm=prm).eval()
+        with seeded(3):
+            written = scope["Net"]((2, 3, 32, 32), (10,), prm, "cpu").eval()
+        with seeded(3):
+            text = json.dumps(description(network, (3, 32, 32), prm))
+            described = from_description(json.loads(text)).eval()
+        with torch.inference_mode():
+            wanted = built(images)
+            assert torch.equal(written(images), wanted)
+            assert torch.equal(described(images), wanted)
+        assert list(written.state_dict()) == list(built.state_dict())
+        assert network.macs((3, 32, 32)) == count_macs(built, (3, 32, 32))
+
+
+def test_the_source_is_plain_and_imports_torch_alone() -> None:
+    network = resnet_network({**hand_made_resnet(), "squeeze_excite": True}, 10)
+    source = generate_source(network, (3, 32, 32))
+    imports = [line for line in source.splitlines() if "import" in line]
+    assert imports == ["import torch", "from torch import nn"]
+    assert source.count("class Residual(nn.Module):") == 1
+    assert source.count("class SqueezeExcite(nn.Module):") == 1
+    assert "type: ignore" not in source
+    assert "->" not in source
+    plain = generate_source(FAMILIES["alexnet-small"].network(
+        FAMILIES["alexnet-small"].space().sample(random.Random(0)), 10), (3, 32, 32))  # fmt: skip
+    assert "Residual" not in plain
+
+
+def test_a_dropout_within_a_sum_is_a_hyperparameter() -> None:
+    network = Network(
+        (conv(8), Residual((Dropout(), conv(8)))), (AdaptiveMaxPool2d(1), Flatten(), Linear(4))
+    )
+    assert network.uses("dropout")
+    assert '"dropout"' in generate_source(network, (3, 8, 8)).partition("class")[0]
+
+
+def test_the_hand_made_point_is_in_the_space() -> None:
+    space = resnet_space()
+    genes = hand_made_resnet()
+    assert space.validate(genes) == genes
+    assert space.violated(genes) == []
+    assert space.violated({**genes, "stage1_width": 384}) == ["at most 80,000,000 multiply-adds"]
+    module = build(resnet_network(genes, 10), (3, 32, 32), prm={"dropout": 0.0})
+    assert sum(isinstance(part, nn.Conv2d) for part in module.modules()) == 10
