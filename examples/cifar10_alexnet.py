@@ -84,6 +84,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 LONG_SECONDS = 6 * 3600.0
 
 
+RECIPES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "one-cycle": {"optimizer": "nesterov", "schedule": "one_cycle"},
+}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs the search that the command line asks for; returns the exit status."""
     parser = make_parser()
@@ -158,10 +164,12 @@ def make_problem(options: argparse.Namespace, device: str) -> ImageClassificatio
         n_val=options.val_samples,
         split_seed=options.split_seed,
         augment=options.augment,
+        **RECIPES[options.recipe],
         device=device,
         threads=options.threads or max(1, available_cores() // (options.workers or 1)),
         precision=options.precision,
         objectives=make_objectives(options),
+        name="alexnet" if options.space.startswith("alexnet") else options.space,
         dataset=dataset_label(options.dataset, options.data_root),
     )
 
@@ -320,6 +328,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--val-samples", type=count(1), **preset, help="default: a fifth of the images")
     add("--split-seed", type=count(0), default=0, help="which images are validated on")
     add("--augment", action="store_true", help="flip and crop the training images")
+    add("--recipe", choices=RECIPES, default="plain",
+        help="a constant rate (as published, the default), or Nesterov in one cycle")  # fmt: skip
 
     group = parser.add_argument_group("search")
     add = group.add_argument

@@ -148,6 +148,8 @@ def open_problem(result: en.Result, data_root: Path | None) -> ImageClassificati
         n_val=found["n_val"],
         split_seed=found["split_seed"],
         precision=found["precision"],
+        optimizer=found["optimizer"],
+        name="alexnet" if metadata["space"].startswith("alexnet") else metadata["space"],
         dataset=dataset_label(metadata["dataset"], root),
     )
     if problem.fingerprint()["data"] != found["data"]:

@@ -263,6 +263,7 @@ TABLE: dict[str, tuple[Call, Any, dict[str, str]]] = {
         "n_epochs": "count", "batch_size": "count", "val_fraction": "nothing",
         "n_train": "count or none", "n_val": "count or none",
         "split_seed": "number of none or more", "metric": "function",
+        "optimizer": "nothing", "schedule": "nothing", "ema": "0 1",
         "augment": "True False type lambda", "device": "text", "threads": "count",
         "precision": "nothing but its class", "objectives": "nothing but its class",
         "record": "list", "latency_batch": "count", "name": "text", "dataset": "text",

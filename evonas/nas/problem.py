@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from evonas.arguments import check_callable, check_file_label, check_int
+from evonas.arguments import check_callable, check_choice, check_file_label, check_int
 from evonas.exceptions import DataError, InvalidPoint
 from evonas.nas.described import description
 from evonas.nas.export import NasRunFiles
@@ -27,7 +27,7 @@ from evonas.space.naming import name_of, readable_name
 from evonas.training import Augment, Examples, FlipCrop, accuracy
 from evonas.training.cost import count_macs, count_params, measure_latency
 from evonas.training.problem import N_TRIED, TrainingProblem
-from evonas.training.recipe import Training
+from evonas.training.recipe import Schedule, Training
 
 if TYPE_CHECKING:
     from evonas.execution.trial import Trial
@@ -51,8 +51,8 @@ class ImageClassificationProblem(TrainingProblem):
 
     The images are divided once, by `split_seed`, into a training and a validation part, and
     normalised by the training part's mean and standard deviation. Each trial trains with SGD and
-    cross entropy, its gradient clipped at norm 3, exactly as the generated source's `learn` does
-    (in float32; in bfloat16 the same up to rounding).
+    cross entropy, its gradient clipped at norm 3, by default exactly as the generated source's
+    `learn` does (in float32; in bfloat16 the same up to rounding).
 
     A run that measures `latency` or `train_seconds` is not exact: they change from one time to the
     next. Measure them with one worker, so that trials do not disturb each other.
@@ -72,6 +72,10 @@ class ImageClassificationProblem(TrainingProblem):
         n_train: Images to train on. None: all that are not validated on.
         n_val: Images to validate on.
         split_seed: Decides which images these are.
+        optimizer: `"sgd"` or `"nesterov"`.
+        schedule: Of the learning rate, see `Training`. The generated source trains an epoch at a
+            time, and so at a constant rate.
+        ema: Decay of averaged weights, see `Training`; 0: none.
         metric: `(outputs (N, classes), labels (N,))` to a float that is maximised. None:
             accuracy, which is reported beside any other.
         augment: True: random flips and crops of the training images; or a function
@@ -120,6 +124,9 @@ class ImageClassificationProblem(TrainingProblem):
         n_train: int | None = None,
         n_val: int | None = None,
         split_seed: int = 0,
+        optimizer: Literal["sgd", "nesterov"] = "sgd",
+        schedule: Schedule = "constant",
+        ema: float = 0.0,
         metric: Metric | None = None,
         augment: bool | Augment = False,
         device: str = "cpu",
@@ -148,9 +155,11 @@ class ImageClassificationProblem(TrainingProblem):
             check_callable("augment", augment)
         self.network, self.latency_batch = network, latency_batch
         self.name, self.dataset = name, dataset
+        check_choice("optimizer", optimizer, ("sgd", "nesterov"))
         training = Training(
-            n_epochs, batch_size, "sgd", weight_decay=0.0, grad_clip=GRAD_CLIP
-        ).with_genes(DEFAULT_PRM)
+            n_epochs, batch_size, optimizer, weight_decay=0.0, schedule=schedule, ema=ema,
+            grad_clip=GRAD_CLIP,
+        ).with_genes(DEFAULT_PRM)  # fmt: skip
         self._data: SplitData
         super().__init__(
             space,

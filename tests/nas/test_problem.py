@@ -101,6 +101,23 @@ def test_the_loop_trains_as_the_problem_says(
     assert {name: called[name] for name in expected} == expected
 
 
+def test_a_recipe_changes_the_rate_and_what_is_scored(make_tiny: Make, tmp_path: Path) -> None:
+    plain, recipe = Trial(), Trial(TrialSettings(attachments=str(tmp_path)))
+    make_tiny(n_epochs=3).evaluate(GENES, plain)
+    problem = make_tiny(n_epochs=3, optimizer="nesterov", schedule="one_cycle", ema=0.9)
+    score = problem.evaluate(GENES, recipe)
+    rates = [row.metrics["lr"] for row in recipe.history]
+    assert rates[0] == pytest.approx(GENES["lr"] / 25)
+    assert max(rates) > GENES["lr"] / 2 > rates[-1]
+    assert {row.metrics["lr"] for row in plain.history} == {GENES["lr"]}
+    model = problem.build(GENES)
+    model.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    images, labels = next(iter(problem.data.subset(problem.splits[1]).batches(1000)))
+    with torch.inference_mode():
+        found = float((model.eval()(images).argmax(1) == labels).float().mean())
+    assert found == pytest.approx(score), "the averaged weights are what is kept"
+
+
 def test_the_global_generator_is_left_alone(make_tiny: Make) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -252,6 +269,9 @@ CHANGES: list[dict[str, Any]] = [
     {"augment": True},
     {"augment": FlipCrop(pad=2)},
     {"precision": "bfloat16"},
+    {"optimizer": "nesterov"},
+    {"schedule": "one_cycle"},
+    {"ema": 0.5},
 ]
 
 
