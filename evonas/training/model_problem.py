@@ -217,6 +217,8 @@ class ModelProblem(TrainingProblem):
             unused["schedule"] = "schedule= makes its own"
         if self._own_optimizer is not None:
             unused["optimizer"] = "optimizer= makes its own"
+        elif self.training.optimizer == "adagrad" and "optimizer" not in self.space:
+            unused["momentum"] = "adagrad has none"
         train = self._data.on("cpu")[0]
         if isinstance(train, LoaderSource) and train.batch_size:
             unused["batch_size"] = "a DataLoader has its own: pass its .dataset as train"

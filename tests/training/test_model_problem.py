@@ -344,6 +344,11 @@ def only_small(genes: dict[str, Any]) -> nn.Module:
             ValueError,
             "the gene 'batch_size' would do nothing: a DataLoader has its own",
         ),
+        (
+            {"space": {"width": [4], "momentum": [0.5]}, "optimizer": "adagrad"},
+            ValueError,
+            "the gene 'momentum' would do nothing: adagrad has none",
+        ),
         ({"objectives": en.Objective("speed")}, ValueError, "objectives must be among latency"),
     ],
 )

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from evonas.arguments import check_callable
+from evonas.evolution.random_state import borrowed_global_rng
 from evonas.exceptions import DataError
 from evonas.space.naming import fingerprint_of
 from evonas.training.data.batches import Batch, BatchSource
-from evonas.training.data.examples import Examples, as_examples
+from evonas.training.data.examples import Examples, as_bytes, as_examples
 from evonas.training.data.structure import map_tensors, shapes_of
+from evonas.training.seeding import seeded
 
 __all__ = ["Data", "GivenData", "LoaderSource", "Unpack", "as_source"]
 
@@ -22,6 +27,8 @@ Data = Examples | tuple[Any, Any] | Dataset[Any] | DataLoader[Any]
 
 Unpack = Callable[[Any], tuple[Any, Any]]
 """A batch as a loader yields it to `(inputs, targets)`."""
+
+_N_READ = 8  # examples, of which a dataset is known
 
 _TARGETS = ("labels", "label", "targets", "target", "y")  # in batches that are mappings
 
@@ -82,9 +89,14 @@ class LoaderSource:
 
     @property
     def identity(self) -> str:
-        """The classes and the length, and the code of `unpack`; contents are not looked at."""
+        """The class, the length, the code of `unpack`, and a few examples that are read for it.
+
+        Examples that change from one reading to the next (random transforms) do not count.
+        """
         dataset = self._data.dataset if isinstance(self._data, DataLoader) else self._data
         named = f"{fingerprint_of(type(dataset))}, {len(self)} examples"
+        if hasattr(dataset, "__getitem__"):
+            named += f", {_digest_of_some(dataset, len(self))}"
         if isinstance(self._data, DataLoader):
             named += f", batches of {self.batch_size}"
         return named + ("" if self._own_unpack is None else f", {fingerprint_of(self._own_unpack)}")
@@ -186,6 +198,7 @@ class GivenData:
         self._given = {"train": train, "val": val}
         self._unpack = unpack
         self._opened: dict[str, BatchSource] = {}
+        self._identity: dict[str, Any] = {}
         self._on: dict[str, tuple[BatchSource, BatchSource]] = {}
         sources = self.on("cpu")
         if unpack is not None and not any(isinstance(part, LoaderSource) for part in sources):
@@ -196,7 +209,9 @@ class GivenData:
     @property
     def identity(self) -> dict[str, Any]:
         """What the sources say that they hold."""
-        return {name: getattr(self._source(name), "identity", "") for name in self._given}
+        for name in self._given:
+            self._source(name)
+        return dict(self._identity)
 
     def on(self, device: str) -> tuple[BatchSource, BatchSource]:
         """Returns both parts with batches on the device, copied there once."""
@@ -210,7 +225,14 @@ class GivenData:
         if name not in self._opened:
             given = self._given[name]
             is_function = _is_function(given)
-            self._opened[name] = as_source(given() if is_function else given, name, self._unpack)
+            source = as_source(given() if is_function else given, name, self._unpack)
+            found = getattr(source, "identity", "")
+            if self._identity.setdefault(name, found) != found:
+                raise DataError(
+                    f"the examples that {name} opens are not those that the search began with: "
+                    "restore the data, or start another run"
+                )
+            self._opened[name] = source
         return self._opened[name]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -220,6 +242,36 @@ class GivenData:
             if not _is_function(self._given[name])
         }
         return {**self.__dict__, "_opened": kept, "_on": {}}
+
+
+def _digest_of_some(dataset: Any, n: int) -> str:
+    """Returns a digest of a few examples of a map-style dataset; "" where they are random."""
+    found = []
+    for seed in (0, 1):
+        digest = hashlib.sha256()
+        with seeded(seed), borrowed_global_rng(random.Random(seed)):
+            for index in sorted({n * place // _N_READ for place in range(_N_READ)}):
+                _note(digest, dataset[index])
+        found.append(digest.hexdigest()[:16])
+    return found[0] if found[0] == found[1] else ""
+
+
+def _note(digest: Any, value: Any) -> None:
+    """Adds the numbers and texts of an example to a digest."""
+    if isinstance(value, Tensor):
+        digest.update(f"{value.dtype}{tuple(value.shape)}".encode() + bytes(as_bytes(value)))
+    elif isinstance(value, Mapping):
+        for name, entry in value.items():
+            digest.update(repr(name).encode())
+            _note(digest, entry)
+    elif isinstance(value, (tuple, list)):
+        for entry in value:
+            _note(digest, entry)
+    elif hasattr(value, "tobytes"):  # an array, an image of Pillow
+        digest.update(value.tobytes())
+    else:
+        is_plain = value is None or isinstance(value, (bool, int, float, str))
+        digest.update(repr(value if is_plain else type(value).__qualname__).encode())
 
 
 def _is_function(given: Any) -> bool:
