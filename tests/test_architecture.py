@@ -37,7 +37,7 @@ LAYERS = [
     "execution.weights",  # what a trial saves, and every record of a run can load
     "objectives space execution.trial",  # the trial is what a fitness function sees
     "problem pruning evolution",
-    "strategies execution run.store report.style",
+    "strategies execution run.store report.style report.formats",
     "callbacks report.progress",  # trackers catch up from the database; Result.plot draws progress
     "run",
     "training",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from evonas.callbacks.base import Counts, Observer, Observers, RunInfo
 from evonas.callbacks.mlflow import MLflowLogger
-from evonas.callbacks.progress import ProgressBar, format_duration
+from evonas.callbacks.progress import ProgressBar
 from evonas.callbacks.tensorboard import TensorBoardLogger
+from evonas.report.formats import format_duration
 
 __all__ = [
     "Counts",

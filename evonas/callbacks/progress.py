@@ -11,8 +11,9 @@ from tqdm.auto import tqdm
 
 from evonas.callbacks.base import Observer, RunInfo
 from evonas.records import Evaluation
+from evonas.report.formats import format_duration, number
 
-__all__ = ["FirstFailures", "ProgressBar", "format_duration", "is_watched", "standard_error"]
+__all__ = ["FirstFailures", "ProgressBar", "is_watched", "standard_error"]
 
 _MOST_SECONDS = 60.0  # between two lines of a log
 
@@ -80,7 +81,7 @@ class ProgressBar(Observer):
         if self._bar is None:
             return
         self._bar.n = counts.evaluated
-        shown = {"best": "none yet" if best is None else _number(best.values[0])}
+        shown = {"best": "none yet" if best is None else number(best.values[0])}
         if counts.reused:
             shown["reused"] = str(counts.reused)
         if counts.failed:
@@ -102,7 +103,7 @@ class ProgressBar(Observer):
         left = self.seconds_left()
         self._write(
             f"{row['gen']:>4} {row['nevals']:>9} {row['reused']:>6} {row['failed']:>6}"
-            f" {_number(row['best']):>9} {_number(row['mean']):>9}"
+            f" {number(row['best']):>9} {number(row['mean']):>9}"
             f" {'' if left is None else format_duration(left):>10}"
         )
 
@@ -116,7 +117,7 @@ class ProgressBar(Observer):
     def _state(self) -> str:
         info, counts = self._info, self._info.counts
         total = "" if info.max_evaluations is None else f" of {info.max_evaluations}"
-        best = "no fitness yet" if self._best is None else f"best {_number(self._best.values[0])}"
+        best = "no fitness yet" if self._best is None else f"best {number(self._best.values[0])}"
         failed = f", {counts.failed} failed" if counts.failed else ""
         taken = format_duration(time.monotonic() - self._began)
         return f"{counts.evaluated}{total} evaluated, {best}{failed}, {taken}"
@@ -202,28 +203,3 @@ def _opening(info: RunInfo) -> str:
         parallel = f"; {workers} of {threads} ({info.measured})"
     where = "" if info.run_dir else "; in memory only (run_dir= keeps it)"
     return f"evonas: {info.strategy}{chosen}{most}{default}{parallel}{where}"
-
-
-def format_duration(seconds: float) -> str:
-    """Returns a duration as a person says it.
-
-    Example:
-        >>> format_duration(93)
-        '1 min 33 s'
-        >>> format_duration(400_000)
-        '4 d 15 h'
-    """
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if minutes < 10 else f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:
-        return f"{hours} h {minutes} min"
-    days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"

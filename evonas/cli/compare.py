@@ -12,15 +12,14 @@ from evonas.cli.screen import (
     CommandWithExamples,
     RunPath,
     aligned,
-    duration,
     json_option,
     json_text,
-    number,
     put,
     table,
 )
 from evonas.cli.trajectory import Trajectory, round_numbers, trajectory
 from evonas.exceptions import EvonasError
+from evonas.report.formats import duration, number
 from evonas.run.identity import comparable
 from evonas.run.result import Result, open_run
 from evonas.space.canonical import canonical_json

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evonas.callbacks.progress import format_duration
 from evonas.exceptions import RunStorageError
 from evonas.files import replace_file
+from evonas.report.formats import number
 from evonas.run.store.schema import DATABASE
 
 if TYPE_CHECKING:
@@ -28,11 +28,9 @@ __all__ = [
     "aligned",
     "check_output",
     "console",
-    "duration",
     "echo",
     "json_option",
     "json_text",
-    "number",
     "pairs",
     "plain",
     "printable",
@@ -165,23 +163,6 @@ def pairs(entries: Iterable[tuple[str, object]], *, indent: int = 0) -> Renderab
     for name, value in entries:
         grid.add_row(Text(" " * indent + printable(name)), Text(printable(str(value))))
     return grid
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    """Returns a number as a person reads it; a dash for none."""
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if 10_000 <= abs(value) < 1e12 else f"{value:.{digits}g}"
-
-
-def duration(seconds: float) -> str:
-    """Returns a duration as a person says it, the short ones with their decimals.
-
-    Example:
-        >>> duration(0.04917), duration(93)
-        ('0.0492 s', '1 min 33 s')
-    """
-    return f"{seconds:.3g} s" if seconds < 59.95 else format_duration(seconds)
 
 
 def aligned(values: Sequence[float | None]) -> list[str]:

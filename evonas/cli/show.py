@@ -15,11 +15,9 @@ from evonas.cli.screen import (
     CommandWithExamples,
     aligned,
     console,
-    duration,
     echo,
     json_option,
     json_text,
-    number,
     pairs,
     put,
     run_argument,
@@ -27,6 +25,7 @@ from evonas.cli.screen import (
     table,
 )
 from evonas.cli.state import State, is_preparing, last_start, read_state, summary
+from evonas.report.formats import duration, number
 from evonas.report.network import layer_rows, network_of
 from evonas.run.store import RunRecord
 

@@ -26,7 +26,6 @@ __all__ = [
     "as_number",
     "bounded_range",
     "graph_objects",
-    "measured",
     "new_figure",
     "ranks",
     "safe",
@@ -113,16 +112,6 @@ def shown(value: object) -> str:
     if isinstance(value, int):
         return str(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def measured(value: float, digits: int = 5) -> str:
-    """Returns a measure as people read it.
-
-    Example:
-        >>> measured(0.553124), measured(183880.0)
-        ('0.55312', '183,880')
-    """
-    return f"{value:,.0f}" if 10_000 <= abs(value) < 1e12 else f"{value:.{digits}g}"
 
 
 def as_number(value: object) -> float:

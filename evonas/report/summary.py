@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evonas.records import Evaluation, Status
+from evonas.report.formats import duration, number
 from evonas.report.gene_columns import all_boolean, gene_names
 from evonas.report.page import code_block, description_list, esc, table
-from evonas.report.style import as_number, measured, shown
+from evonas.report.style import as_number, shown
 from evonas.run.store.lock import LOCK, is_held
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def headline(result: Result) -> list[str]:
     if pruned := counts.by_status.get("pruned", 0):
         tiles.append(("pruned", f"{pruned:,}", "stopped early"))
     spent = sum(entry.seconds for entry in result.evaluations)
-    tiles.append(("time", _duration(result.seconds), f"{_duration(spent)} inside trials"))
+    tiles.append(("time", duration(result.seconds), f"{duration(spent)} inside trials"))
     return [
         f"<h1>{esc(run_name(result))}</h1>",
         f'<p class="soft">{esc(strategy)} looking for the {esc(wanted)} · seed '
@@ -82,7 +83,7 @@ def _best_tiles(result: Result) -> list[tuple[str, str, str]]:
         if entry.evaluation.key == champion.key and entry.values:
             note = f"mean of {len(entry.values)} fresh seeds, evaluation {champion.number}"
             return [(f"champion's {result.objectives[0].name}", _spread(entry.values), note)]
-    value = ", ".join(measured(value, 4) for value in champion.values)
+    value = ", ".join(number(value, 4) for value in champion.values)
     names = ", ".join(objective.name for objective in result.objectives)
     note = f"one training of evaluation {champion.number}: the best of many is partly luck"
     if len(result.objectives) > 1:
@@ -106,10 +107,10 @@ def champion_genes(result: Result) -> str:
     searched = _searched(result, champion)
     for place, objective in enumerate(result.objectives):
         if searched is not None:
-            pairs.append((f"{objective.name} in the search", measured(searched.values[place])))
+            pairs.append((f"{objective.name} in the search", number(searched.values[place], 5)))
     pairs.append(("seconds", f"{champion.seconds:.1f}"))
     pairs += [
-        (name, measured(value) if type(value) in (int, float) else _value(value))
+        (name, number(value, 5) if type(value) in (int, float) else _value(value))
         for name, value in champion.metrics.items()
         if value is not None
     ]
@@ -141,7 +142,7 @@ def _ranking(head: list[str], entries: Sequence[Evaluation]) -> str:
     rows = [
         (
             entry.number,
-            *map(measured, entry.values),
+            *(number(value, 5) for value in entry.values),
             f"{entry.seconds:.1f}",
             entry.key[:12],
         )
@@ -181,7 +182,7 @@ def confirmed_table(result: Result) -> list[str]:
         row += [_spread(_metric(entry, name)) for name in metrics]
         row += [_percent(_metric(entry, "trainable_share"))] if shares else []
         seconds = _metric(entry, "train_seconds") or [repeat.seconds for repeat in entry.repeats]
-        row += [_spread(seconds, 3), measured(searched.values[0], 4) if searched else "–"]
+        row += [_spread(seconds, 3), number(searched.values[0], 4) if searched else "–"]
         rows.append(row)
     confirmed_keys = [entry.evaluation.key for entry in result.confirmed]
     champion = result.champion.key
@@ -261,7 +262,7 @@ def reproduction(result: Result) -> list[str]:
             (
                 place,
                 time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(session["started_at"])),
-                _duration(session["seconds"]),
+                duration(session["seconds"]),
                 session["outcome"] or "no end on record",
                 session["reason"] or "",
             )
@@ -298,11 +299,3 @@ def _spread(values: Sequence[float], digits: int = 4) -> str:
 
 def _percent(values: Sequence[float]) -> str:
     return f"{values[0]:.1%}" if values else "–"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

@@ -1,0 +1,48 @@
+"""Numbers and durations as people read them: on a terminal, in a log, in the report."""
+
+from __future__ import annotations
+
+__all__ = ["duration", "format_duration", "number"]
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Returns a number in so many digits, a dash for none.
+
+    Example:
+        >>> number(0.553124), number(183880.0), number(None)
+        ('0.5531', '183,880', '-')
+    """
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if 10_000 <= abs(value) < 1e12 else f"{value:.{digits}g}"
+
+
+def format_duration(seconds: float) -> str:
+    """Returns a duration as a person says it.
+
+    Example:
+        >>> format_duration(93)
+        '1 min 33 s'
+        >>> format_duration(400_000)
+        '4 d 15 h'
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes < 10 else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h"
+
+
+def duration(seconds: float) -> str:
+    """Returns the same of a time that was measured, a short one with its decimals.
+
+    Example:
+        >>> duration(0.04917), duration(93)
+        ('0.0492 s', '1 min 33 s')
+    """
+    return f"{seconds:.3g} s" if seconds < 59.95 else format_duration(seconds)
