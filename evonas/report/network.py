@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evonas.exceptions import WeightsError
 from evonas.records import Evaluation
 from evonas.report.page import esc
 from evonas.report.style import GREY, PALETTE
 
 __all__ = ["Layer", "Net", "draw", "layer_rows", "network_of"]
+
+_log = logging.getLogger(__name__)
 
 MAX_LAYERS = 48  # drawn; of more, those in the middle are left out
 
@@ -67,10 +71,13 @@ class Net:
 def network_of(evaluation: Evaluation) -> Net | None:
     """Returns the network that was kept with an evaluation's weights; None: none was.
 
-    Raises:
-        WeightsError: Its file is damaged.
+    A damaged file is none, which is said: the rest of a run can be shown without it.
     """
-    known = {} if evaluation.kept is None else evaluation.kept.network(evaluation.number)
+    try:
+        known = {} if evaluation.kept is None else evaluation.kept.network(evaluation.number)
+    except WeightsError as error:
+        _log.warning("%s", error)
+        return None
     entries = known.get("layers")
     if not isinstance(entries, list):
         return None

@@ -14,7 +14,6 @@ from torch import nn
 
 import evonas as en
 from evonas.cli import main
-from evonas.exceptions import WeightsError
 from evonas.report import write_report
 from evonas.report.network import MAX_LAYERS, draw, layer_rows, network_of
 
@@ -91,8 +90,13 @@ def test_a_strangers_file_is_text(tmp_path: Path, content: Any) -> None:
     write_report(tmp_path)
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+def test_a_damaged_file_is_named_and_the_rest_is_shown(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = searched(tmp_path, nn.Flatten())
     result.champion.files["network.json"].write_text("{")
-    with pytest.raises(WeightsError, match=r"network\.json cannot be read"):
-        network_of(result.champion)
+    assert network_of(result.champion) is None
+    assert "network.json cannot be read" in caplog.text
+    assert main(["show", str(tmp_path)]) == 0
+    assert "champion" in capsys.readouterr().out
+    write_report(tmp_path)
