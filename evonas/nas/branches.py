@@ -1,4 +1,4 @@
-"""Layers with layers inside: residual sums, and channels weighed by all channels."""
+"""Layers with layers inside: residual sums, parallel branches, channels weighed by all channels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from evonas.exceptions import InvalidPoint
 from evonas.nas.layers import BatchNorm2d, Call, Conv2d, Layer, Shape, image_shape
 
-__all__ = ["Residual", "SqueezeExcite"]
+__all__ = ["Parallel", "Residual", "SqueezeExcite"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Residual(Layer):
         Raises:
             InvalidPoint: A layer cannot take its input, or the shortcut cannot reach the shape.
         """
-        found = self._leaving(shape)[-1]
+        found = _leaving(self.body, shape)[-1]
         for layer, before in zip(self._projection(shape, found), (shape, found), strict=False):
             reached = layer.out_shape(before)
             if reached != found:
@@ -60,31 +60,19 @@ class Residual(Layer):
 
     def call(self, shape: Shape) -> Call:
         """Returns `Residual(nn.Sequential(…), …)`, with `nn.Identity()` to add the input itself."""
-        entering = [shape, *self._leaving(shape)[:-1]]
-        body = tuple(layer.call(before) for layer, before in zip(self.body, entering, strict=True))
         shortcut = tuple(self.shortcut(shape))
         around = Call("Sequential", shortcut) if shortcut else Call("Identity")
-        return Call("Residual", (Call("Sequential", body), around))
+        return Call("Residual", (Call("Sequential", _calls(self.body, shape)), around))
 
     def shortcut(self, shape: Shape) -> list[Call]:
         """Returns the calls of the projection; none where the input is added as it is."""
-        found = self._leaving(shape)[-1]
-        layers = self._projection(shape, found)
-        return [layer.call(before) for layer, before in zip(layers, (shape, found), strict=False)]
+        found = _leaving(self.body, shape)[-1]
+        return list(_calls(self._projection(shape, found), shape))
 
     def macs(self, shape: Shape) -> int:
         """Returns those of the body and of the projection."""
-        leaving = self._leaving(shape)
-        entering = [shape, *leaving[:-1]]
-        total = sum(layer.macs(before) for layer, before in zip(self.body, entering, strict=True))
-        return total + sum(layer.macs(shape) for layer in self._projection(shape, leaving[-1])[:1])
-
-    def _leaving(self, shape: Shape) -> list[Shape]:
-        shapes = []
-        for layer in self.body:
-            shape = layer.out_shape(shape)
-            shapes.append(shape)
-        return shapes
+        found = _leaving(self.body, shape)[-1]
+        return _macs(self.body, shape) + _macs(self._projection(shape, found), shape)
 
     def _projection(self, shape: Shape, found: Shape) -> tuple[Layer, ...]:
         if found == shape:
@@ -93,6 +81,74 @@ class Residual(Layer):
             raise InvalidPoint(f"the branches do not add up: {shape} becomes {found}")
         stride = -(-shape[1] // found[1])
         return Conv2d(found[0], 1, stride, bias=False), BatchNorm2d()
+
+
+@dataclass(frozen=True, slots=True)
+class Parallel(Layer):
+    """Branches that get the same image; their channels are put behind one another.
+
+    The order of the branches does not matter: networks that differ in nothing else are one.
+
+    Args:
+        branches: Layers each; `()` passes the image on. Their sides must be the same.
+
+    Raises:
+        ValueError: There are fewer than two branches.
+
+    Example:
+        >>> layer = Parallel(((Conv2d(8, 1),), (Conv2d(16, 3, padding=1),), ()))
+        >>> layer.out_shape((4, 10, 10))
+        (28, 10, 10)
+    """
+
+    branches: tuple[tuple[Layer, ...], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.branches) < 2:
+            raise ValueError(f"a Parallel must have two branches or more, got {self.branches}")
+
+    @property
+    def parts(self) -> tuple[Layer, ...]:
+        """The layers of all branches."""
+        return tuple(layer for branch in self.branches for layer in branch)
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """Returns `(sum of channels, height, width)`.
+
+        Raises:
+            InvalidPoint: A layer cannot take its input, or the sides of two branches differ.
+        """
+        found = [image_shape(_leaving(branch, image_shape(shape))[-1]) for branch in self.branches]
+        if len({entry[1:] for entry in found}) > 1:
+            raise InvalidPoint(f"the branches do not fit together: their shapes are {found}")
+        return (sum(entry[0] for entry in found), *found[0][1:])
+
+    def call(self, shape: Shape) -> Call:
+        """Returns `Parallel(nn.Sequential(…), nn.Sequential(…))`, the branches in order of code."""
+        branches = [Call("Sequential", _calls(branch, shape)) for branch in self.branches]
+        return Call("Parallel", tuple(sorted(branches, key=lambda call: call.code)))
+
+    def macs(self, shape: Shape) -> int:
+        """Returns those of all branches."""
+        return sum(_macs(branch, shape) for branch in self.branches)
+
+
+def _leaving(layers: tuple[Layer, ...], shape: Shape) -> list[Shape]:
+    """Returns the shape that enters the first layer, and those that leave each."""
+    shapes = [shape]
+    for layer in layers:
+        shapes.append(layer.out_shape(shapes[-1]))
+    return shapes
+
+
+def _calls(layers: tuple[Layer, ...], shape: Shape) -> tuple[Call, ...]:
+    entering = _leaving(layers, shape)[:-1]
+    return tuple(layer.call(before) for layer, before in zip(layers, entering, strict=True))
+
+
+def _macs(layers: tuple[Layer, ...], shape: Shape) -> int:
+    entering = _leaving(layers, shape)[:-1]
+    return sum(layer.macs(before) for layer, before in zip(layers, entering, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

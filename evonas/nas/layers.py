@@ -37,7 +37,7 @@ __all__ = [
     "literal",
 ]
 
-OWN_MODULES = ("Residual", "SqueezeExcite")
+OWN_MODULES = ("Parallel", "Residual", "SqueezeExcite")
 """Names of the classes in `evonas.nas.modules`, which a `Call` may make beside those of torch."""
 
 Shape = tuple[int, ...]

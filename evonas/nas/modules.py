@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["Residual", "SqueezeExcite"]
+__all__ = ["Parallel", "Residual", "SqueezeExcite"]
 
 
 class Residual(nn.Module):
@@ -18,6 +19,18 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns the sum."""
         return self.shortcut(x) + self.body(x)  # type: ignore[no-any-return]
+
+
+class Parallel(nn.Module):
+    """The channels of several branches, one behind the other."""
+
+    def __init__(self, *branches: nn.Module) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns all channels."""
+        return torch.cat([branch(x) for branch in self.branches], 1)
 
 
 class SqueezeExcite(nn.Module):

@@ -12,7 +12,7 @@ from torch import nn
 
 from evonas.exceptions import InvalidPoint
 from evonas.nas import FAMILIES, generate_source
-from evonas.nas.branches import Residual, SqueezeExcite
+from evonas.nas.branches import Parallel, Residual, SqueezeExcite
 from evonas.nas.described import description, from_description
 from evonas.nas.layers import (
     Activation,
@@ -71,6 +71,39 @@ def test_a_sum_has_the_shape_and_cost_that_torch_gives_it(body: tuple[Layer, ...
 def test_branches_that_do_not_add_up_are_invalid(body: tuple[Layer, ...], message: str) -> None:
     with pytest.raises(InvalidPoint, match=message):
         Residual(body).out_shape(IMAGE)
+
+
+BRANCHES: list[tuple[tuple[Layer, ...], ...]] = [
+    ((conv(4, 1),), (conv(6), BatchNorm2d())),
+    ((conv(4, 1),), (), (conv(6, 5), Activation("gelu"), conv(3))),
+    ((conv(4, stride=2),), (MaxPool2d(2),), (Residual((conv(5, stride=2),)),)),
+]
+
+
+@pytest.mark.parametrize("branches", BRANCHES, ids=lambda branches: f"{len(branches)} branches")
+def test_parallel_branches_are_put_together(branches: tuple[tuple[Layer, ...], ...]) -> None:
+    layer = Parallel(branches)
+    module = layer.call(IMAGE).make({})
+    assert tuple(module(torch.randn(2, *IMAGE)).shape) == (2, *layer.out_shape(IMAGE))
+    assert layer.macs(IMAGE) == count_macs(module, IMAGE)
+
+    def source(layer: Layer) -> str:
+        head = (AdaptiveMaxPool2d(1), Flatten(), Linear(3))
+        return generate_source(Network((conv(8), layer), head), (3, 12, 10))
+
+    swapped = Parallel(branches[::-1])
+    assert source(swapped) == source(layer), "in another order they are the same network"
+    scope: dict[str, Any] = {}
+    exec(source(layer), scope)
+    net = scope["Net"]((1, 3, 12, 10), (3,), {"lr": 0.1, "momentum": 0.9}, "cpu")
+    assert tuple(net(torch.randn(2, 3, 12, 10)).shape) == (2, 3)
+
+
+def test_branches_of_other_sides_do_not_fit_together() -> None:
+    with pytest.raises(InvalidPoint, match=r"do not fit together: their shapes are \[\(4, 12, 10"):
+        Parallel(((conv(4),), (conv(4, stride=2),))).out_shape(IMAGE)
+    with pytest.raises(ValueError, match="two branches or more"):
+        Parallel(((conv(4),),))
 
 
 def test_an_empty_sum_is_refused() -> None:
