@@ -38,7 +38,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a trial came to, as plain data (see `Evaluation` for the fields)."""
+    """What a trial came to, as plain data (see `Evaluation` for the fields).
+
+    Attributes:
+        attached: Whether it attached files; True also where nobody knows, as the trial was ended.
+    """
 
     status: Status
     values: tuple[float, ...] = ()
@@ -48,6 +52,7 @@ class Outcome:
     error: str | None = None
     started_at: float = 0.0
     output: str | None = None
+    attached: bool = True
 
 
 class Executor(Protocol):
@@ -124,6 +129,7 @@ def run_trial(
         # A file name in a message may hold what no UTF-8 text can.
         error=error and error.encode(errors="backslashreplace").decode(),
         started_at=began,
+        attached=trial.attached,
     )
 
 

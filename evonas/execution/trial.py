@@ -75,7 +75,7 @@ class Trial:
         {'accuracy': 0.5}
     """
 
-    __slots__ = ("_began", "_history", "_metrics", "_on_report", "settings")
+    __slots__ = ("_began", "_history", "_metrics", "_on_report", "attached", "settings")
 
     def __init__(
         self,
@@ -87,6 +87,8 @@ class Trial:
         self._on_report = on_report
         self._history: list[EpochMetrics] = []
         self._metrics: dict[str, Any] = {}
+        self.attached = False
+        """Whether anything was attached, whole or in part."""
         self._began = time.perf_counter()
 
     @property
@@ -237,6 +239,7 @@ class Trial:
             return False
         if not name or Path(name).name != name:
             raise ValueError(f"attachment name must be a plain file name, got {name!r}")
+        self.attached = True
         folder = Path(self.settings.attachments)
         folder.mkdir(parents=True, exist_ok=True)
         write(folder / name)

@@ -64,8 +64,10 @@ def encode_outcome(outcome: Outcome) -> bytes:
     """
     found: dict[str, Any] = {
         name: getattr(outcome, name)
-        for name in ("status", "values", "metrics", "seconds", "error", "started_at", "output")
-    }
+        for name in (
+            "status", "values", "metrics", "seconds", "error", "started_at", "output", "attached",
+        )
+    }  # fmt: skip
     return _dump({**found, "epochs": [_epoch(row) for row in outcome.epochs]})
 
 

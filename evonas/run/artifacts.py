@@ -38,11 +38,12 @@ class Artifacts:
         self._run_dir = None if run_dir is None else run_dir.resolve()  # trials may change folder
         self._files = None if run_dir is None else problem.run_files(run_dir)
         self._folder = None if files is None else files.folder
+        self._folder_text = str(self._folder)  # joined for each trial, where a Path is slow
         self._keeper = keeper
 
     def folder(self, number: int, kind: str = "") -> str | None:
         """Returns where the trial of evaluation `number` may attach files, or None."""
-        return None if self._folder is None else str(self._folder / f"{kind}{number}")
+        return None if self._folder is None else f"{self._folder_text}/{kind}{number}"
 
     def output_file(self, number: int) -> str | None:
         """Returns the file for what the trial of evaluation `number` prints, or None."""
@@ -109,12 +110,13 @@ class Artifacts:
         Raises:
             RunStorageError: A file cannot be written.
         """
-        with _storage_errors(self._run_dir):
-            self._write_evaluation(evaluation)
-            if is_best:
-                self._write_champion(evaluation)
-            if self._keeper is not None:
-                self._keeper.add(evaluation)
+        if self._files is not None:
+            with _storage_errors(self._run_dir):
+                self._write_evaluation(evaluation)
+                if is_best:
+                    self._write_champion(evaluation)
+        if self._keeper is not None:
+            self._keeper.add(evaluation)
 
     def _write_evaluation(self, evaluation: Evaluation) -> None:
         if self._files is not None and evaluation.status is not Status.INVALID:

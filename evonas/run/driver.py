@@ -279,6 +279,8 @@ class Driver:
                 self._publish(evaluation)
 
     def _evaluation(self, planned: Planned, outcome: Outcome) -> Evaluation:
+        if outcome.attached:
+            self._keeper.expect(planned.number)
         return Evaluation(
             number=planned.number,
             key=planned.proposal.key,

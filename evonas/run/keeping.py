@@ -69,17 +69,18 @@ class Keeper:
         self._front: list[Evaluation] = []
         self._rest: list[int] = []  # with "all": those without a fitness
         self._bytes: dict[int, int] = {}
+        self._expected: set[int] = set()
+        self._threshold: float | None = None
+        self._by_value = self._what == "best" and len(objectives) == 1 and not limits
         self._warned = False
 
     def to_enter(self) -> float | None:
         """Returns the value that a trial must exceed to have its files kept; None: any may."""
-        if self._what == "all" or len(self._objectives) > 1 or self._limits:
-            return None
-        if len(self._ranked) < self._n_best:
-            return None
-        # One that equals the last of the hall may be the better one by the tie breaker.
-        value = self._ranked[-1][1].values[0]
-        return math.nextafter(value, -self._objectives[0].weight * math.inf)
+        return self._threshold
+
+    def expect(self, number: int) -> None:
+        """Hears that a trial may have attached files; others are not looked for."""
+        self._expected.add(number)
 
     def restore(self, evaluations: Sequence[Evaluation]) -> None:
         """Takes what is on record; removes folders of others, of trials cut short among them."""
@@ -96,25 +97,43 @@ class Keeper:
         """Takes a committed evaluation; removes the files that now have to go."""
         if self._folder is None:
             return
-        self._place(evaluation)
-        folder = self._folder / str(evaluation.number)
-        if folder.is_dir():
+        changed = self._place(evaluation)
+        if evaluation.number in self._expected:
+            self._expected.remove(evaluation.number)
+            folder = self._folder / str(evaluation.number)
             self._bytes[evaluation.number] = _size(folder)
-        self._remove_others()
+            changed = True
+        if changed:
+            self._remove_others()
 
-    def _place(self, evaluation: Evaluation) -> None:
+    def _place(self, evaluation: Evaluation) -> bool:
+        """Takes an evaluation into account; returns whether others may have to go for it."""
         if evaluation.status is not Status.OK:
             if self._what == "all":
                 self._rest.append(evaluation.number)
-            return
+            return False
+        if self._is_poor(evaluation):
+            return False
         rank = self._limits.rank(evaluation, self._objectives)
         if self._what == "best" and len(self._objectives) > 1:
             self._place_on_front(evaluation)
         if self._what == "best" and len(self._ranked) >= self._n_best:
             if rank > self._ranked[-1][0]:
-                return
+                return True
             self._ranked.pop()
         bisect.insort(self._ranked, (rank, evaluation), key=lambda entry: entry[0])
+        if self._by_value and len(self._ranked) >= self._n_best:
+            # One that equals the last of the hall may be the better one by the tie breaker.
+            last, weight = self._ranked[-1][1].values[0], self._objectives[0].weight
+            self._threshold = math.nextafter(last, -weight * math.inf)
+        return True
+
+    def _is_poor(self, evaluation: Evaluation) -> bool:
+        """Whether its one value already says that it is none of the best, as that of most does."""
+        if self._threshold is None:
+            return False
+        weight = self._objectives[0].weight
+        return weight * evaluation.values[0] <= weight * self._threshold
 
     def _place_on_front(self, evaluation: Evaluation) -> None:
         excess = self._limits.excess(evaluation, self._objectives)
