@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -126,6 +126,11 @@ class Artifacts:
         if self._files is not None and self._folder is not None:
             folder = self._folder / f"{kind}{evaluation.number}"
             self._files.on_champion(evaluation, folder if folder.is_dir() else None)
+
+    def drop_confirmed(self, numbers: Collection[int]) -> None:
+        """Removes what the repeats of points attached that can no longer be the champion."""
+        for number in numbers if self._folder is not None else ():
+            shutil.rmtree(f"{self._folder_text}/{CONFIRMED}{number}", ignore_errors=True)
 
     def _remove_confirmed(self, but: str = "") -> None:
         if self._folder is not None:

@@ -23,7 +23,14 @@ from evonas.run.artifacts import Artifacts
 from evonas.run.identity import configure_as
 from evonas.run.interrupts import Interrupts
 from evonas.run.keeping import built_by
-from evonas.run.result import Confirmed, Result, baseline_number, best_evaluations, open_run
+from evonas.run.result import (
+    Confirmed,
+    Result,
+    baseline_number,
+    best_evaluations,
+    open_run,
+    read_confirmed,
+)
 from evonas.run.store import RunRecord, Store
 
 __all__ = ["confirm"]
@@ -96,18 +103,9 @@ def confirm(
         executor.start(problem)
         try:
             for point, repeat, task, outcome in _run(due, record, executor, artifacts, interrupts):
-                repeated = Evaluation(
-                    number=repeat,
-                    key=point.key,
-                    genes=point.genes,
-                    status=outcome.status,
-                    values=outcome.values,
-                    metrics=outcome.metrics,
-                    seconds=outcome.seconds,
-                    seed=task.settings.seed,
-                    error=outcome.error,
-                )
+                repeated = _repeated(point, repeat, task, outcome)
                 store.add_confirmation(repeat, repeated)
+                artifacts.drop_confirmed(_beaten(store, repeats))
                 if on_repeat is not None:
                     on_repeat(point, repeated)
         except KeyboardInterrupt:
@@ -125,6 +123,31 @@ def confirm(
             )
             artifacts.set_confirmed_champion(champion.evaluation)
     return confirmed
+
+
+def _repeated(point: Evaluation, repeat: int, task: Task, outcome: Outcome) -> Evaluation:
+    return Evaluation(
+        number=repeat,
+        key=point.key,
+        genes=point.genes,
+        status=outcome.status,
+        values=outcome.values,
+        metrics=outcome.metrics,
+        seconds=outcome.seconds,
+        seed=task.settings.seed,
+        error=outcome.error,
+    )
+
+
+def _beaten(store: Store, repeats: int) -> set[int]:
+    """Returns the numbers of the points that have all their repeats and are not the best."""
+    found = read_confirmed(store)
+    best = next((entry for entry in found if entry.values), None)
+    return {
+        entry.evaluation.number
+        for entry in found
+        if entry is not best and len(entry.repeats) >= repeats
+    }
 
 
 def _others(

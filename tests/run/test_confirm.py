@@ -394,3 +394,22 @@ def test_a_run_that_is_being_driven(tmp_path: Path) -> None:
     search(tmp_path)
     with Store.create(tmp_path), pytest.raises(RunInUseError, match="is in use by this process"):
         en.confirm(Noisy(), tmp_path)
+
+
+def test_only_what_may_be_the_champion_keeps_its_files_on_the_way(tmp_path: Path) -> None:
+    """Else the repeats of twenty large models would lie on the disk until the end."""
+    search(tmp_path)
+    seen: list[set[str]] = []
+
+    def look(point: en.Evaluation, repeat: en.Evaluation) -> None:
+        seen.append({path.name for path in (tmp_path / "attachments").glob("confirmed*")})
+
+    confirmed = en.confirm(Noisy(), tmp_path, top=4, repeats=2, on_repeat=look)
+    assert len(seen) == 8
+    assert max(map(len, seen)) == 2, "the best so far, and the one in hand"
+    best = confirmed[0].evaluation.number
+    (last,) = (tmp_path / "attachments").glob("confirmed*")
+    assert last.name == f"confirmed{best}"
+    text = (tmp_path / "champion").read_text()
+    assert text.startswith(f"{best} ")
+    assert not text.endswith("none")
