@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from evonas.execution.model_calls import call_model, modes_kept
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -45,20 +47,16 @@ def anatomy(model: nn.Module, inputs: Any) -> dict[str, Any]:
 
         return hook
 
-    modes = [(module, module.training) for module in model.modules()]
     counter = FlopCounterMode(display=False)
     try:
         for name, module in model.named_modules():
             if next(module.children(), None) is None:
                 handles.append(module.register_forward_hook(note(name)))
-        model.eval()
-        with torch.no_grad(), counter:
-            _call(model, inputs)
+        with modes_kept(model), torch.no_grad(), counter:
+            call_model(model.eval(), inputs)
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in modes:
-            module.training = mode
     root, n_examples = type(model).__name__, _n_examples(inputs)
     counts = {
         name.removeprefix(root).removeprefix("."): sum(by_operator.values())
@@ -110,12 +108,6 @@ def example_of(described: Any, batch_size: int = 2, seed: int = 0) -> Any:
         return torch.randint(0, 2, shape, generator=generator).to(dtype)
 
     return make(described)
-
-
-def _call(model: nn.Module, inputs: Any) -> Any:
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
 
 
 def _n_examples(inputs: Any) -> int:

@@ -19,7 +19,7 @@ from evonas.execution.process_state import process_state
 from evonas.execution.trial import Trial, TrialSettings
 from evonas.objectives import fitness_values
 from evonas.problem import Problem
-from evonas.records import EpochMetrics, Genes, Status
+from evonas.records import EpochMetrics, Evaluation, Genes, Status
 from evonas.space.canonical import copy_json
 
 __all__ = ["Executor", "Outcome", "Task", "driver_threads", "run_trial"]
@@ -53,6 +53,13 @@ class Outcome:
     started_at: float = 0.0
     output: str | None = None
     attached: bool = True
+
+    def evaluation(self, number: int, key: str, genes: Genes, seed: int, **more: Any) -> Evaluation:
+        """Returns the record of a trial that came to this; `more` is what only a run knows."""
+        return Evaluation(
+            number, key, genes, self.status, self.values, self.metrics, self.epochs, self.seconds,
+            seed, self.error, self.started_at, **more,
+        )  # fmt: skip
 
 
 class Executor(Protocol):

@@ -87,7 +87,9 @@ def read_weights(path: Path) -> Mapping[str, Any]:
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (
+        OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError,
+    ) as error:  # fmt: skip
         first = str(error).partition("\n")[0]
         raise WeightsError(f"{path} cannot be read as weights ({first})") from error
     if not isinstance(state, Mapping):
@@ -238,5 +240,6 @@ def _described(path: Path, description: Mapping[str, Any]) -> Any:
     try:
         builder = import_module(_BUILDERS[description["kind"]])
         return builder.from_description(description)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        # RuntimeError: what torch raises for sizes that no layer has, and for endless nesting.
         raise WeightsError(f"{path} describes no network that can be built ({error})") from error

@@ -103,7 +103,8 @@ def confirm(
         executor.start(problem)
         try:
             for point, repeat, task, outcome in _run(due, record, executor, artifacts, interrupts):
-                repeated = _repeated(point, repeat, task, outcome)
+                seed = task.settings.seed
+                repeated = outcome.evaluation(repeat, point.key, point.genes, seed)
                 store.add_confirmation(repeat, repeated)
                 artifacts.drop_confirmed(_beaten(store, repeats))
                 if on_repeat is not None:
@@ -123,20 +124,6 @@ def confirm(
             )
             artifacts.set_confirmed_champion(champion.evaluation)
     return confirmed
-
-
-def _repeated(point: Evaluation, repeat: int, task: Task, outcome: Outcome) -> Evaluation:
-    return Evaluation(
-        number=repeat,
-        key=point.key,
-        genes=point.genes,
-        status=outcome.status,
-        values=outcome.values,
-        metrics=outcome.metrics,
-        seconds=outcome.seconds,
-        seed=task.settings.seed,
-        error=outcome.error,
-    )
 
 
 def _beaten(store: Store, repeats: int) -> set[int]:

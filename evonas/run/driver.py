@@ -281,18 +281,11 @@ class Driver:
     def _evaluation(self, planned: Planned, outcome: Outcome) -> Evaluation:
         if outcome.attached:
             self._keeper.expect(planned.number)
-        return Evaluation(
-            number=planned.number,
-            key=planned.proposal.key,
-            genes=planned.proposal.genes,
-            status=outcome.status,
-            values=outcome.values,
-            metrics=outcome.metrics,
-            epochs=outcome.epochs,
-            seconds=outcome.seconds,
-            seed=planned.seed,
-            error=outcome.error,
-            started_at=outcome.started_at,
+        return outcome.evaluation(
+            planned.number,
+            planned.proposal.key,
+            planned.proposal.genes,
+            planned.seed,
             output=self._artifacts.relative(outcome.output),
             kept=self._store.files,
         )

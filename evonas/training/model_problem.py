@@ -96,6 +96,8 @@ class ModelProblem(TrainingProblem):
         torch.Size([64, 2])
     """
 
+    eval_batch_size = 256  # whatever the examples are: of large ones a thousand need much memory
+
     def __init__(
         self,
         space: SearchSpace | Mapping[str, Any],
@@ -152,7 +154,7 @@ class ModelProblem(TrainingProblem):
             precision=precision,
         )
         self._check_genes()
-        with torch_threads(threads):
+        with torch_threads(threads), seeded(0):  # the caller's random numbers stay as they are
             self._check_fit()
 
     def build(self, genes: Genes) -> nn.Module:
@@ -235,8 +237,7 @@ class ModelProblem(TrainingProblem):
         genes = self.sample_point()
         if genes is None:
             return
-        with seeded(0):
-            model, other = self.build(genes), self.build(genes)
+        model, other = self.build(genes), self.build(genes)
         _refuse_shared(model, other)
         train, val = self._data.on("cpu")
         batch = next(iter(train.batches(2)))

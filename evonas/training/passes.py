@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,25 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from evonas.execution.model_calls import call_model, modes_kept
+
 __all__ = ["call_model", "evaluating", "forward", "materialise", "modes_kept", "outputs_of"]
-
-
-def call_model(model: nn.Module, inputs: Any) -> Any:
-    """Returns what the model returns for a tensor, a mapping of keywords, or a tuple or list.
-
-    Raises:
-        TypeError: The inputs are something else.
-    """
-    if isinstance(inputs, Tensor):
-        return model(inputs)
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    if isinstance(inputs, Sequence):
-        return model(*inputs)
-    raise TypeError(
-        f"inputs must be a tensor, a mapping of keyword arguments or a tuple of positional ones, "
-        f"got {type(inputs).__name__}"
-    )
 
 
 def outputs_of(model: nn.Module, inputs: Any) -> Any:
@@ -70,17 +54,6 @@ def materialise(model: nn.Module, inputs: Any) -> nn.Module:
             model.eval()
             call_model(model, inputs() if callable(inputs) else inputs)
     return model
-
-
-@contextmanager
-def modes_kept(model: nn.Module) -> Iterator[None]:
-    """Puts every module's train or eval mode back at the end, one by one."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @contextmanager

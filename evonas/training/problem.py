@@ -223,8 +223,11 @@ class TrainingProblem(Problem):
             FitnessError: The metric is NaN of outputs that are numbers.
         """
         training, val = self.training_of(genes), Timed(images)
-        batch_size = getattr(train, "batch_size", None) or training.batch_size
-        n_steps = training.n_epochs * -(-len(train) // batch_size)
+        batch_size = training.batch_size
+        n_batches = getattr(train, "n_batches", None)  # a loader makes as many as it likes
+        n_steps = training.n_steps(len(train))
+        if n_batches is not None:
+            n_steps = training.n_epochs * n_batches(batch_size)
         began = time.perf_counter()
         seen: dict[str, float] = {}
 

@@ -306,6 +306,38 @@ def test_workers_find_what_one_process_finds(workers: int | None, tmp_path: Path
     assert {entry.status for entry in result.evaluations} == {"ok"}
 
 
+def test_looking_at_a_model_draws_no_random_number_of_the_callers() -> None:
+    def model(genes: dict[str, Any]) -> nn.Module:
+        return nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 2))
+
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    loader = DataLoader(TensorDataset(X, LABELS), 8, shuffle=True)
+    ModelProblem({"width": [4]}, model, loader, loader, **ONCE)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_schedule_has_the_steps_that_a_loader_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def schedule(optimizer: Any, n_steps: int, genes: dict[str, Any]) -> Any:
+        asked.append(n_steps)
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=n_steps)
+
+    data = TensorDataset(X, Y)
+    some = torch.utils.data.SubsetRandomSampler(range(10))
+    for loader, n_batches in (
+        (DataLoader(data, 3, sampler=some), 4),
+        (DataLoader(data, 40, drop_last=True), 2),
+    ):
+        problem = ModelProblem(
+            {"width": [4]}, regressor, loader, (X, Y), loss=nn.MSELoss(), schedule=schedule,
+            n_epochs=3, precision="float32",
+        )  # fmt: skip
+        problem.evaluate({"width": 4}, en.Trial())
+        assert asked.pop() == 3 * n_batches
+
+
 SHARED = regressor({"width": 4})
 
 

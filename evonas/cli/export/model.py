@@ -17,6 +17,7 @@ from evonas.execution.anatomy import example_of
 from evonas.execution.weights import WEIGHTS, read_weights
 from evonas.files import replace_file
 from evonas.records import Evaluation, Genes
+from evonas.training.data.structure import tensors_in
 
 if TYPE_CHECKING:
     from torch import nn
@@ -160,15 +161,15 @@ def _largest_difference(
 
     args, kwargs = _arguments(example)
     with torch.no_grad():
-        wanted = _tensors(module(*args, **kwargs))
+        wanted = tensors_in(module(*args, **kwargs))
         args, kwargs = _arguments(given)
         if form == "torch-export":
             with output.open("rb") as file:
-                found = _tensors(torch.export.load(file).module()(*args, **kwargs))
+                found = tensors_in(torch.export.load(file).module()(*args, **kwargs))
         else:
             session = _package("onnxruntime", "onnxruntime").InferenceSession(str(output))
             names = [entry.name for entry in session.get_inputs()]
-            tensors = _tensors([args, kwargs])
+            tensors = tensors_in([args, kwargs])
             feed = {name: value.numpy() for name, value in zip(names, tensors, strict=True)}
             found = [torch.as_tensor(value) for value in session.run(None, feed)]
     if [tuple(each.shape) for each in wanted] != [tuple(each.shape) for each in found]:
@@ -218,26 +219,10 @@ def _batch_dims(example: Any) -> Any:
 
 
 def _halved(example: Any, half: bool) -> Any:
-    if not half:
-        return example
-    if isinstance(example, Mapping):
-        return {name: _halved(value, half) for name, value in example.items()}
-    if isinstance(example, tuple):
-        return tuple(_halved(value, half) for value in example)
-    return example.half() if example.is_floating_point() else example
+    def halve(tensor: Any) -> Any:
+        return tensor.half() if half and tensor.is_floating_point() else tensor
 
-
-def _tensors(value: Any) -> list[Any]:
-    """Returns the tensors of a structure; what a model of transformers returns is a mapping."""
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, (tuple, list)):
-        return [tensor for entry in value for tensor in _tensors(entry)]
-    return []
+    return map_tensors(halve, example)
 
 
 def _package(module: str, name: str) -> Any:

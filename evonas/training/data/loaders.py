@@ -78,7 +78,8 @@ class LoaderSource:
         if not isinstance(self._data, DataLoader):
             return len(self._data)
         try:
-            return len(self._data.dataset)  # type: ignore[arg-type]
+            sampler = self._data.sampler if self._data.batch_size else self._data.dataset
+            return len(sampler)  # type: ignore[arg-type]
         except TypeError:  # an iterable dataset behind a loader that knows how many batches it has
             return len(self._data) * (self._data.batch_size or 1)
 
@@ -86,6 +87,12 @@ class LoaderSource:
     def batch_size(self) -> int | None:
         """That of a loader; None for a dataset, whose batches are as large as they are wanted."""
         return self._data.batch_size if isinstance(self._data, DataLoader) else None
+
+    def n_batches(self, batch_size: int) -> int:
+        """Returns how many batches a pass has: a loader's own number, or of so many examples."""
+        if isinstance(self._data, DataLoader):
+            return len(self._data)
+        return -(-len(self) // batch_size)
 
     @property
     def identity(self) -> str:
@@ -170,10 +177,12 @@ def as_source(data: Any, name: str, unpack: Unpack | None = None) -> BatchSource
     """
     if unpack is not None:
         check_callable("unpack", unpack)
+    if isinstance(data, Mapping):  # inputs by name, with the targets among them
+        data = _unpacked(data)
     is_pair = isinstance(data, TensorDataset) and len(data.tensors) == 2
     if is_pair and unpack is None:
         return as_examples(tuple(data.tensors), name)
-    if isinstance(data, (Dataset, DataLoader)):
+    if isinstance(data, (Dataset, DataLoader)) or _is_map_style(data):
         try:
             return LoaderSource(data, unpack)
         except (TypeError, ValueError) as error:
@@ -272,6 +281,13 @@ def _note(digest: Any, value: Any) -> None:
     else:
         is_plain = value is None or isinstance(value, (bool, int, float, str))
         digest.update(repr(value if is_plain else type(value).__qualname__).encode())
+
+
+def _is_map_style(data: Any) -> bool:
+    """Whether it is a dataset of another library (of Hugging Face, say): neither list nor array."""
+    has_items = hasattr(data, "__len__") and hasattr(data, "__getitem__")
+    plain = isinstance(data, (tuple, list, Mapping, str, bytes, Examples, type))
+    return has_items and not plain and not hasattr(data, "dtype")
 
 
 def _is_function(given: Any) -> bool:

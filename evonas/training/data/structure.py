@@ -35,14 +35,15 @@ def map_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
 
 def tensors_in(value: Any) -> list[Tensor]:
     """Returns the tensors of a structure, in order."""
-    found: list[Tensor] = []
-
-    def note(tensor: Tensor) -> Tensor:
-        found.append(tensor)
-        return tensor
-
-    map_tensors(note, value)
-    return found
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = [getattr(value, field.name) for field in dataclasses.fields(value) if field.init]
+    if isinstance(value, (tuple, list)):
+        return [tensor for entry in value for tensor in tensors_in(entry)]
+    return []
 
 
 def n_examples(value: Any) -> int:

@@ -146,3 +146,40 @@ def test_structures() -> None:
         join([torch.ones(2, 3), torch.ones(2, 4)])
     with pytest.raises(ValueError, match="must hold tensors"):
         n_examples({"a": "text"})
+
+
+def test_a_loader_says_how_many_batches_it_makes() -> None:
+    data = TensorDataset(X, Y)
+    some = torch.utils.data.SubsetRandomSampler(range(6))
+    batches = torch.utils.data.BatchSampler(torch.utils.data.SequentialSampler(data), 3, True)
+    for loader, n_examples_, n_batches in (
+        (DataLoader(data, 8), 20, 3),
+        (DataLoader(data, 8, drop_last=True), 20, 2),
+        (DataLoader(data, 4, sampler=some), 6, 2),
+        (DataLoader(data, batch_sampler=batches), 20, 6),
+    ):
+        source = LoaderSource(loader)
+        assert (len(source), source.n_batches(32)) == (n_examples_, n_batches)
+        assert len(list(source.batches(32))) == n_batches
+    assert LoaderSource(Items(lambda i: (X[i], Y[i]))).n_batches(8) == 3
+
+
+def test_a_mapping_with_targets_and_datasets_of_other_libraries() -> None:
+    source = as_source({"a": X, "labels": Y}, "train")
+    inputs, targets = next(iter(source.batches(4)))
+    assert torch.equal(inputs["a"], X[:4])
+    assert torch.equal(targets, Y[:4])
+
+    class Foreign:  # as of Hugging Face: no subclass of torch's
+        def __len__(self) -> int:
+            return 20
+
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            return {"a": X[index], "label": Y[index]}
+
+    inputs, targets = next(iter(as_source(Foreign(), "train").batches(4)))
+    assert torch.equal(inputs["a"], X[:4])
+    with pytest.raises(TypeError, match="train must be"):
+        as_source(np.zeros(3), "train")
+    with pytest.raises(TypeError, match="train must be"):
+        as_source({"a": X}, "train")
