@@ -130,6 +130,14 @@ class Problem:
         """
         raise NotImplementedError(f"{type(self).__name__} does not define build(genes)")
 
+    @property
+    def builder(self) -> Callable[..., Any] | None:
+        """The user's function behind `build`, of the genes or of nothing; found again by its name.
+
+        So that `Evaluation.load_model` needs no argument in another process of this machine.
+        """
+        return None
+
     def key(self, genes: Genes) -> str:
         """Returns the SHA-256 (hexadecimal) of what the genes build; equal keys, equal points.
 

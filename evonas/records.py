@@ -117,11 +117,13 @@ class Evaluation:
         """Returns the trained `torch.nn.Module` of this evaluation, in evaluation mode, on the CPU.
 
         No code of the run is executed: weights are tensors, and a network that is known as data
-        (those of `evonas.nas`) is built of it. Any other module only your code can build.
+        (those of `evonas.nas`) is built of it. Any other module only your code can build: the
+        function of a `ModelProblem` or `FreezingProblem` is found again by its file and name where
+        you made the run, on this machine (its place is signed), in a file with a `__main__` guard.
 
         Args:
             build: `genes -> module`, as in the search, or the `Problem`. None: the problem of
-                this process's `evolve`, or the network that the run describes.
+                this process's `evolve`, the network that the run describes, or that function.
 
         Raises:
             WeightsError: There are no weights (says why), nothing to build the module with, or

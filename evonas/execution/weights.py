@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evonas.exceptions import WeightsError
-from evonas.files import replace_file
+from evonas.execution.user_code import import_from_file
+from evonas.files import replace_file, write_text
 from evonas.records import Evaluation, Genes
+from evonas.run.signature import is_ours, sign
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,6 +30,7 @@ __all__ = [
     "load_weights",
     "read_weights",
     "save_weights",
+    "write_builder",
 ]
 
 WEIGHTS = "weights.pt"
@@ -42,6 +45,11 @@ ATTACHMENTS = "attachments"
 
 CONFIRMED = "confirmed"
 """What the name of a folder begins with where a repeat of `confirm` left the files."""
+
+BUILDER = "builder.json"
+"""Among the files of a run: where the user's function is that builds the modules, signed."""
+
+_SIGNED = ("file", "name", "takes_genes", "folder")
 
 _BUILDERS = {"torch.nn": "evonas.nas.described"}
 """Kind of such data to the module whose `from_description` builds of it; no other is imported."""
@@ -212,10 +220,7 @@ class TrialFiles:
         elif "kind" in (known := self.network(evaluation.number)):
             module = _described(files[NETWORK], known)
         else:
-            raise WeightsError(
-                f"evaluation {evaluation.number} has weights, and only your code knows the module "
-                "that they belong to: pass load_model(build), where build(genes) returns it"
-            )
+            module = _built_by_the_users_function(self.folder, evaluation)
         if not isinstance(module, nn.Module):
             raise TypeError(f"build(genes) must return a nn.Module, got {type(module).__name__}")
         return load_weights(module, files[WEIGHTS])
@@ -234,6 +239,40 @@ class TrialFiles:
             f"the champion, the hall of fame and the Pareto front, within keep_bytes; "
             "evolve(..., keep_files='all') keeps every trial's"
         )
+
+
+def write_builder(folder: Path, file: str, name: str, *, takes_genes: bool) -> None:
+    """Puts on record where the user's function is, signed, so that nobody else can put one there.
+
+    Raises:
+        RunStorageError: It cannot be written.
+    """
+    entry = {"file": file, "name": name, "takes_genes": takes_genes, "folder": str(folder)}
+    signature = sign(entry, _SIGNED)
+    if signature is not None:
+        write_text(folder / BUILDER, json.dumps({**entry, "signature": signature}) + "\n")
+
+
+def _built_by_the_users_function(folder: Path, evaluation: Evaluation) -> Any:
+    """Returns what the function on record builds, if this user put it there on this machine.
+
+    Raises:
+        WeightsError: There is none, it is somebody else's, or it is gone.
+    """
+    wanted = "pass load_model(build), where build(genes) returns it"
+    about = f"evaluation {evaluation.number} has weights, and only your code knows the module"
+    try:
+        entry = json.loads((folder / BUILDER).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        raise WeightsError(f"{about} that they belong to: {wanted}") from None
+    is_whole = isinstance(entry, dict) and entry.get("folder") == str(folder)
+    if not is_whole or not is_ours(entry, _SIGNED):  # a copied run, or a stranger's: no code of it
+        raise WeightsError(f"{about} (this run was not made here, on this machine): {wanted}")
+    try:
+        build = import_from_file(entry["file"], entry["name"])
+    except (ImportError, OSError) as error:
+        raise WeightsError(f"{about}, whose function is gone ({error}): {wanted}") from error
+    return build(evaluation.genes) if entry["takes_genes"] else build()
 
 
 def _described(path: Path, description: Mapping[str, Any]) -> Any:

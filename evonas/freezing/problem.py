@@ -414,6 +414,11 @@ class FreezingProblem(TrainingProblem):
         """Returns a pretrained model, before any fine-tuning."""
         return self.model_factory()
 
+    @property
+    def builder(self) -> ModelFactory:
+        """The model factory."""
+        return self.model_factory
+
     def run_files(self, run_dir: Path) -> RunFiles:
         """Returns the writer of `mask.json`, the champion's mask."""
         return MaskFiles(run_dir, self)

@@ -87,7 +87,7 @@ def confirm(
         record = store.begun_record()
         stack.enter_context(driver_threads(problem, record.threads))
         configure_as(problem, record, display_path(path))
-        store.files = built_by(problem, store.files)
+        store.files = built_by(problem, store.files, on_disk=True)
         artifacts = Artifacts(problem, path, store.files)
         points = {entry.key: entry for entry in best_evaluations(store, top)}
         points |= {entry.key: entry for entry in _others(problem, store, record, points_also)}

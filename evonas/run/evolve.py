@@ -317,7 +317,7 @@ def _bind(
     state = store.state()
     if state is not None:
         strategy.load_state_dict(state, store.logbook())
-    store.files = built_by(problem, store.files)
+    store.files = built_by(problem, store.files, on_disk=store.run_dir is not None)
 
 
 def _copies(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import bisect
+import inspect
 import logging
 import math
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from evonas.arguments import check_choice, check_int
-from evonas.execution.weights import TrialFiles
+from evonas.execution.parallel import has_guarded_main
+from evonas.execution.user_code import place_of
+from evonas.execution.weights import TrialFiles, write_builder
 from evonas.objectives import Limits, Objective
 from evonas.problem import Problem
 from evonas.records import Evaluation, Status
@@ -183,11 +187,31 @@ class Keeper:
         self._warned = True
 
 
-def built_by(problem: Problem, files: TrialFiles | None) -> TrialFiles | None:
-    """Returns the files of a run, to be loaded into what the problem builds, where it does."""
+def built_by(problem: Problem, files: TrialFiles | None, *, on_disk: bool) -> TrialFiles | None:
+    """Returns the files of a run, to be loaded into what the problem builds, where it does.
+
+    Where the run lies on a disk, the place of the user's function is put beside its files, signed;
+    not that of a script without a `__main__` guard, which would search again when it is imported.
+    """
     if files is None or type(problem).build is Problem.build:
         return files
+    place = place_of(problem.builder) if on_disk else None
+    if place is not None and (not _is_script(place[0]) or has_guarded_main()):
+        write_builder(files.folder, *place, takes_genes=_takes_an_argument(problem.builder))
     return replace(files, build=problem.build)
+
+
+def _is_script(file: str) -> bool:
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    return script is not None and Path(script).resolve() == Path(file)
+
+
+def _takes_an_argument(function: Any) -> bool:
+    try:
+        inspect.signature(function).bind({})
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _size(folder: Path) -> int:

@@ -11,7 +11,7 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +21,30 @@ _SIGNED = ("command", "directory", "run_dir")
 _SECRET_BYTES = 32
 
 
-def sign(environment: Mapping[str, Any]) -> str | None:
-    """Returns the signature of a start's command, directory and run.
+def sign(environment: Mapping[str, Any], names: Sequence[str] = _SIGNED) -> str | None:
+    """Returns the signature of a start's command, directory and run, or of entries `names`.
 
     None where the secret can neither be read nor made (no home directory, a read-only one).
 
     Args:
         environment: What `evonas.run.identity.environment` returns.
+        names: Of the entries that are signed.
     """
     secret = _secret(make=True)
-    return None if secret is None else _signature(secret, environment)
+    return None if secret is None else _signature(secret, environment, names)
 
 
-def is_ours(environment: Mapping[str, Any]) -> bool:
-    """Whether a start on record was signed by this user on this machine."""
+def is_ours(environment: Mapping[str, Any], names: Sequence[str] = _SIGNED) -> bool:
+    """Whether what is on record was signed by this user on this machine."""
     secret, found = _secret(make=False), environment.get("signature")
     if secret is None or not isinstance(found, str):
         return False
-    expected = _signature(secret, environment)
+    expected = _signature(secret, environment, names)
     return hmac.compare_digest(expected.encode(), found.encode(errors="replace"))
 
 
-def _signature(secret: bytes, environment: Mapping[str, Any]) -> str:
-    signed = json.dumps([environment.get(name) for name in _SIGNED])
+def _signature(secret: bytes, environment: Mapping[str, Any], names: Sequence[str]) -> str:
+    signed = json.dumps([environment.get(name) for name in names])
     return hmac.new(secret, signed.encode(), "sha256").hexdigest()
 
 

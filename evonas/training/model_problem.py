@@ -183,6 +183,11 @@ class ModelProblem(TrainingProblem):
         refuse_trained(model)
         return model
 
+    @property
+    def builder(self) -> ModelFunction:
+        """The model function."""
+        return self.model
+
     def fingerprint(self) -> dict[str, Any]:
         """Returns what makes two trainings comparable: the model's code too."""
         own = {"optimizer": self._own_optimizer, "schedule": self._own_schedule}

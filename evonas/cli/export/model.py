@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
+import importlib
 import json
 import logging
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,10 +13,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from evonas.exceptions import EvonasError, MissingDependencyError, WeightsError
 from evonas.execution.anatomy import example_of
+from evonas.execution.user_code import import_from_file
 from evonas.execution.weights import WEIGHTS, read_weights
 from evonas.files import replace_file
 from evonas.records import Evaluation, Genes
-from evonas.training.data.structure import tensors_in
+from evonas.training.data.structure import map_tensors, tensors_in
 
 if TYPE_CHECKING:
     from torch import nn
@@ -186,18 +186,11 @@ def _builder(build: str | None) -> Callable[[Genes], Any] | None:
         raise EvonasError(f"--build must be FILE.py:FUNCTION or MODULE:FUNCTION, got {build!r}")
     try:
         if place.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(place).stem, place)
-            if spec is None or spec.loader is None:
-                raise ImportError(f"{place} is no Python file")
-            sys.path.insert(0, str(Path(place).resolve().parent))
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = module
-            spec.loader.exec_module(module)
+            found = import_from_file(place, name)
         else:
-            module = importlib.import_module(place)
+            found = getattr(importlib.import_module(place), name, None)
     except (ImportError, OSError) as error:
-        raise EvonasError(f"--build {build}: {place} does not import ({error})") from error
-    found = getattr(module, name, None)
+        raise EvonasError(f"--build {build} cannot be used: {error}") from error
     if not callable(found) and not hasattr(found, "build"):
         raise EvonasError(f"--build {build}: {place} has no function or problem {name!r}")
     return cast("Callable[[Genes], Any]", found)

@@ -1,0 +1,132 @@
+"""The user's function behind a run, found again by its own user and by nobody's else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import evonas as en
+from evonas.execution.user_code import import_from_file, place_of
+
+SCRIPT = """
+import sys
+import torch
+from torch import nn
+import evonas as en
+from evonas.freezing import FreezingProblem
+from evonas.training import ModelProblem
+
+X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+DATA = X, (X[:, 0] > 0).long()
+
+
+def model(genes):
+    return nn.Sequential(nn.Linear(4, genes["width"]), nn.ReLU(), nn.Linear(genes["width"], 2))
+
+
+def pretrained():
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 2))
+
+
+def problem():
+    if sys.argv[2] == "masks":
+        return FreezingProblem(pretrained, DATA, DATA, n_epochs=2, lr=0.01, precision="float32")
+    return ModelProblem({"width": [4, 8]}, model, DATA, DATA, n_epochs=2, precision="float32")
+
+
+if GUARD:
+    result = en.evolve(
+        problem(), max_evaluations=2, seed=0, run_dir=sys.argv[1], progress=False,
+        threads_per_trial=1, workers=1,
+    )
+    torch.save(result.champion.load_model()(X), sys.argv[1] + "/outputs.pt")
+"""
+READER = """
+import sys
+import torch
+import evonas as en
+X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+loaded = en.open_run(sys.argv[1]).champion.load_model()
+print(torch.equal(loaded(X), torch.load(sys.argv[1] + "/outputs.pt")), loaded.training)
+"""
+GUARD = '__name__ == "__main__"'
+
+
+def read(run: Path, state: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", READER, str(run)], cwd=run.parent, capture_output=True, text=True,
+        check=False, env={**os.environ, "XDG_STATE_HOME": str(state)},
+    )  # fmt: skip
+
+
+def search(folder: Path, kind: str, guard: str = GUARD) -> Path:
+    script = folder / "train.py"
+    script.write_text(SCRIPT.replace("GUARD", guard))
+    subprocess.run(
+        [sys.executable, str(script), str(folder / "run"), kind], check=True,
+        env={**os.environ, "XDG_STATE_HOME": str(folder / "state")},
+    )  # fmt: skip
+    return folder / "run"
+
+
+@pytest.mark.parametrize("kind", ["model", "masks"])
+def test_the_champion_loads_without_an_argument_where_it_was_made(
+    tmp_path: Path, kind: str
+) -> None:
+    run = search(tmp_path, kind)
+    found = read(run, tmp_path / "state")
+    assert found.stdout.split() == ["True", "False"], found.stderr
+
+    copied = tmp_path / "copied"
+    shutil.copytree(run, copied)
+    for where, state in ((copied, tmp_path / "state"), (run, tmp_path / "of somebody else")):
+        refused = read(where, state)
+        assert "not made here, on this machine" in refused.stderr
+        assert "pass load_model(build)" in refused.stderr
+
+    builder = run / "attachments" / "builder.json"
+    entry = json.loads(builder.read_text())
+    evil = tmp_path / "evil.py"
+    evil.write_text("import pathlib\npathlib.Path('touched').touch()\ndef model(genes): pass\n")
+    builder.write_text(json.dumps({**entry, "file": str(evil)}))
+    assert "not made here" in read(run, tmp_path / "state").stderr
+    assert not list(tmp_path.rglob("touched"))
+
+    builder.write_text(json.dumps(entry))
+    (tmp_path / "train.py").unlink()
+    assert "whose function is gone" in read(run, tmp_path / "state").stderr
+    builder.write_text("{")
+    assert "pass load_model(build)" in read(run, tmp_path / "state").stderr
+
+
+def test_a_script_without_a_guard_is_not_run_again(tmp_path: Path) -> None:
+    run = search(tmp_path, "model", guard="True")
+    assert not (run / "attachments" / "builder.json").exists()
+    assert "pass load_model(build)" in read(run, tmp_path / "state").stderr
+
+
+class Holder:
+    @staticmethod
+    def make() -> int:
+        return 7
+
+
+def test_a_place_leads_back_to_the_function() -> None:
+    place = place_of(Holder.make)
+    assert place == (str(Path(__file__).resolve()), "Holder.make")
+    assert import_from_file(*place)() == 7
+    assert place_of(lambda genes: genes) is None
+    assert place_of(len) is None
+    assert place_of(en.Generational(4)) is None
+    with pytest.raises(ImportError, match="has no 'none'"):
+        import_from_file(__file__, "none")
+    with pytest.raises(ImportError, match="is no Python file"):
+        import_from_file(__file__ + ".txt", "none")
