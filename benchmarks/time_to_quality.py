@@ -1,284 +1,216 @@
-"""What a search finds by when, training real networks: `python -m benchmarks.time_to_quality`.
+"""Minutes to test accuracy, search and final training together, beside what one would do instead.
 
-    python -m benchmarks.time_to_quality --data-root IMAGES --out DIR --plot FILE.svg
+    python -m benchmarks.time_to_quality --out DIR                            # digits, quickly
+    python -m benchmarks.time_to_quality --out DIR --data-root CIFAR --minutes 30 60
+    python -m benchmarks.time_to_quality --out DIR --data-root CIFAR --minutes 30 --max-params 50000
 
-Searches the space `alexnet-small` on images in folders (CIFAR-10; without `--data-root` on digits)
-with each contender, for as many seconds, on as many workers of one thread each:
+Every contender gets the same minutes, images, precision and cores, one after another, each in a
+process of its own, and ends with a trained network, which is scored on the test images once:
 
-* `published`: the published GA (tournaments of 3, one-point crossover, mutation with probability
-  0.15, a tenth carried over). Its 50 individuals and 25 generations are scaled to the budget in
-  their proportion of two to one: with about N trainings to come, `sqrt(2 N)` individuals.
-* `surrogate`: `SurrogateEvolution`.
-* `surrogate + pruning`: the same with `--pruner`.
+- `evonas`: `examples/cifar10_alexnet.py --minutes`, as a user runs it.
+- `no search`: the network that this search begins with, by the same recipe, all the time.
+- `hand-made`: a residual network and loop written down by hand (`benchmarks.rivals`).
+- `published GA`: its own space; half the time for the search, half for its best; a plain loop.
+- `TPE`: Optuna on our space `resnet`, likewise.
 
-Contenders take turns within each seed, which they share. Each search runs in a process of its own,
-after a short training in another that brings libraries and images into memory. Its clock runs from
-the start of the search (its workers' imports included), the model's thinking counts too, and what
-ends after the budget does not count. Every search is a run in `--out`: stop the benchmark as you
-like, and the same command goes on with it.
-
-The table is the best validation accuracy so far at parts of the budget, mean ± standard deviation
-over the seeds. All contenders choose the best of single trainings, so it flatters all of them, and
-the more the more they train.
+Limits (`--max-macs`, `--max-params`) hold for all: the hand-made network becomes narrower. The
+published space has no network that small, so it is left out. What is done is kept in `--out`: the
+same command does what is missing, and more seeds or minutes may be added.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
-import math
 import os
+import re
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import evonas as en
 from benchmarks.hardware import describe
-from evonas.nas import FAMILIES, ImageClassificationProblem
-from evonas.nas.datasets import dataset_opener
-from evonas.pruning import Pruner
+from benchmarks.rivals import RIVALS, Job, Outcome
+from evonas.execution.choice import available_cores
+from evonas.execution.trial import TrialSettings
+from evonas.files import write_text
+from evonas.nas import ImageClassificationProblem, resnet_network, resnet_space
+from evonas.nas.datasets import open_dataset
+from evonas.nas.final_training import train_final
+from evonas.nas.recipes import recipe
+from evonas.nas.resnet import hand_made_resnet
 from evonas.training import choose_precision
+from evonas.training.cost import count_macs, count_params
 
-__all__ = ["Outcome", "main", "outcome_of"]
+__all__ = ["CONTENDERS", "main", "table"]
 
-SPACE = "alexnet-small"
-CONTENDERS = ("published", "surrogate", "surrogate + pruning")
-PUBLISHED: dict[str, Any] = {
-    "selection": "tournament",
-    "tournament_size": 3,
-    "crossover": "one_point",
-    "crossover_prob": 1.0,
-    "gene_mutation_prob": 0.15,
-}
-PRUNERS: dict[str, Any] = {
-    "median": partial(en.MedianPruner, min_curves=5),
-    "halving": partial(en.SuccessiveHalving, min_epochs=1, reduction=3),
-}
-PARTS = (0.25, 0.5, 0.75, 1.0)
-COLOURS = ("#777777", "#0072b2", "#d55e00")  # readable by the colour-blind, too
+CONTENDERS = ("evonas", "no search", *RIVALS)
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "cifar10_alexnet.py"
+COLOURS = ("#d55e00", "#e69f00", "#0072b2", "#777777", "#009e73")  # for the colour-blind, too
+KEPT = ("data_root", "max_macs", "max_params")
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one search did.
-
-    Attributes:
-        steps: Seconds since it began, and the best validation accuracy from then on; only what
-            ended within the budget.
-        trained: Trainings within the budget.
-        pruned: How many of these were ended early.
-        failed: How many of these came to nothing.
-    """
-
-    steps: tuple[tuple[float, float], ...]
-    trained: int
-    pruned: int
-    failed: int
-
-    def best_at(self, seconds: float) -> float:
-        """Returns the best accuracy by then; NaN while nothing had ended."""
-        return max((best for moment, best in self.steps if moment <= seconds), default=math.nan)
+Found = dict[tuple[str, float], list[dict[str, Any]]]
+"""Contender and minutes to what each seed ended with."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs what is missing and prints the table."""
     options = _options(arguments)
-    if options.search is not None:
-        try:
-            search(options, *options.search)
-        except en.SearchInterrupted as stopped:
-            raise SystemExit(str(stopped)) from None
+    if options.run is not None:
+        name, minutes, seed = options.run
+        run(options, name, float(minutes), int(seed))
         return
     settings = _settings(options)
     print(_header(options, settings), flush=True)
     for seed in range(options.seeds):
-        # Another one begins each time, so that no contender always has the machine first.
-        turns = CONTENDERS[seed % len(CONTENDERS) :] + CONTENDERS[: seed % len(CONTENDERS)]
-        for name in turns:
-            folder = run_dir(options.out, name, seed)
-            if _is_done(folder, options.seconds):
-                continue
-            _in_another_process(options, settings, "warm-up", seed)
-            _in_another_process(options, settings, name, seed)
-            found = outcome_of(en.open_run(folder), options.seconds)
-            print(
-                f"seed {seed}  {name:<20} {found.best_at(options.seconds):.4f} after"
-                f" {found.trained} trainings, {found.pruned} of them pruned",
-                flush=True,
-            )
-    outcomes = {
-        name: [
-            outcome_of(en.open_run(run_dir(options.out, name, seed)), options.seconds)
+        for minutes in options.minutes:
+            # Another one begins each time, so that none always has the machine first.
+            first = seed % len(options.contenders)
+            for name in (*options.contenders[first:], *options.contenders[:first]):
+                if not _file(options.out, name, minutes, seed).exists():
+                    _in_another_process(options, name, minutes, seed)
+                    print(_line(options, name, minutes, seed), flush=True)
+    found: Found = {
+        (name, minutes): [
+            json.loads(_file(options.out, name, minutes, seed).read_text())
             for seed in range(options.seeds)
         ]
-        for name in CONTENDERS
+        for minutes in options.minutes
+        for name in options.contenders
     }
-    print(f"\n{table(outcomes, options.seconds)}")
+    print(f"\n{table(found)}")
     if options.plot is not None:
-        plot(outcomes, options.seconds, options.plot)
-        print(f"\n{options.plot} shows the curves")
+        plot(found, options.plot)
+        print(f"\n{options.plot} shows it")
 
 
-# -- one search ----------------------------------------------------------------------------------
+# -- one contender -------------------------------------------------------------------------------
 
 
-def search(options: argparse.Namespace, name: str, seed: str) -> None:
-    """Runs one search to the end of its budget, or goes on with it."""
+def run(options: argparse.Namespace, name: str, minutes: float, seed: int) -> None:
+    """Runs one contender, or goes on with it, and keeps what it ended with."""
+    began = time.monotonic()
+    file = _file(options.out, name, minutes, seed)
+    folder = file.with_suffix("")
+    outcome = (
+        _evonas(options, minutes, seed, folder)
+        if name == "evonas"
+        else {"no search": _no_search, **RIVALS}[name](_job(options, minutes, seed, folder))
+    )
+    found = {**dataclasses.asdict(outcome), "minutes": (time.monotonic() - began) / 60}
+    write_text(file, json.dumps(found, indent=2) + "\n")
+
+
+def _evonas(options: argparse.Namespace, minutes: float, seed: int, folder: Path) -> Outcome:
+    command = [sys.executable, str(EXAMPLE), "--minutes", str(minutes), "--seed", str(seed)]
+    command += ["--run-dir", str(folder), "--dataset"]
+    if options.data_root is None:
+        command += ["digits"]
+    else:
+        command += ["imagefolder", "--data-root", str(options.data_root)]
+    for limit in ("max_macs", "max_params"):
+        if getattr(options, limit) is not None:
+            command += [f"--{limit.replace('_', '-')}", str(getattr(options, limit))]
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "printed.txt").write_text(done.stdout)
+    match = re.search(r"^test accuracy (\d\.\d+)$", done.stdout, re.MULTILINE)
+    if done.returncode or match is None:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}")
+    result = en.open_run(folder)
+    metrics = result.champion.metrics
+    return Outcome(
+        float(match.group(1)), result.counts.evaluated, int(metrics["params"]), int(metrics["macs"])
+    )
+
+
+def _no_search(job: Job) -> Outcome:
+    """The network that our search begins with, all the time."""
+    limits = {
+        name: value
+        for name, value in (("max_macs", job.max_macs), ("max_params", job.max_params))
+        if value is not None
+    }
+    genes = hand_made_resnet(**limits, in_shape=job.train.shape)
     problem = ImageClassificationProblem(
-        FAMILIES[SPACE].space(),
-        FAMILIES[SPACE].network,
-        dataset_opener("imagefolder" if options.data_root else "digits", options.data_root),
-        n_epochs=options.epochs,
-        batch_size=options.batch_size,
-        n_train=options.train_samples,
-        n_val=options.val_samples,
-        precision=options.precision,
-    )
-    warms_up = name == "warm-up"
-    strategy, pruner = contender(name, options)
-    en.evolve(
-        problem,
-        strategy=strategy,
-        pruner=pruner,
-        max_seconds=options.seconds,
-        max_evaluations=1 if warms_up else None,
-        run_dir=None if warms_up else run_dir(options.out, name, int(seed)),
-        workers=options.workers,
-        threads_per_trial=1,
-        devices="cpu",
-        seed=int(seed),
-        progress=False,
-    )
+        resnet_space(), resnet_network, job.train, batch_size=128, precision=job.precision,
+        **recipe("long", flips=job.flips, side=job.train.shape[-1]),
+    )  # fmt: skip
+    final = train_final(
+        problem, genes, job.train, job.test, weights=job.folder / "weights.pt",
+        seconds=job.seconds, settings=TrialSettings(seed=job.seed, threads=job.threads),
+    )  # fmt: skip
+    macs = count_macs(final.module, job.train.shape)
+    return Outcome(final.plain_score, 0, count_params(final.module), macs)
 
 
-def contender(name: str, options: argparse.Namespace) -> tuple[en.Strategy, Pruner | None]:
-    """Returns strategy and pruner of a contender (or of the warm-up, which trains one network)."""
-    if name == "warm-up":
-        return en.RandomSearch(), None
-    if name == "published":
-        population = scaled_population(options.expected)
-        return en.Generational(population, elite=max(1, population // 10), **PUBLISHED), None
-    pruner = PRUNERS[options.pruner]() if name.endswith("pruning") else None
-    return en.SurrogateEvolution(row_every=10), pruner
+def _job(options: argparse.Namespace, minutes: float, seed: int, folder: Path) -> Job:
+    name = "digits" if options.data_root is None else "imagefolder"
+    train = open_dataset(name, options.data_root)
+    test = open_dataset(name, options.data_root, part="test").normalised_like(train)
+    folder.mkdir(parents=True, exist_ok=True)
+    return Job(
+        train, test, 60 * minutes, name != "digits", options.max_macs, options.max_params,
+        _settings(options)["precision"], available_cores(), seed, folder,
+    )  # fmt: skip
 
 
-def scaled_population(n_trainings: int) -> int:
-    """Returns the published GA's population for a budget of about so many trainings.
-
-    Example:
-        >>> scaled_population(1250), scaled_population(40)
-        (50, 9)
-    """
-    return max(4, round(math.sqrt(2 * n_trainings)))
-
-
-def run_dir(out: Path, name: str, seed: int) -> Path:
-    """Returns the directory of a run."""
-    return out / f"{name.replace(' + ', '-')}-{seed}"
-
-
-def _in_another_process(
-    options: argparse.Namespace, settings: dict[str, Any], name: str, seed: int
-) -> None:
-    command = [sys.executable, "-m", "benchmarks.time_to_quality", "--search", name, str(seed)]
-    command += ["--out", str(options.out), "--precision", settings["precision"]]
-    for option, value in settings["arguments"].items():
-        if value is not None:
+def _in_another_process(options: argparse.Namespace, name: str, minutes: float, seed: int) -> None:
+    command = [sys.executable, "-m", "benchmarks.time_to_quality", "--out", str(options.out)]
+    for option in KEPT:
+        if (value := getattr(options, option)) is not None:
             command += [f"--{option.replace('_', '-')}", str(value)]
+    command += ["--run", name, str(minutes), str(seed)]
     status = subprocess.run(command, check=False).returncode
     if status:
         raise SystemExit(f"{name} of seed {seed} ended with {status}: the same command goes on")
 
 
-def _is_done(folder: Path, seconds: float) -> bool:
-    return (folder / "run.db").exists() and en.open_run(folder).seconds >= seconds
-
-
 # -- what came of it -----------------------------------------------------------------------------
 
 
-def outcome_of(result: en.Result, seconds: float) -> Outcome:
-    """Returns what a run did in its first `seconds`, over all its starts."""
-    spent, starts = 0.0, []
-    for session in result.sessions:
-        starts.append((session["started_at"], spent))
-        spent += session["seconds"]
-    ended = []
-    for entry in result.evaluations:
-        began, before = max(start for start in starts if start[0] <= entry.started_at)
-        moment = before + entry.started_at + entry.seconds - began
-        if moment <= seconds and entry.status is not en.Status.INVALID:
-            ended.append((moment, entry))
-    steps: list[tuple[float, float]] = []
-    for moment, entry in sorted(ended, key=lambda pair: pair[0]):
-        if entry.status is en.Status.OK and (not steps or entry.values[0] > steps[-1][1]):
-            steps.append((moment, entry.values[0]))
-    statuses = [entry.status for _, entry in ended]
-    return Outcome(
-        tuple(steps),
-        len(statuses),
-        statuses.count(en.Status.PRUNED),
-        sum(status.is_failure for status in statuses),
-    )
-
-
-def table(outcomes: dict[str, list[Outcome]], seconds: float) -> str:
+def table(found: Found) -> str:
     """Returns the table for people."""
-    heads = [f"{part:.0%} ({part * seconds:.0f} s)" for part in PARTS]
+    every_minutes = sorted({minutes for _, minutes in found})
+    names = list(dict.fromkeys(name for name, _ in found))
     lines = [
-        "best validation accuracy so far, mean ± standard deviation over seeds",
-        f"{'':<20} " + " ".join(f"{head:>18}" for head in heads)
-        + f" {'n':>3} {'trained':>14} {'pruned':>14} {'failed':>7}",
-    ]  # fmt: skip
-    for name, runs in outcomes.items():
-        cells = [_spread([run.best_at(part * seconds) for run in runs], ".4f") for part in PARTS]
-        lines.append(
-            f"{name:<20} " + " ".join(f"{cell:>18}" for cell in cells) + f" {len(runs):>3}"
-            f" {_spread([float(run.trained) for run in runs], '.1f'):>14}"
-            f" {_spread([float(run.pruned) for run in runs], '.1f'):>14}"
-            f" {sum(run.failed for run in runs):>7}"
+        "test accuracy, mean ± standard deviation over seeds",
+        f"{'':<14}"
+        + "".join(f"{f'{minutes:g} minutes':>20}" for minutes in every_minutes)
+        + f"{'n':>4}{'networks':>10}{'weights':>12}{'multiply-adds':>15}{'took at most':>14}",
+    ]
+    for name in names:
+        runs = {minutes: found[name, minutes] for minutes in every_minutes}
+        last = runs[every_minutes[-1]]
+        over = max(
+            entry["minutes"] / minutes for minutes, entries in runs.items() for entry in entries
         )
-    baseline = outcomes[CONTENDERS[0]]
-    for name in CONTENDERS[1:]:
-        gains = [
-            ours.best_at(seconds) - theirs.best_at(seconds)
-            for ours, theirs in zip(outcomes[name], baseline, strict=True)
-        ]
-        sooner = [
-            _seconds_to(ours, theirs.best_at(seconds)) / seconds
-            for ours, theirs in zip(outcomes[name], baseline, strict=True)
-        ]
         lines.append(
-            f"{name} minus {CONTENDERS[0]} at the end, paired by seed: {_spread(gains, '+.4f')};"
-            f" reaches its end after {', '.join(_share(part) for part in sooner)} of the budget"
+            f"{name:<14}"
+            + "".join(f"{_spread(entries, 'accuracy'):>20}" for entries in runs.values())
+            + f"{len(last):>4}{_mean(last, 'trained'):>10,.0f}{_mean(last, 'params'):>12,.0f}"
+            f"{_mean(last, 'macs'):>15,.0f}{over:>13.0%}"
         )
     return "\n".join(lines)
 
 
-def _seconds_to(run: Outcome, accuracy: float) -> float:
-    return next((moment for moment, best in run.steps if best >= accuracy), math.inf)
+def _mean(entries: Sequence[dict[str, Any]], what: str) -> float:
+    return statistics.fmean(entry[what] for entry in entries)
 
 
-def _share(part: float) -> str:
-    return f"{part:.0%}" if math.isfinite(part) else "more than 100%"
+def _spread(entries: Sequence[dict[str, Any]], what: str) -> str:
+    values = [entry[what] for entry in entries]
+    deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.4f}{deviation}"
 
 
-def _spread(values: Sequence[float], style: str) -> str:
-    known = [value for value in values if not math.isnan(value)]
-    if not known:
-        return "-"
-    deviation = statistics.stdev(known) if len(known) > 1 else math.nan
-    missing = "" if len(known) == len(values) else f" (n={len(known)})"
-    return f"{statistics.mean(known):{style}} ± {deviation:{style.lstrip('+')}}{missing}"
-
-
-def plot(outcomes: dict[str, list[Outcome]], seconds: float, file: Path) -> None:
-    """Draws the mean best accuracy over seconds, and each seed's own.
+def plot(found: Found, file: Path) -> None:
+    """Draws test accuracy over minutes: the mean, and each seed.
 
     Raises:
         SystemExit: matplotlib is not installed.
@@ -291,17 +223,21 @@ def plot(outcomes: dict[str, list[Outcome]], seconds: float, file: Path) -> None
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")
-    moments = [seconds * step / 400 for step in range(401)]
-    for (name, runs), colour in zip(outcomes.items(), COLOURS, strict=True):
-        curves = [[run.best_at(moment) for moment in moments] for run in runs]
-        for curve in curves:
-            axes.step(moments, curve, where="post", color=colour, linewidth=0.7, alpha=0.4)
-        mean = [statistics.fmean(column) for column in zip(*curves, strict=True)]
-        axes.step(moments, mean, where="post", color=colour, linewidth=2.2, label=name)
-    axes.set(xlabel="seconds", ylabel="best validation accuracy so far", xlim=(0, seconds))
+    every_minutes = sorted({minutes for _, minutes in found})
+    for name, colour in zip(CONTENDERS, COLOURS, strict=True):
+        runs = [(minutes, found.get((name, minutes), [])) for minutes in every_minutes]
+        if not runs[0][1]:
+            continue
+        means = [_mean(entries, "accuracy") for _, entries in runs]
+        axes.plot(every_minutes, means, marker="o", color=colour, linewidth=2.2, label=name)
+        for minutes, entries in runs:
+            values = [entry["accuracy"] for entry in entries]
+            axes.plot([minutes] * len(values), values, ".", color=colour, alpha=0.5)
+    axes.set(xlabel="minutes, search and final training together", ylabel="test accuracy")
+    axes.set_xticks(every_minutes, [f"{minutes:g}" for minutes in every_minutes])
     axes.grid(color="#e3e7eb")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower right", frameon=False, title=f"mean of {len(runs)} seeds (thin: each)")
+    axes.legend(loc="lower right", frameon=False, title="mean (dots: each seed)")
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=150)
     pyplot.close(figure)
@@ -309,14 +245,21 @@ def plot(outcomes: dict[str, list[Outcome]], seconds: float, file: Path) -> None
 
 # -- options and settings ------------------------------------------------------------------------
 
-KEPT = (
-    "data_root", "seconds", "train_samples", "val_samples", "epochs", "batch_size", "workers",
-    "expected", "pruner",
-)  # fmt: skip
+
+def _file(out: Path, name: str, minutes: float, seed: int) -> Path:
+    return out / f"{name.replace(' ', '-')}-{minutes:g}-{seed}.json"
+
+
+def _line(options: argparse.Namespace, name: str, minutes: float, seed: int) -> str:
+    found = json.loads(_file(options.out, name, minutes, seed).read_text())
+    return (
+        f"seed {seed}  {minutes:>4g} minutes  {name:<13} {found['accuracy']:.4f}"
+        f"  {found['trained']} networks searched, took {found['minutes']:.1f} minutes"
+    )
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    """Returns what all searches share, kept in `--out` by the first start.
+    """Returns what all contenders share, kept in `--out` by the first start.
 
     Raises:
         SystemExit: This start has other arguments.
@@ -335,8 +278,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         return kept
     settings = {
         "arguments": given,
-        # Chosen once, so that all searches train in the same one.
-        "precision": options.precision or choose_precision("cpu", 1),
+        "precision": choose_precision("cpu", 1),
         "hardware": describe("torch"),
     }
     options.out.mkdir(parents=True, exist_ok=True)
@@ -346,40 +288,46 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def _header(options: argparse.Namespace, settings: dict[str, Any]) -> str:
     load = f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
-    population = scaled_population(options.expected)
+    limits = [
+        f"at most {getattr(options, name):,} {what}"
+        for name, what in (("max_macs", "multiply-adds"), ("max_params", "weights"))
+        if getattr(options, name) is not None
+    ]
     return (
         f"hardware   {settings['hardware']}\n"
-        f"           {options.workers} workers of one thread; load average now {load}\n"
-        f"job        {SPACE} on {options.data_root or 'digits'}: {options.train_samples} images to"
-        f" train on, {options.val_samples} to validate on, {options.epochs} epochs in batches of"
-        f" {options.batch_size}, {settings['precision']}\n"
-        f"budget     {options.seconds:g} s a search, {options.seeds} seeds;"
-        f" published GA with {population} individuals, pruner {options.pruner}\n"
-        f"runs       {options.out}"
+        f"           {settings['precision']}; load average now {load}\n"
+        f"images     {options.data_root or 'digits'}; {', '.join(limits) or 'no limits'}\n"
+        f"each       {' and '.join(f'{minutes:g}' for minutes in options.minutes)} minutes,"
+        f" {options.seeds} seeds\n"
+        f"kept in    {options.out}"
     )
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.time_to_quality", description=str(__doc__).split("\n\n")[0]
+        prog="python -m benchmarks.time_to_quality",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--data-root", type=Path, help="images as train/CLASS/FILE (CIFAR-10); else digits")
-    add("--out", type=Path, required=True, help="where the runs are kept")
-    add("--seconds", type=float, default=230.0, help="of each search (default 230)")
+    add("--data-root", type=Path, help="images as train/CLASS/FILE, test/CLASS/FILE; else digits")
+    add("--out", type=Path, required=True, help="where everything is kept")
+    add("--minutes", type=float, nargs="+", help="of each contender (default: 2, for digits 0.5)")
     add("--seeds", type=int, default=3, help="default 3; more may be added later")
-    add("--train-samples", type=int, default=4000)
-    add("--val-samples", type=int, default=2000)
-    add("--epochs", type=int, default=5)
-    add("--batch-size", type=int, default=128)
-    add("--workers", type=int, default=2, help="trainings at once (default 2)")
-    add("--expected", type=int, default=40, help="trainings that the budget is likely to allow, "
-        "to which the published GA's population is scaled (default 40)")  # fmt: skip
-    add("--pruner", choices=PRUNERS, default="median", help="default median")
-    add("--precision", choices=["float32", "bfloat16"], help="default: the faster one here")
-    add("--plot", type=Path, metavar="FILE", help="a picture of the curves (.svg, .png)")
-    add("--search", nargs=2, metavar=("CONTENDER", "SEED"), help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    add("--max-macs", type=int, help="most multiply-adds of an image")
+    add("--max-params", type=int, help="most weights of a network")
+    add("--contenders", nargs="+", choices=CONTENDERS, help="default: all")
+    add("--plot", type=Path, metavar="FILE", help="a picture of the table (.svg, .png)")
+    add("--run", nargs=3, metavar=("CONTENDER", "MINUTES", "SEED"), help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.minutes is None:
+        options.minutes = [0.5 if options.data_root is None else 2.0]
+    if options.contenders is None:
+        limited = options.max_macs or options.max_params
+        options.contenders = [
+            name for name in CONTENDERS if not (limited and name == "published GA")
+        ]
+    return options
 
 
 if __name__ == "__main__":

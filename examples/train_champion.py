@@ -3,38 +3,40 @@
     python examples/train_champion.py runs/cifar10-alexnet --epochs 50
 
 The champion's genes and data come from the run. What differs from the search: the validation
-images are trained on too (where there is a test part), the images are flipped and cropped at
-random, and the learning rate rises to the champion's and then falls to zero (one cycle). The test
-images decide nothing: they are reported on after each epoch, and the last one counts.
+images are trained on too (where there is a test part), and the training follows the recipe `long`
+of `evonas.nas.recipes`: flips, crops and cutout, a learning rate that rises to the champion's and
+falls to zero, averaged weights. The test images decide nothing: they are looked at once, at the
+end. Stop it as you like: the same command goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch.optim.lr_scheduler import OneCycleLR
 
 import evonas as en
 from evonas.callbacks import format_duration
 from evonas.exceptions import DataError, RunMismatchError
 from evonas.execution import TrialSettings
 from evonas.execution.choice import available_cores
-from evonas.execution.torch_env import resolve_device, torch_environment
+from evonas.execution.torch_env import resolve_device
 from evonas.nas import FAMILIES, ImageClassificationProblem, NasRunFiles
 from evonas.nas.datasets import dataset_label, dataset_opener, has_part, open_dataset, val_opener
-from evonas.nas.problem import GRAD_CLIP
+from evonas.nas.final_training import train_final
+from evonas.nas.recipes import recipe
 from evonas.records import Genes
-from evonas.training import Examples, FlipCrop, fit, place
+from evonas.training import Examples, FlipCrop
+from evonas.training.resumable import Progress
 
-AUGMENTATIONS = {"flip-crop": FlipCrop(), "crop": FlipCrop(flip=False, pad=2), "none": None}
-WARMUP = 0.15  # of all steps
+AUGMENTATIONS = {
+    "flip-crop": FlipCrop(),
+    "crop": FlipCrop(flip=False, pad=2),
+    "cutout": FlipCrop(pad=2, cutout=8),
+    "none": False,
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         train(options)
     except KeyboardInterrupt:
-        print("\nstopped: nothing was saved", file=sys.stderr)
+        print("\nstopped: the same command goes on", file=sys.stderr)
         return 130
     except (en.EvonasError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -54,59 +56,52 @@ def main(argv: list[str] | None = None) -> int:
 def train(options: argparse.Namespace) -> float:
     """Trains the champion, prints and returns its test accuracy, and saves its weights."""
     result = en.open_run(options.run)
-    problem = open_problem(result, options.data_root)
+    problem = open_problem(result, options)
     champion = result.champion
     genes = with_overrides(champion.genes, options)
     metadata = result.record.metadata
     learnt, test, part = parts(problem, metadata, options.data_root or metadata["data_root"])
     device = resolve_device(options.device)
     precision = problem.configure(None)["precision"]
-    augment = options.augment or ("crop" if metadata["dataset"] == "digits" else "flip-crop")
-    n_train, n_test = len(learnt), len(test)
     print(
         f"network {champion.number} of {options.run}: validation accuracy {champion.values[0]:.4f}"
-        f" in the search\n{n_train:,} training and {n_test:,} {part} images,"
-        f" {options.epochs} epochs, {augment}, {precision} on {device}"
+        f" in the search\n{len(learnt):,} training and {len(test):,} {part} images,"
+        f" {options.epochs} epochs, {problem.transform}, {precision} on {device}"
     )
-    settings = TrialSettings(
-        seed=options.seed,
-        device=device,
-        threads=options.threads or available_cores(),
-        process=result.record.process,
-    )
-    with torch_environment(settings):
-        model = place(problem.build(genes), device)
-        n_steps = options.epochs * -(-n_train // problem.batch_size)
-        accuracy = fit(
-            model,
-            learnt.to(device),
-            test.to(device),
-            n_epochs=options.epochs,
-            batch_size=problem.batch_size,
-            optimizer=problem.optimizer(model, genes),
-            scheduler=partial(
-                OneCycleLR,
-                max_lr=problem.prm(genes)["lr"],
-                total_steps=n_steps,
-                pct_start=WARMUP,
-                cycle_momentum=False,
-            ),
-            step_scheduler=True,
-            seed=options.seed,
-            loss_function=problem.loss_function(genes),
-            precision=precision,
-            augment=AUGMENTATIONS[augment],
-            grad_clip=GRAD_CLIP,
-            report=Lines(options.epochs, part),
-        )
     files = NasRunFiles(options.run, problem)
     weights = files.champion.with_name(f"{files.champion.stem}-trained.pt")
-    save(model, weights)
+    final = train_final(
+        problem,
+        genes,
+        learnt,
+        test,
+        weights=weights,
+        n_epochs=options.epochs,
+        settings=TrialSettings(
+            seed=options.seed,
+            device=device,
+            threads=options.threads or available_cores(),
+            process=result.record.process,
+        ),
+        report=print_progress,
+    )
+    if problem.test_time_flip:
+        print(f"\naveraged over each {part} image and its mirror image: {final.score:.4f}")
     print(
-        f"\n{part} accuracy {accuracy:.4f}\n"
+        f"\n{part} accuracy {final.plain_score:.4f}\n"
         f'weights: {weights}   (load("{weights.name}") in {files.champion.name})'
     )
-    return accuracy
+    return final.plain_score
+
+
+def print_progress(progress: Progress) -> None:
+    """Prints a line after each epoch."""
+    left = progress.seconds / max(progress.share, 1e-9) * (1 - progress.share)
+    print(
+        f"epoch {progress.epoch:>4}  training loss {progress.loss:.4f}"
+        f"  {format_duration(left)} to go",
+        flush=True,
+    )
 
 
 def parts(
@@ -122,8 +117,8 @@ def parts(
     return problem.data, test.normalised_like(problem.data), "test"
 
 
-def open_problem(result: en.Result, data_root: Path | None) -> ImageClassificationProblem:
-    """Returns the problem of a run, on the same images.
+def open_problem(result: en.Result, options: argparse.Namespace) -> ImageClassificationProblem:
+    """Returns the problem of a run on the same images, with the recipe of a long training.
 
     Raises:
         RunMismatchError: The run is not one of the architecture search.
@@ -135,20 +130,24 @@ def open_problem(result: en.Result, data_root: Path | None) -> ImageClassificati
             f"{result.run_dir} must be a run of examples/cifar10_alexnet.py, which keeps its data"
             f" set in the run; found {metadata or 'nothing'}"
         )
-    root = data_root or metadata["data_root"]
+    root = options.data_root or metadata["data_root"]
+    flips, side = metadata["dataset"] != "digits", metadata["image_size"]
+    training = recipe("long", flips=flips, side=side)
+    if options.augment is not None:
+        training["augment"] = AUGMENTATIONS[options.augment]
+        training["test_time_flip"] = options.augment in ("flip-crop", "cutout")
     family = FAMILIES[metadata["space"]]
     problem = ImageClassificationProblem(
         family.space(),
         family.network,
         dataset_opener(metadata["dataset"], root, size=metadata["image_size"]),
         val=val_opener(metadata["dataset"], root, size=metadata["image_size"]),
-        n_epochs=found["n_epochs"],
         batch_size=found["batch_size"],
         n_train=found["n_train"],
         n_val=found["n_val"],
         split_seed=found["split_seed"],
         precision=found["precision"],
-        optimizer=found["optimizer"],
+        **training,
         name="alexnet" if metadata["space"].startswith("alexnet") else metadata["space"],
         dataset=dataset_label(metadata["dataset"], root),
     )
@@ -172,32 +171,6 @@ def with_overrides(genes: Genes, options: argparse.Namespace) -> Genes:
     return changed
 
 
-class Lines:
-    """Prints a line per epoch, and a bar below them."""
-
-    def __init__(self, n_epochs: int, part: str) -> None:
-        self._began = time.monotonic()
-        self._n_epochs = n_epochs
-        print(f"{'epoch':>5} {'train loss':>10} {part + ' accuracy':>19} {'time left':>10}")
-
-    def __call__(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Prints the epoch's line."""
-        left = (time.monotonic() - self._began) / (epoch + 1) * (self._n_epochs - epoch - 1)
-        print(
-            f"{epoch + 1:>5} {metrics['train_loss']:>10.4f} {metrics['accuracy']:>19.4f}"
-            f" {format_duration(left):>10}",
-            flush=True,
-        )
-
-
-def save(model: torch.nn.Module, path: Path) -> None:
-    """Writes the weights, whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-    torch.save(weights, part)
-    part.replace(path)
-
-
 def make_parser() -> argparse.ArgumentParser:
     """Returns the parser."""
     parser = argparse.ArgumentParser(
@@ -208,7 +181,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--epochs", type=int, default=50)
     add("--lr", type=float, help="the highest learning rate (default: the champion's)")
     add("--weight-decay", type=float, help="default: the champion's, else 5e-4")
-    add("--augment", choices=AUGMENTATIONS, help="default: flip-crop, for digits crop")
+    add("--augment", choices=AUGMENTATIONS, help="default: cutout, for digits crop")
     add("--data-root", type=Path, help="where the images are now (default: where they were)")
     add("--device", default="auto", help="cpu, cuda, … (default: a GPU if there is one)")
     add("--threads", type=int, help="default: all cores")

@@ -108,10 +108,10 @@ def _optuna(fitness: Recorder, sampler: Any) -> None:
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # it logs `Spent` with its traceback
     space = fitness.instance.space
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    study.optimize(lambda trial: fitness(_suggested(space, trial)), n_trials=100_000)
+    study.optimize(lambda trial: fitness(suggested(space, trial)), n_trials=100_000)
 
 
-def _suggested(space: en.SearchSpace, trial: Any) -> Genes:
+def suggested(space: en.SearchSpace, trial: Any) -> Genes:
     """Returns the genes that a trial of Optuna suggests, only those that are active."""
     conditions = space.conditions
     genes: Genes = {}

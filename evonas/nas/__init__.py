@@ -21,7 +21,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from evonas.nas.alexnet import alexnet_network, alexnet_space
+from evonas.nas.cell import cell_network, cell_space
 from evonas.nas.families import FAMILIES, Family
+from evonas.nas.mobilenet import mobilenet_network, mobilenet_space
 from evonas.nas.network import Network, build, infer_shapes
 from evonas.nas.plain import alexnet_cifar_space, alexnet_small_space, plain_network
 from evonas.nas.resnet import resnet_network, resnet_space
@@ -30,6 +32,7 @@ from evonas.nas.source import generate_source
 if TYPE_CHECKING:
     from evonas.nas.export import NasRunFiles
     from evonas.nas.problem import ImageClassificationProblem
+    from evonas.nas.timed_search import search_and_train
 
 __all__ = [
     "FAMILIES",
@@ -42,11 +45,16 @@ __all__ = [
     "alexnet_small_space",
     "alexnet_space",
     "build",
+    "cell_network",
+    "cell_space",
     "generate_source",
     "infer_shapes",
+    "mobilenet_network",
+    "mobilenet_space",
     "plain_network",
     "resnet_network",
     "resnet_space",
+    "search_and_train",
 ]
 
 
@@ -59,4 +67,8 @@ def __getattr__(name: str) -> Any:
         from evonas.nas.export import NasRunFiles
 
         return NasRunFiles
+    if name == "search_and_train":
+        from evonas.nas.timed_search import search_and_train
+
+        return search_and_train
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

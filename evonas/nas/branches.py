@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evonas.exceptions import InvalidPoint
 from evonas.nas.layers import BatchNorm2d, Call, Conv2d, Layer, Shape, image_shape
 
-__all__ = ["Parallel", "Residual", "SqueezeExcite"]
+__all__ = ["Parallel", "Residual", "SqueezeExcite", "branch_calls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +62,22 @@ class Residual(Layer):
         """Returns `Residual(nn.Sequential(…), …)`, with `nn.Identity()` to add the input itself."""
         shortcut = tuple(self.shortcut(shape))
         around = Call("Sequential", shortcut) if shortcut else Call("Identity")
-        return Call("Residual", (Call("Sequential", _calls(self.body, shape)), around))
+        return Call("Residual", (Call("Sequential", branch_calls(self.body, shape)), around))
 
     def shortcut(self, shape: Shape) -> list[Call]:
         """Returns the calls of the projection; none where the input is added as it is."""
         found = _leaving(self.body, shape)[-1]
-        return list(_calls(self._projection(shape, found), shape))
+        return list(branch_calls(self._projection(shape, found), shape))
 
     def macs(self, shape: Shape) -> int:
         """Returns those of the body and of the projection."""
         found = _leaving(self.body, shape)[-1]
         return _macs(self.body, shape) + _macs(self._projection(shape, found), shape)
+
+    def params(self, shape: Shape) -> int:
+        """Returns those of the body and of the projection."""
+        found = _leaving(self.body, shape)[-1]
+        return _params(self.body, shape) + _params(self._projection(shape, found), shape)
 
     def _projection(self, shape: Shape, found: Shape) -> tuple[Layer, ...]:
         if found == shape:
@@ -125,12 +130,16 @@ class Parallel(Layer):
 
     def call(self, shape: Shape) -> Call:
         """Returns `Parallel(nn.Sequential(…), nn.Sequential(…))`, the branches in order of code."""
-        branches = [Call("Sequential", _calls(branch, shape)) for branch in self.branches]
+        branches = [Call("Sequential", branch_calls(branch, shape)) for branch in self.branches]
         return Call("Parallel", tuple(sorted(branches, key=lambda call: call.code)))
 
     def macs(self, shape: Shape) -> int:
         """Returns those of all branches."""
         return sum(_macs(branch, shape) for branch in self.branches)
+
+    def params(self, shape: Shape) -> int:
+        """Returns those of all branches."""
+        return sum(_params(branch, shape) for branch in self.branches)
 
 
 def _leaving(layers: tuple[Layer, ...], shape: Shape) -> list[Shape]:
@@ -141,14 +150,24 @@ def _leaving(layers: tuple[Layer, ...], shape: Shape) -> list[Shape]:
     return shapes
 
 
-def _calls(layers: tuple[Layer, ...], shape: Shape) -> tuple[Call, ...]:
+def branch_calls(layers: tuple[Layer, ...], shape: Shape) -> tuple[Call, ...]:
+    """Returns the calls of a branch: its first module leaves what other branches get as it is."""
     entering = _leaving(layers, shape)[:-1]
-    return tuple(layer.call(before) for layer, before in zip(layers, entering, strict=True))
+    calls = [layer.call(before) for layer, before in zip(layers, entering, strict=True)]
+    if calls:
+        kept = tuple(entry for entry in calls[0].kwargs if entry != ("inplace", True))
+        calls[0] = replace(calls[0], kwargs=kept)
+    return tuple(calls)
 
 
 def _macs(layers: tuple[Layer, ...], shape: Shape) -> int:
     entering = _leaving(layers, shape)[:-1]
     return sum(layer.macs(before) for layer, before in zip(layers, entering, strict=True))
+
+
+def _params(layers: tuple[Layer, ...], shape: Shape) -> int:
+    entering = _leaving(layers, shape)[:-1]
+    return sum(layer.params(before) for layer, before in zip(layers, entering, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +191,10 @@ class SqueezeExcite(Layer):
     def macs(self, shape: Shape) -> int:
         """Returns one per weight of both linear layers."""
         return 2 * shape[0] * self._hidden(shape)
+
+    def params(self, shape: Shape) -> int:
+        """Returns one per weight and bias of both linear layers."""
+        return self.macs(shape) + shape[0] + self._hidden(shape)
 
     def _hidden(self, shape: Shape) -> int:
         return max(4, shape[0] // self.ratio)

@@ -21,6 +21,7 @@ def champion_source(
     mean: Sequence[float],
     std: Sequence[float],
     is_uint8: bool,
+    test_time_flip: bool,
     title: str,
 ) -> str:
     """Returns the network's source with what it takes to load and use its weights.
@@ -33,6 +34,7 @@ def champion_source(
         classes: The name of each class.
         mean: Per channel, of images in [0, 1] where they are uint8; empty: not normalised.
         std: Like `mean`.
+        test_time_flip: Whether outputs are averaged with those for the mirror image.
         is_uint8: Whether the training images were bytes.
         title: What this is, for a comment.
     """
@@ -48,6 +50,7 @@ def champion_source(
         mean=_tuple(mean or (0.0,) * channels),
         std=_tuple(std or (1.0,) * channels),
         read_image=(_READ_IMAGE if is_uint8 else _NO_IMAGE_FILES).rstrip("\n"),
+        outputs=_FLIPPED if test_time_flip else _OUTPUTS,
         comment=chromosome_comment(genes),
     )
 
@@ -59,6 +62,9 @@ def _tuple(values: Sequence[Any]) -> str:
         return line
     return "(\n" + "".join(f"    {entry},\n" for entry in entries) + ")"
 
+
+_OUTPUTS = "net(images)"
+_FLIPPED = "(net(images) + net(images.flip(-1))).div(2)"
 
 _READ_IMAGE = '''\
 def read_image(path):
@@ -113,8 +119,9 @@ def predict(net, images):
     """Returns the probability of each class, (B, classes), for images (B, C, H, W)."""
     mean = torch.tensor(MEAN, device=net.device).view(-1, 1, 1)
     std = torch.tensor(STD, device=net.device).view(-1, 1, 1)
+    images = (images.to(net.device) / SCALE - mean) / std
     with torch.inference_mode():
-        return net((images.to(net.device) / SCALE - mean) / std).softmax(1)
+        return {outputs}.softmax(1)
 
 
 {read_image}

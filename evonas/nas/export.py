@@ -117,6 +117,7 @@ class NasRunFiles:
             classes=data.classes,
             mean=data.mean or (),
             std=data.std or (),
+            test_time_flip=problem.test_time_flip,
             is_uint8=not data.inputs.is_floating_point(),
             title=f"The champion of a search by evonas: trial {evaluation.number} on"
             f" {problem.dataset},\n{values} on validation after {problem.n_epochs} epochs.",

@@ -23,11 +23,13 @@ __all__ = [
     "Activation",
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool2d",
+    "AvgPool2d",
     "BatchNorm2d",
     "Call",
     "Conv2d",
     "Dropout",
     "Flatten",
+    "GroupNorm",
     "Layer",
     "Linear",
     "MaxPool2d",
@@ -37,7 +39,7 @@ __all__ = [
     "literal",
 ]
 
-OWN_MODULES = ("Parallel", "Residual", "SqueezeExcite")
+OWN_MODULES = ("Graph", "Parallel", "Residual", "SqueezeExcite")
 """Names of the classes in `evonas.nas.modules`, which a `Call` may make beside those of torch."""
 
 Shape = tuple[int, ...]
@@ -103,7 +105,7 @@ class Call:
     @property
     def code(self) -> str:
         """The call as it stands in the source."""
-        return f"{self.class_code}({', '.join(self.arguments_code())})"
+        return f"{self.class_code}({', '.join(code for _, code in self.arguments())})"
 
     @property
     def class_code(self) -> str:
@@ -119,10 +121,10 @@ class Call:
         """Returns the names of this call's class and of those within."""
         return {self.name}.union(*(call.names() for call in self.inner))
 
-    def arguments_code(self) -> list[str]:
-        """Returns each argument as it stands in the source."""
-        parts = [_code(value) for value in self.args]
-        return parts + [f"{name}={_code(value)}" for name, value in self.kwargs]
+    def arguments(self) -> list[tuple[Any, str]]:
+        """Returns each argument's value, and how it stands in the source."""
+        parts = [(value, _code(value)) for value in self.args]
+        return parts + [(value, f"{name}={_code(value)}") for name, value in self.kwargs]
 
     def make(self, arguments: Mapping[str, Any]) -> nn.Module:
         """Carries the call out."""
@@ -167,8 +169,12 @@ class Layer:
         """Returns the multiply-adds of one image: 0 but for the layers that do nearly all of them.
 
         In plain Python, so that a space can bound them while it samples; what goes on record is
-        counted by torch (see `evonas.nas.cost`).
+        counted by torch (see `evonas.training.cost`).
         """
+        return 0
+
+    def params(self, shape: Shape) -> int:
+        """Returns the trainable weights, in plain Python for the same reason."""
         return 0
 
 
@@ -226,6 +232,11 @@ class Conv2d(Layer):
         _, height, width = self.out_shape(shape)
         return self.filters * (shape[0] // self.groups) * self.kernel_size**2 * height * width
 
+    def params(self, shape: Shape) -> int:
+        """Returns those of the kernels, and one a filter with `bias`."""
+        kernels = self.filters * (shape[0] // self.groups) * self.kernel_size**2
+        return kernels + (self.filters if self.bias else 0)
+
     def _side(self, side: int) -> int:
         return (side + 2 * self.padding - self.kernel_size) // self.stride + 1
 
@@ -242,6 +253,35 @@ class BatchNorm2d(Layer):
     def call(self, shape: Shape) -> Call:
         """Returns `nn.BatchNorm2d(channels)`."""
         return Call("BatchNorm2d", (shape[0],))
+
+    def params(self, shape: Shape) -> int:
+        """Returns two a channel."""
+        return 2 * shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupNorm(Layer):
+    """Normalisation of groups of channels within each image (Wu and He 2018).
+
+    Args:
+        channels: Channels of a group; must divide the input's.
+    """
+
+    channels: int = 8
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """Returns the shape as it is."""
+        if image_shape(shape)[0] % self.channels:
+            raise InvalidPoint(f"groups of {self.channels} do not divide {shape[0]} channels")
+        return shape
+
+    def call(self, shape: Shape) -> Call:
+        """Returns `nn.GroupNorm(groups, channels)`."""
+        return Call("GroupNorm", (shape[0] // self.channels, shape[0]))
+
+    def params(self, shape: Shape) -> int:
+        """Returns two a channel."""
+        return 2 * shape[0]
 
 
 _ACTIVATIONS: dict[str, Call] = {
@@ -290,6 +330,39 @@ class MaxPool2d(Layer):
     def call(self, shape: Shape) -> Call:
         """Returns `nn.MaxPool2d(kernel_size=…)`."""
         return Call("MaxPool2d", (), (("kernel_size", self.kernel_size),))
+
+
+@dataclass(frozen=True, slots=True)
+class AvgPool2d(Layer):
+    """The mean of each square window; what lies beyond the image does not count.
+
+    Args:
+        kernel_size: Side of the window.
+        stride: Step of the window.
+        padding: Pixels beyond each side that windows may reach.
+    """
+
+    kernel_size: int = 2
+    stride: int = 2
+    padding: int = 0
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """Returns `(channels, height, width)`."""
+        channels, *sides = image_shape(shape)
+        found = [(side + 2 * self.padding - self.kernel_size) // self.stride + 1 for side in sides]
+        if min(found) < 1:
+            raise InvalidPoint(
+                f"a {self.kernel_size}x{self.kernel_size} window does not fit into "
+                f"{sides[0]}x{sides[1]}"
+            )
+        return (channels, *found)
+
+    def call(self, shape: Shape) -> Call:
+        """Returns `nn.AvgPool2d(kernel_size, stride, …)`."""
+        kwargs: tuple[tuple[str, Any], ...] = ()
+        if self.padding:
+            kwargs = (("padding", self.padding), ("count_include_pad", False))
+        return Call("AvgPool2d", (self.kernel_size, self.stride), kwargs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +442,10 @@ class Linear(Layer):
     def macs(self, shape: Shape) -> int:
         """Returns one per weight."""
         return shape[0] * self.neurons
+
+    def params(self, shape: Shape) -> int:
+        """Returns one per weight and bias."""
+        return (shape[0] + 1) * self.neurons
 
 
 def image_shape(shape: Shape) -> Shape:

@@ -5,7 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Parallel", "Residual", "SqueezeExcite"]
+__all__ = ["Graph", "Parallel", "Residual", "SqueezeExcite"]
+
+
+class Graph(nn.Module):
+    """Nodes that are the sums of what their edges bring; the last one is the output."""
+
+    def __init__(self, sources: list[int], targets: list[int], *edges: nn.Module) -> None:
+        super().__init__()
+        self.sources, self.targets = sources, targets
+        self.edges = nn.ModuleList(edges)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the last node."""
+        nodes = {0: x}
+        for source, target, edge in zip(self.sources, self.targets, self.edges):  # noqa: B905
+            found = edge(nodes[source])
+            nodes[target] = nodes[target] + found if target in nodes else found
+        return nodes[self.targets[-1]]
 
 
 class Residual(nn.Module):

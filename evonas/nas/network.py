@@ -88,9 +88,13 @@ class Network:
         """Returns the multiply-adds of one image in convolutions and fully connected layers.
 
         For the constraints of a space, which are asked for thousands of points and without torch;
-        `evonas.nas.cost` counts a module's.
+        `evonas.training.cost` counts a module's.
         """
         return sum(layer.macs(shape) for layer, shape in self._entering(in_shape))
+
+    def params(self, in_shape: Shape) -> int:
+        """Returns the trainable weights, as `macs` does without torch."""
+        return sum(layer.params(shape) for layer, shape in self._entering(in_shape))
 
     def uses(self, hyperparameter: str) -> bool:
         """Whether a layer refers to `prm["<hyperparameter>"]`."""

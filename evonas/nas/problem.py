@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from evonas.arguments import check_callable, check_choice, check_file_label, check_int
+from evonas.arguments import check_bool, check_callable, check_choice, check_file_label, check_int
 from evonas.exceptions import DataError, InvalidPoint
 from evonas.nas.described import description
 from evonas.nas.export import NasRunFiles
@@ -80,6 +80,8 @@ class ImageClassificationProblem(TrainingProblem):
             accuracy, which is reported beside any other.
         augment: True: random flips and crops of the training images; or a function
             `(images, generator) -> images`, whose `repr` enters the fingerprint.
+        test_time_flip: Whether outputs are averaged over each image and its mirror image, on
+            validation images as in the champion's `predict`.
         device: For which the precision is chosen. Where trials run is the executor's business.
         threads: With how many threads a trial computes, for the same choice.
         precision: `"float32"` or `"bfloat16"`. None: the faster one here, found out at a run's
@@ -129,6 +131,7 @@ class ImageClassificationProblem(TrainingProblem):
         ema: float = 0.0,
         metric: Metric | None = None,
         augment: bool | Augment = False,
+        test_time_flip: bool = False,
         device: str = "cpu",
         threads: int = 1,
         precision: str | None = None,
@@ -153,7 +156,9 @@ class ImageClassificationProblem(TrainingProblem):
         check_int("split_seed", split_seed, minimum=0)
         if not isinstance(augment, bool):
             check_callable("augment", augment)
+        check_bool("test_time_flip", test_time_flip)
         self.network, self.latency_batch = network, latency_batch
+        self.test_time_flip = test_time_flip
         self.name, self.dataset = name, dataset
         check_choice("optimizer", optimizer, ("sgd", "nesterov"))
         training = Training(
@@ -247,6 +252,7 @@ class ImageClassificationProblem(TrainingProblem):
             "problem": "image-classification",
             **batch,
             **super().fingerprint(),
+            "test_time_flip": self.test_time_flip,
             "generator": GENERATOR_VERSION,
         }
 

@@ -1,13 +1,10 @@
-"""Our space of residual networks for small images: stages of blocks, each of half the side.
+"""Our space of residual networks: stages of blocks, each stage of its own width, depth and stride.
 
-Its first point is a network that one writes down by hand: a search begins with it, and has to find
-something better.
+Its first point is a network that one writes down by hand, made narrower where a limit asks for it:
+a search begins with it, and has to find something better.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from functools import partial
 
 from evonas.nas.branches import Residual, SqueezeExcite
 from evonas.nas.layers import (
@@ -18,9 +15,13 @@ from evonas.nas.layers import (
     Conv2d,
     Dropout,
     Flatten,
+    GroupNorm,
     Layer,
     Linear,
+    MaxPool2d,
+    Shape,
 )
+from evonas.nas.limits import IN_SHAPE, MAX_MACS, limits, widest_within
 from evonas.nas.network import Network
 from evonas.records import Genes
 from evonas.space import SearchSpace
@@ -29,31 +30,42 @@ from evonas.space.repeat import Repeat
 
 __all__ = ["hand_made_resnet", "resnet_network", "resnet_space"]
 
-_IN_SHAPE = (3, 32, 32)  # what the limit of the cost is made for; other sides are valid too
-_MAX_MACS = 80_000_000
+_STEP = 4  # widths are multiples of it, and so are the groups of a group norm
+_WIDTHS = (32, 64, 128, 256)  # of the hand-made network: its stem and its stages
+_WIDTHS = (32, 64, 128, 256)  # of the hand-made network: its stem and its stages
 
 
-def resnet_space(max_macs: int = _MAX_MACS) -> SearchSpace:
+def resnet_space(
+    max_macs: int | None = MAX_MACS, max_params: int | None = None, in_shape: Shape = IN_SHAPE
+) -> SearchSpace:
     """Returns the space: one to four stages of up to three residual blocks.
 
     Args:
-        max_macs: Most multiply-adds of an image of 3x32x32.
+        max_macs: Most multiply-adds of an image.
+        max_params: Most weights.
+        in_shape: Of the image `(C, H, W)` that they are counted for.
+
+    Raises:
+        ValueError: A limit is below 1.
 
     Example:
-        >>> space = resnet_space()
-        >>> space.violated(hand_made_resnet())
+        >>> space = resnet_space(max_params=50_000)
+        >>> space.violated(hand_made_resnet(max_params=50_000))
         []
     """
     return SearchSpace(
         {
-            "stem": Categorical([16, 24, 32, 48, 64]),
+            "stem": Integer(_STEP, 64, step=_STEP, log=True),
             "stage": Repeat(
                 1, 4,
-                {"width": Categorical([16, 24, 32, 48, 64, 96, 128, 192, 256, 384]),
-                 "depth": Integer(0, 3)},
+                {"width": Integer(_STEP, 384, step=_STEP, log=True),
+                 "depth": Integer(0, 3),
+                 "stride": Categorical([1, 2])},
             ),
+            "downsample": Categorical(["stride", "max_pool"]),
             "kernel": Categorical([3, 5]),
             "activation": Categorical(["relu", "leaky_relu", "silu", "gelu"]),
+            "norm": Categorical(["batch", "group"]),
             "squeeze_excite": Boolean(),
             "pool": Categorical(["max", "avg"]),
             "lr": Float(3e-3, 0.5, log=True),
@@ -62,38 +74,40 @@ def resnet_space(max_macs: int = _MAX_MACS) -> SearchSpace:
             "dropout": Float(0.0, 0.5),
             "label_smoothing": Float(0.0, 0.2),
         },
-        constraints={
-            f"at most {max_macs:,} multiply-adds": partial(_is_affordable, max_macs),
-        },
+        constraints=limits(resnet_network, max_macs, max_params, in_shape),
     )  # fmt: skip
 
 
-def hand_made_resnet() -> Genes:
-    """Returns the point that one would write down: three stages of 64, 128 and 256 channels."""
-    widths: Sequence[int] = (64, 128, 256)
-    stages = {
-        f"stage{place}_{name}": value
-        for place, width in enumerate(widths, 1)
-        for name, value in (("width", width), ("depth", 1))
-    }
-    return {
-        "stem": 32, "n_stage": len(widths), **stages, "kernel": 3, "activation": "gelu",
-        "squeeze_excite": False, "pool": "max", "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4,
-        "dropout": 0.0, "label_smoothing": 0.1,
-    }  # fmt: skip
+def hand_made_resnet(
+    max_macs: int | None = None, max_params: int | None = None, in_shape: Shape = IN_SHAPE
+) -> Genes:
+    """Returns the point that one would write down: three stages of 64, 128 and 256 channels.
+
+    With limits, all widths are a share of these, the greatest that is within them.
+
+    Raises:
+        ValueError: A limit is below 1, or too small for the narrowest network.
+    """
+    return widest_within(_scaled, limits(resnet_network, max_macs, max_params, in_shape))
 
 
 def resnet_network(genes: Genes, n_classes: int) -> Network:
     """Returns the network of a point: a stem, the stages, a global pooling and one linear layer."""
     activation = Activation(genes["activation"])
-    features = [*_conv(genes["stem"], 3), activation]
+    norm = BatchNorm2d() if genes["norm"] == "batch" else GroupNorm(_STEP)
+    kernel = genes["kernel"]
+
+    def conv(width: int, size: int = kernel, stride: int = 1) -> list[Layer]:
+        pools = stride > 1 and genes["downsample"] == "max_pool"
+        layer = Conv2d(width, size, 1 if pools else stride, size // 2, bias=False)
+        return [layer, *([MaxPool2d(stride)] if pools else []), norm]
+
+    features = [*conv(genes["stem"], 3), activation]
     for stage in Repeat.each(genes, "stage"):
-        features += [*_conv(stage["width"], genes["kernel"], stride=2), activation]
+        width = stage["width"]
+        features += [*conv(width, stride=stage["stride"]), activation]
         for _ in range(stage["depth"]):
-            body = [
-                *_conv(stage["width"], genes["kernel"]), activation,
-                *_conv(stage["width"], genes["kernel"]),
-            ]  # fmt: skip
+            body = [*conv(width), activation, *conv(width)]
             if genes["squeeze_excite"]:
                 body.append(SqueezeExcite())
             features += [Residual(tuple(body)), activation]
@@ -102,9 +116,15 @@ def resnet_network(genes: Genes, n_classes: int) -> Network:
     return Network((*features, pool(1)), classifier)
 
 
-def _conv(filters: int, kernel: int, stride: int = 1) -> list[Layer]:
-    return [Conv2d(filters, kernel, stride, kernel // 2, bias=False), BatchNorm2d()]
-
-
-def _is_affordable(max_macs: int, genes: Genes) -> bool:
-    return resnet_network(genes, 10).macs(_IN_SHAPE) <= max_macs
+def _scaled(factor: float) -> Genes:
+    stem, *widths = (max(_STEP, int(width * factor) // _STEP * _STEP) for width in _WIDTHS)
+    stages = {
+        f"stage{place}_{name}": value
+        for place, width in enumerate(widths, 1)
+        for name, value in (("width", width), ("depth", 1), ("stride", 2))
+    }
+    return {
+        "stem": stem, "n_stage": len(widths), **stages, "downsample": "stride", "kernel": 3,
+        "activation": "gelu", "norm": "batch", "squeeze_excite": False, "pool": "max",
+        "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "dropout": 0.0, "label_smoothing": 0.1,
+    }  # fmt: skip

@@ -108,7 +108,12 @@ def _sequential(calls: list[Call], entering: list[Shape], leaving: list[Shape]) 
     for call, before, after in zip(calls, entering, leaving, strict=True):
         *first, line = _lines(call, " " * 12)
         if after != before:  # a comment, so it does not count for the point's key
-            line = f"{line:<{_SHAPE_COLUMN}}  # {'x'.join(str(side) for side in after)}"
+            shape = f"# {'x'.join(str(side) for side in after)}"
+            with_shape = f"{line:<{_SHAPE_COLUMN}}  {shape}"
+            if len(with_shape) <= _LINE:
+                line = with_shape
+            else:
+                first.insert(0, f"{' ' * 12}{shape} from here on:")
         lines += [*first, line]
     return "\n".join(lines)
 
@@ -118,6 +123,9 @@ def _lines(call: Call, indent: str) -> list[str]:
     if not call.inner:
         return [f"{indent}{call.code},"]
     found = [f"{indent}{call.class_code}("]
+    plain = [code for value, code in call.arguments() if not isinstance(value, Call)]
+    if plain:
+        found.append(f"{indent}    {', '.join(plain)},")
     for part in call.inner:
         found += _lines(part, f"{indent}    ")
     return [*found, f"{indent}),"]
@@ -141,8 +149,8 @@ def _plain_source(kind: type) -> str:
     not.
     """
     lines = [line for line in inspect.getsource(kind).splitlines() if '"""' not in line]
-    text = "\n".join(line.partition("  # type: ignore")[0] for line in lines)
-    text = re.sub(r": (nn\.Module|Tensor|int)(?=[,)])", "", text)
+    text = "\n".join(re.split("  # (?:type: ignore|noqa)", line)[0] for line in lines)
+    text = re.sub(r": (nn\.Module|Tensor|int|list\[int\])(?=[,)])", "", text)
     return re.sub(r"\) -> \w+:", "):", text).replace(":\n\n    def __init__", ":\n    def __init__")
 
 

@@ -54,6 +54,7 @@ def fit(
     ema: float = 0.0,
     drop_last: bool | None = None,
     eval_batch_size: int = EVAL_BATCH_SIZE,
+    test_time_flip: bool = False,
     report: Report | None = None,
 ) -> float:
     """Trains `model` in place and returns its validation metric after the last epoch.
@@ -89,6 +90,7 @@ def fit(
         drop_last: Whether a last, smaller training batch is left out. None: only if it holds a
             single example, on which batch norm cannot train.
         eval_batch_size: Validation examples a batch.
+        test_time_flip: See `evaluate`.
         report: Called after each epoch, from 0, with `train_loss`, `lr` and the metric.
 
     Raises:
@@ -98,13 +100,13 @@ def fit(
     as_precision(precision)
     if not isinstance(optimizer, Optimizer):
         optimizer = optimizer(model)
-    _use_fused(optimizer)
+    use_fused(optimizer)
     if scheduler is not None and not isinstance(scheduler, LRScheduler):
         scheduler = scheduler(optimizer)
     if drop_last is None:
         drop_last = len(train) > batch_size > 1 and len(train) % batch_size == 1
     value = math.nan
-    averaged = _Averaged(model, ema) if ema else None
+    averaged = AveragedWeights(model, ema) if ema else None
     after_step = [averaged.update] if averaged is not None else []
     if scheduler is not None and step_scheduler:
         after_step.append(scheduler.step)
@@ -135,6 +137,7 @@ def fit(
             val.batches(eval_batch_size),
             metric=metric,
             precision=precision,
+            test_time_flip=test_time_flip,
         )
         if not math.isfinite(value):
             return math.nan
@@ -190,6 +193,7 @@ def evaluate(
     *,
     metric: Metric | StreamingMetric | None = None,
     precision: str = "float32",
+    test_time_flip: bool = False,
 ) -> float:
     """Returns the metric over all batches; each module's mode is restored.
 
@@ -200,6 +204,8 @@ def evaluate(
             their first dimension, on the device; an object with `update`, `compute` and `reset`
             gets them batch by batch. None: `accuracy`.
         precision: Of the forward passes.
+        test_time_flip: Whether the outputs for each image `(B, C, H, W)` are averaged with those
+            for its mirror image.
 
     Raises:
         ValueError: There was no batch; the outputs and targets do not fit the metric; it combines
@@ -215,6 +221,8 @@ def evaluate(
         for inputs, wanted in batches:
             any_batch = True
             found = _as_float32(outputs_of(model, inputs))
+            if test_time_flip:
+                found = (found + _as_float32(outputs_of(model, inputs.flip(-1)))) / 2  # type: ignore[union-attr]
             if streaming is not None:
                 streaming.update(found, wanted)
             else:
@@ -250,7 +258,8 @@ def _clip_gradient(parameters: list[nn.Parameter], max_norm: float) -> None:
     nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
 
 
-def _use_fused(optimizer: Optimizer) -> None:
+def use_fused(optimizer: Optimizer) -> None:
+    """Switches an optimizer that has not stepped and leaves it to torch to its fused form."""
     if not isinstance(optimizer, (torch.optim.SGD, torch.optim.Adam)) or optimizer.state:
         return
     for group in optimizer.param_groups:
@@ -261,7 +270,7 @@ def _use_fused(optimizer: Optimizer) -> None:
             group["fused"] = True
 
 
-class _Averaged:
+class AveragedWeights:
     """A moving average of a model's weights and buffers, which follows faster at the beginning."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -277,6 +286,14 @@ class _Averaged:
     def update(self) -> None:
         """Moves the average towards the weights."""
         self._averaged.update_parameters(self._source)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the average and how many steps are in it."""
+        return self._averaged.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from an average that `state_dict` returned."""
+        self._averaged.load_state_dict(state)
 
     def _blend(self, averaged: Any, current: Any, n: Any) -> None:
         n = int(n)

@@ -83,6 +83,7 @@ class TrainingProblem(Problem):
 
     preparation = "measuring which precision trains faster"
     eval_batch_size = EVAL_BATCH_SIZE
+    test_time_flip = False
     costs: tuple[str, ...] = (*COUNTED, *MEASURED)
     """What may be an objective beside the metric, to be minimised."""
 
@@ -255,6 +256,7 @@ class TrainingProblem(Problem):
             augment=self.augment,
             grad_clip=training.grad_clip,
             ema=training.ema,
+            test_time_flip=self.test_time_flip,
             report=lambda _, metrics: trial.report(**{**seen, **metrics}),
         )
         seconds = time.perf_counter() - began - val.seconds

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from evonas.exceptions import InvalidPoint
 from evonas.nas import FAMILIES, generate_source
 from evonas.nas.branches import Parallel, Residual, SqueezeExcite
 from evonas.nas.described import description, from_description
+from evonas.nas.graph import Graph
 from evonas.nas.layers import (
     Activation,
     AdaptiveMaxPool2d,
@@ -28,7 +31,7 @@ from evonas.nas.layers import (
 from evonas.nas.network import Network, build
 from evonas.nas.resnet import hand_made_resnet, resnet_network, resnet_space
 from evonas.training import seeded
-from evonas.training.cost import count_macs
+from evonas.training.cost import count_macs, count_params
 
 IMAGE = (8, 12, 10)
 
@@ -111,13 +114,25 @@ def test_an_empty_sum_is_refused() -> None:
         Residual(())
 
 
-def test_module_source_and_description_are_one_network() -> None:
-    """The same names, the same weights under one seed, the same outputs: 40 random points."""
-    family, rng = FAMILIES["resnet"], random.Random(0)
+def valid_points(name: str, n: int) -> Iterator[tuple[dict[str, Any], Network]]:
+    """Random points that have a shape, with their networks."""
+    family, rng = FAMILIES[name], random.Random(0)
+    space = family.space()
+    while n:
+        genes = space.sample(rng)
+        with suppress(InvalidPoint):
+            network = family.network(genes, 10)
+            network.shapes((3, 32, 32))
+            n -= 1
+            yield genes, network
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "alexnet"])
+@pytest.mark.parametrize("n", [15, pytest.param(200, marks=pytest.mark.slow)])
+def test_module_source_and_description_are_one_network(name: str, n: int) -> None:
+    """The same names, the same weights under one seed, the same outputs, the same costs."""
     images = torch.randn(2, 3, 32, 32)
-    for _ in range(40):
-        genes = {**family.space().sample(rng), "dropout": 0.25}
-        network = family.network(genes, 10)
+    for genes, network in valid_points(name, n):
         prm = {"lr": 0.1, "momentum": 0.9, "dropout": 0.25}
         scope: dict[str, Any] = {}
         exec(generate_source(network, (3, 32, 32), genes=genes), scope)
@@ -134,6 +149,17 @@ def test_module_source_and_description_are_one_network() -> None:
             assert torch.equal(described(images), wanted)
         assert list(written.state_dict()) == list(built.state_dict())
         assert network.macs((3, 32, 32)) == count_macs(built, (3, 32, 32))
+        assert network.params((3, 32, 32)) == count_params(built)
+
+
+@pytest.mark.parametrize("first", [Activation("relu"), Activation("silu")])
+def test_a_branch_leaves_what_the_others_get_as_it_is(first: Activation) -> None:
+    images = torch.randn(2, *IMAGE)
+    wanted = images + getattr(nn.functional, first.name)(images)
+    for layer in (Residual((first,)), Graph(((0, 1, ()), (0, 1, (first,))))):
+        assert torch.equal(layer.call(IMAGE).make({})(images.clone()), wanted)
+    both = Parallel(((first,), ())).call(IMAGE).make({})(images.clone())
+    assert any(torch.equal(part, images) for part in both.split(8, 1))
 
 
 def test_the_source_is_plain_and_imports_torch_alone() -> None:
@@ -163,6 +189,6 @@ def test_the_hand_made_point_is_in_the_space() -> None:
     genes = hand_made_resnet()
     assert space.validate(genes) == genes
     assert space.violated(genes) == []
-    assert space.violated({**genes, "stage1_width": 384}) == ["at most 80,000,000 multiply-adds"]
+    assert space.violated({**genes, "stage1_width": 384}) == ["at most 120,000,000 multiply-adds"]
     module = build(resnet_network(genes, 10), (3, 32, 32), prm={"dropout": 0.0})
     assert sum(isinstance(part, nn.Conv2d) for part in module.modules()) == 10

@@ -227,7 +227,7 @@ def test_names_that_no_file_can_have_are_refused_at_construction(
 def test_a_title_stays_a_comment() -> None:
     source = champion_source(
         "x = 1", genes={}, prm={}, in_shape=(3, 8, 8), classes=("a", "b"), mean=(), std=(),
-        is_uint8=True, title=f"a search on {HOSTILE}\nmore",
+        is_uint8=True, test_time_flip=False, title=f"a search on {HOSTILE}\nmore",
     )  # fmt: skip
     found: dict[str, Any] = {"__name__": "champion"}
     exec(source.replace("torch", "dict"), found)

@@ -83,15 +83,17 @@ def batch_order(
 
 @dataclass(frozen=True, slots=True)
 class FlipCrop:
-    """Random horizontal flips and shifted crops of a whole batch, on its device.
+    """Random horizontal flips, shifted crops and black squares of a whole batch, on its device.
 
     Args:
         flip: Whether each image is mirrored with probability 1/2.
         pad: Black pixels added on every side before each image is cropped back at a random place.
             0: no crop.
+        cutout: Side of a square of each image that is made black, at a random place within it
+            (DeVries and Taylor 2017). 0: none.
 
     Raises:
-        ValueError: `pad` is negative.
+        ValueError: `pad` or `cutout` is negative.
 
     Example:
         >>> images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
@@ -101,13 +103,14 @@ class FlipCrop:
 
     flip: bool = True
     pad: int = 4
+    cutout: int = 0
 
     def __post_init__(self) -> None:
-        if self.pad < 0:
-            raise ValueError(f"pad must be at least 0, got {self.pad}")
+        check_int("pad", self.pad, minimum=0)
+        check_int("cutout", self.cutout, minimum=0)
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Returns new images `(B, C, H, W)`; draws 3 numbers for each image from `generator`."""
+        """Returns new images `(B, C, H, W)`; draws 3 to 5 numbers for each from `generator`."""
         n, _, height, width = images.shape
         # Drawn on the CPU whatever the device: the same seed gives the same crops everywhere.
         draws = torch.rand(3, n, generator=generator).to(images.device)
@@ -118,4 +121,17 @@ class FlipCrop:
             images = windows[torch.arange(n, device=images.device), :, y, x]
         if self.flip:
             images = torch.where((draws[2] < 0.5).view(-1, 1, 1, 1), images.flip(3), images)
+        if self.cutout:
+            places = torch.rand(2, n, generator=generator).to(images.device)
+            rows, columns = (
+                self._covered(place, side)
+                for place, side in zip(places, (height, width), strict=True)
+            )
+            images = images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
         return images
+
+    def _covered(self, places: Tensor, side: int) -> Tensor:
+        """Returns for each image `(B, side)` which rows (or columns) its square covers."""
+        first = (places * (max(0, side - self.cutout) + 1)).long()[:, None]
+        row = torch.arange(side, device=places.device)
+        return (row >= first) & (row < first + self.cutout)

@@ -1,0 +1,102 @@
+"""How a given number of seconds is divided between a search and the training of what it found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evonas.arguments import check_int, check_number
+
+__all__ = ["TimePlan", "plan_time"]
+
+_FINAL_EPOCHS = 40  # of the final training: what more adds is less than a better network can
+_MAX_FINAL_EPOCHS = 200  # nothing is gained beyond
+_FINAL_SHARES = (0.5, 0.9)  # of all seconds: the final training never has less or more
+_N_TRAININGS = 40  # of a search: fewer find little
+_MIN_TRAININGS = 8  # below it is luck: then nothing is searched
+_EPOCHS = (3, 12)  # of a training in the search
+_MIN_TRAIN = 400  # images of it
+_IMAGES_AN_EPOCH = 1_500  # an epoch more for each square of it in images to be trained
+_MAX_VAL = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class TimePlan:
+    """Seconds and sizes of a search and of the training that follows.
+
+    Attributes:
+        seconds: Of both.
+        search_seconds: Of the search; 0: the first network is trained without one.
+        n_epochs: Of a training in the search.
+        n_train: Images of such a training.
+        n_val: Images that it is validated on.
+        epoch_seconds: What an epoch of the first network over all images takes.
+    """
+
+    seconds: float
+    search_seconds: float
+    n_epochs: int
+    n_train: int
+    n_val: int
+    epoch_seconds: float
+
+    @property
+    def final_epochs(self) -> float:
+        """Epochs that the final training would have with the first network."""
+        return (self.seconds - self.search_seconds) / self.epoch_seconds
+
+    def final_seconds(self, spent: float) -> float:
+        """Returns those of the final training where so many are spent; a second at least.
+
+        They are what is left, but no more than 200 epochs of the first network take.
+        """
+        most = _MAX_FINAL_EPOCHS * self.epoch_seconds
+        return max(1.0, min(self.seconds - spent, most))
+
+
+def plan_time(seconds: float, *, images_per_second: float, n_images: int) -> TimePlan:
+    """Divides `seconds` by what is still to be gained.
+
+    The final training gets what 40 epochs of the first network over all images take, at least half
+    and at most nine tenths of the time: where a network is too large to be trained to its end,
+    training counts for more than another network, and where it is small the search does. A search
+    has about 40 trainings; where the time allows fewer than 8, there is none.
+
+    Args:
+        seconds: Of search and final training together.
+        images_per_second: That the first network trains.
+        n_images: Of the final training.
+
+    Raises:
+        ValueError: A number is not above 0, or the seconds are too few for an epoch of the first
+            network over all images: says how many minutes are needed.
+
+    Example:
+        >>> plan = plan_time(1800, images_per_second=1400, n_images=50_000)
+        >>> round(plan.search_seconds), plan.n_epochs, plan.n_train
+        (371, 3, 4333)
+        >>> plan_time(60, images_per_second=1400, n_images=50_000)
+        Traceback (most recent call last):
+        ...
+        ValueError: 1.0 minutes are too short: an epoch of one network over 50,000 images takes
+        about 0.6 of them here, and two are the least: give at least 1.3
+    """
+    check_number("seconds", seconds, above=0)
+    check_number("images_per_second", images_per_second, above=0)
+    check_int("n_images", n_images, minimum=1)
+    epoch = n_images / images_per_second
+    least, most = (share * seconds for share in _FINAL_SHARES)
+    if 2 * epoch > most:
+        raise ValueError(
+            f"{seconds / 60:.1f} minutes are too short: an epoch of one network over {n_images:,} "
+            f"images takes about {epoch / 60:.1f} of them here, and two are the least: give at "
+            f"least {2 * epoch / _FINAL_SHARES[1] / 60 + 0.05:.1f}"
+        )
+    final = min(max(_FINAL_EPOCHS * epoch, least), most, _MAX_FINAL_EPOCHS * epoch)
+    search = seconds - final
+    n_val = min(_MAX_VAL, max(1, n_images // 5))
+    allowed = search * images_per_second / _N_TRAININGS
+    n_epochs = round(min(max((allowed / _IMAGES_AN_EPOCH) ** 0.5, _EPOCHS[0]), _EPOCHS[1]))
+    n_train = int(min(max(allowed / n_epochs, _MIN_TRAIN), n_images - n_val))
+    if search * images_per_second < _MIN_TRAININGS * n_epochs * n_train:
+        search = 0.0
+    return TimePlan(seconds, search, n_epochs, n_train, n_val, epoch)
