@@ -122,11 +122,9 @@ def _evonas(options: argparse.Namespace, minutes: float, seed: int, folder: Path
     match = re.search(r"^test accuracy (\d\.\d+)$", done.stdout, re.MULTILINE)
     if done.returncode or match is None:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}")
-    result = en.open_run(folder)
-    metrics = result.champion.metrics
-    return Outcome(
-        float(match.group(1)), result.counts.evaluated, int(metrics["params"]), int(metrics["macs"])
-    )
+    metrics = en.open_run(folder / "finalists").champion.metrics
+    trained = en.open_run(folder).counts.evaluated if (folder / "run.db").exists() else 0
+    return Outcome(float(match.group(1)), trained, int(metrics["params"]), int(metrics["macs"]))
 
 
 def _no_search(job: Job) -> Outcome:
@@ -139,7 +137,10 @@ def _no_search(job: Job) -> Outcome:
     genes = hand_made_resnet(**limits, in_shape=job.train.shape)
     problem = ImageClassificationProblem(
         resnet_space(), resnet_network, job.train, batch_size=128, precision=job.precision,
-        **recipe("long", flips=job.flips, side=job.train.shape[-1]),
+        **recipe(
+            "long", flips=job.flips, side=job.train.shape[-1], n_images=len(job.train),
+            n_params=resnet_network(genes, job.train.n_classes).params(job.train.shape),
+        ),
     )  # fmt: skip
     final = train_final(
         problem, genes, job.train, job.test, weights=job.folder / "weights.pt",

@@ -30,10 +30,10 @@ import argparse
 import math
 import shlex
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from in_minutes import add_minutes_options, in_minutes, metadata_of, settle_minutes
 from search_options import (
     add_strategy_options,
     budget,
@@ -51,17 +51,13 @@ from evonas.callbacks import ProgressBar, RunInfo, format_duration
 from evonas.execution import SerialExecutor
 from evonas.execution.choice import available_cores
 from evonas.execution.torch_env import resolve_device
-from evonas.nas import FAMILIES, ImageClassificationProblem, NasRunFiles, search_and_train
+from evonas.nas import FAMILIES, ImageClassificationProblem, NasRunFiles
 from evonas.nas.datasets import (
     DATASETS,
     dataset_label,
     dataset_opener,
-    has_part,
-    open_dataset,
     val_opener,
 )
-from evonas.nas.time_plan import TimePlan
-from evonas.training.resumable import Progress
 
 PUBLISHED: dict[str, Any] = {
     "dataset": "cifar10",
@@ -97,7 +93,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "run_dir": "runs/cifar10-alexnet-quick",
     },
 }
-LIMITS = ("max_macs", "max_params")
 LONG_SECONDS = 6 * 3600.0
 
 
@@ -114,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return search(parser, options)
     except KeyboardInterrupt as stopped:  # SearchInterrupted says what is saved
-        print(f"\n{str(stopped) or 'stopped before the search began'}", file=sys.stderr)
+        print(f"\n{str(stopped) or 'stopped: the same command goes on'}", file=sys.stderr)
         return 130
     except (en.EvonasError, FileNotFoundError) as error:  # no run to start warm from
         print(f"\nerror: {error}", file=sys.stderr)
@@ -159,87 +154,6 @@ def search(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         result = en.open_run(options.run_dir)
     report(problem, result, options)
     return 0
-
-
-def in_minutes(parser: argparse.ArgumentParser, options: argparse.Namespace, device: str) -> int:
-    """Searches and trains the champion in the minutes of the options; prints the test accuracy."""
-    family = FAMILIES[options.space]
-    if family.start is None:
-        known = ", ".join(name for name, entry in FAMILIES.items() if entry.start)
-        parser.error(f"--minutes needs --space {known}, which begins with a hand-made network")
-    where = {"root": options.data_root, "size": options.image_size}
-    if not has_part(options.dataset, options.data_root, "test"):
-        parser.error(f"--minutes needs test images to end with: {options.data_root} has no test/")
-    test = open_dataset(options.dataset, part="test", **where)
-    limits = {name: getattr(options, name) for name in LIMITS if getattr(options, name)}
-    if limits:
-        limits["in_shape"] = test.shape
-    found = search_and_train(
-        family.space(**limits),
-        family.network,
-        dataset_opener(options.dataset, **where),
-        test,
-        start=family.start(**limits),
-        seconds=60 * options.minutes,
-        run_dir=options.run_dir,
-        flips=options.dataset != "digits",
-        batch_size=options.batch_size,
-        device=device,
-        threads=options.threads,
-        seed=options.seed or 0,
-        name=options.space,
-        dataset=dataset_label(options.dataset, options.data_root),
-        progress=False,
-        callbacks=[] if options.quiet else [ProgressBar(rows=sys.stdout)],
-        metadata=metadata_of(options),
-        on_plan=partial(describe_plan, options, device),
-        report=None if options.quiet else print_progress,
-    )
-    champion, final = found.result.champion, found.final
-    print(
-        f"\nchampion: network {champion.number} of {found.result.counts.evaluated},"
-        f" {champion.metrics['params']:,} weights, {champion.metrics['macs']:,} multiply-adds;"
-        f" trained for {final.progress.steps:,} steps, {final.progress.epoch} epochs\n"
-        f"its code:     {found.code}\nits weights:  {found.weights}"
-        f'   (load("{found.weights.name}") in {found.code.name})'
-    )
-    if final.score != final.plain_score:
-        print(f"averaged over each test image and its mirror image: {final.score:.4f}")
-    print(f"test accuracy {final.plain_score:.4f}")
-    return 0
-
-
-def describe_plan(options: argparse.Namespace, device: str, plan: TimePlan) -> None:
-    """Prints how the minutes are divided."""
-    print(
-        f"{options.dataset}: space {options.space}, on {device}, run {options.run_dir}\n"
-        f"an epoch of the hand-made network takes about {format_duration(plan.epoch_seconds)}:"
-        f" {plan.search_seconds / 60:.1f} minutes of search ({plan.n_epochs} epochs of"
-        f" {plan.n_train:,} images a network), {(plan.seconds - plan.search_seconds) / 60:.1f} of"
-        " training what it finds",
-        flush=True,
-    )
-
-
-def print_progress(progress: Progress) -> None:
-    """Prints a line after each epoch of the final training."""
-    left = progress.seconds / max(progress.share, 1e-9) * (1 - progress.share)
-    print(
-        f"epoch {progress.epoch:>4}  training loss {progress.loss:.4f}"
-        f"  {format_duration(left)} to go",
-        flush=True,
-    )
-
-
-def metadata_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Returns what `train_champion.py` reads from the run."""
-    return {
-        "example": "cifar10_alexnet",
-        "dataset": options.dataset,
-        "data_root": None if options.data_root is None else str(options.data_root.absolute()),
-        "image_size": options.image_size,
-        "space": options.space,
-    }
 
 
 def make_problem(options: argparse.Namespace, device: str) -> ImageClassificationProblem:
@@ -393,10 +307,7 @@ def report(
 def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
     """Returns the options: those given, else the preset's."""
     options = parser.parse_args(argv)
-    if options.minutes is not None and not hasattr(options, "space"):
-        options.space = "resnet"
-    if options.minutes is None and (options.max_macs or options.max_params):
-        parser.error("--max-macs and --max-params need --minutes")
+    settle_minutes(parser, options)
     settle(parser, options, PRESETS[options.preset])
     if options.run_dir is None:
         options.run_dir = f"runs/{options.dataset}-{options.space}"
@@ -414,8 +325,8 @@ def make_parser() -> argparse.ArgumentParser:
     preset: dict[str, Any] = {"default": argparse.SUPPRESS}
     add = parser.add_argument
     add("--preset", choices=PRESETS, default="published", help="defaults of all other options")
+    add_minutes_options(parser)
     add("--run-dir", **preset, help="where everything is kept (default: runs/DATASET-SPACE)")
-    add("--minutes", type=float, help="search and train what is found, all in this time")
     add("--seed", type=count(0), **preset, help="of everything random (default: drawn, and kept)")
 
     group = parser.add_argument_group("data")
@@ -433,8 +344,6 @@ def make_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("search")
     add = group.add_argument
     add("--space", choices=FAMILIES, **preset, help="default: alexnet")
-    add("--max-macs", type=count(1), help="most multiply-adds of an image, with --minutes")
-    add("--max-params", type=count(1), help="most weights of a network, with --minutes")
     add("--population", type=count(2), **preset, help="default 50")
     add("--generations", type=count(1), **preset, help="default 25; a finished run goes on to it")
     add("--elite", type=count(0), **preset, help="carried over unchanged (default 5)")

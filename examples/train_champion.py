@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from in_minutes import print_progress
+
 import evonas as en
-from evonas.callbacks import format_duration
 from evonas.exceptions import DataError, RunMismatchError
 from evonas.execution import TrialSettings
 from evonas.execution.choice import available_cores
@@ -29,7 +30,6 @@ from evonas.nas.final_training import train_final
 from evonas.nas.recipes import recipe
 from evonas.records import Genes
 from evonas.training import Examples, FlipCrop
-from evonas.training.resumable import Progress
 
 AUGMENTATIONS = {
     "flip-crop": FlipCrop(),
@@ -94,16 +94,6 @@ def train(options: argparse.Namespace) -> float:
     return final.plain_score
 
 
-def print_progress(progress: Progress) -> None:
-    """Prints a line after each epoch."""
-    left = progress.seconds / max(progress.share, 1e-9) * (1 - progress.share)
-    print(
-        f"epoch {progress.epoch:>4}  training loss {progress.loss:.4f}"
-        f"  {format_duration(left)} to go",
-        flush=True,
-    )
-
-
 def parts(
     problem: ImageClassificationProblem, metadata: Mapping[str, Any], root: Path | None
 ) -> tuple[Examples, Examples, str]:
@@ -132,7 +122,10 @@ def open_problem(result: en.Result, options: argparse.Namespace) -> ImageClassif
         )
     root = options.data_root or metadata["data_root"]
     flips, side = metadata["dataset"] != "digits", metadata["image_size"]
-    training = recipe("long", flips=flips, side=side)
+    training = recipe(
+        "long", flips=flips, side=side, n_images=found["n_train"],
+        n_params=int(result.champion.metrics["params"]),
+    )  # fmt: skip
     if options.augment is not None:
         training["augment"] = AUGMENTATIONS[options.augment]
         training["test_time_flip"] = options.augment in ("flip-crop", "cutout")

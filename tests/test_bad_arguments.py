@@ -264,9 +264,10 @@ TABLE: dict[str, tuple[Call, Any, dict[str, str]]] = {
         "n_train": "count or none", "n_val": "count or none",
         "split_seed": "number of none or more", "metric": "function",
         "optimizer": "nothing", "schedule": "nothing", "ema": "0 1",
-        "augment": "True False type lambda", "device": "text", "threads": "count",
-        "precision": "nothing but its class", "objectives": "nothing but its class",
-        "record": "list", "latency_batch": "count", "name": "text", "dataset": "text",
+        "augment": "True False type lambda", "test_time_flip": "bool", "device": "text",
+        "threads": "count", "precision": "nothing but its class",
+        "objectives": "nothing but its class", "record": "list", "latency_batch": "count",
+        "name": "text", "dataset": "text",
     }),
     "ProcessExecutor": (made(ProcessExecutor, workers=1), ProcessExecutor, {
         "workers": "count", "devices": "['a']", "trial_timeout": "None 1 2.5",

@@ -79,7 +79,7 @@ def hand_made_cell(
         operations = {"edge01": "conv3x3", "edge13": "conv3x3", "edge03": "skip"}
         return {
             **{f"edge{a}{b}": operations.get(f"edge{a}{b}", "none") for a, b in EDGES},
-            "width": max(_STEP, int(32 * factor) // _STEP * _STEP), "cells": 1, "lr": 0.05,
+            "width": max(_STEP, int(32 * factor) // _STEP * _STEP), "cells": 1, "lr": 0.1,
             "momentum": 0.9, "weight_decay": 5e-4, "dropout": 0.0, "label_smoothing": 0.1,
         }  # fmt: skip
 

@@ -11,7 +11,7 @@ from evonas.nas.layers import Shape
 from evonas.nas.network import Network
 from evonas.records import Genes
 
-__all__ = ["IN_SHAPE", "MAX_MACS", "limits", "widest_within"]
+__all__ = ["IN_SHAPE", "MAX_MACS", "N_CLASSES", "limits", "widest_within"]
 
 IN_SHAPE: Shape = (3, 32, 32)
 """Of the images that limits are counted for, where nothing else is said."""
@@ -19,7 +19,8 @@ IN_SHAPE: Shape = (3, 32, 32)
 MAX_MACS = 120_000_000
 """What our spaces allow where nothing else is said: an epoch of CIFAR-10 in minutes on a CPU."""
 
-_N_CLASSES = 10  # of the network that is counted: one linear layer more or less
+N_CLASSES = 10
+"""Of the network that is counted: one linear layer more or less."""
 
 
 def limits(
@@ -79,6 +80,6 @@ def _is_within(
     genes: Genes,
 ) -> bool:
     try:
-        return cost(network(genes, _N_CLASSES), in_shape) <= most
+        return cost(network(genes, N_CLASSES), in_shape) <= most
     except InvalidPoint:
         return True  # found and said by the problem, for the images that it has

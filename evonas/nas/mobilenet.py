@@ -120,6 +120,6 @@ def _scaled(factor: float) -> Genes:
     }
     return {
         "stem": narrow(_STEM), "n_stage": len(_STAGES), **stages, "expand": 3, "kernel": 3,
-        "activation": "silu", "squeeze_excite": False, "lr": 0.05, "momentum": 0.9,
+        "activation": "silu", "squeeze_excite": False, "lr": 0.1, "momentum": 0.9,
         "weight_decay": 5e-4, "dropout": 0.0, "label_smoothing": 0.1,
     }  # fmt: skip

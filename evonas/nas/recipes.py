@@ -9,10 +9,19 @@ from evonas.training import FlipCrop
 
 __all__ = ["RecipeName", "recipe"]
 
+_FEW = 10  # weights an image
+
 RecipeName = Literal["plain", "one-cycle", "long"]
 
 
-def recipe(name: RecipeName, *, flips: bool = True, side: int = 32) -> dict[str, Any]:
+def recipe(
+    name: RecipeName,
+    *,
+    flips: bool = True,
+    side: int = 32,
+    n_params: int | None = None,
+    n_images: int | None = None,
+) -> dict[str, Any]:
     """Returns arguments of `ImageClassificationProblem`, which puts them on record.
 
     - `plain`: SGD at a constant rate on the images as they are, as published.
@@ -28,6 +37,9 @@ def recipe(name: RecipeName, *, flips: bool = True, side: int = 32) -> dict[str,
         name: Of the recipe.
         flips: Whether a mirror image is an image of the same class (not so for digits).
         side: Of the images: crops are shifted by a sixteenth of it, cutout is a quarter.
+        n_params: Weights of the network, and
+        n_images: to train on: with fewer than 10 weights an image `long` has no cutout, since such
+            a network does not learn the images by heart. None: it has.
 
     Raises:
         ValueError: There is no recipe of this name.
@@ -43,5 +55,6 @@ def recipe(name: RecipeName, *, flips: bool = True, side: int = 32) -> dict[str,
     pad = max(1, side // 16)
     if name == "one-cycle":
         return {**cycle, "augment": FlipCrop(flip=flips, pad=pad)}
-    augment = FlipCrop(flip=flips, pad=pad, cutout=side // 4 if flips else 0)
+    small = n_params is not None and n_images is not None and n_params < _FEW * n_images
+    augment = FlipCrop(flip=flips, pad=pad, cutout=0 if small or not flips else side // 4)
     return {**cycle, "augment": augment, "ema": 0.99, "test_time_flip": flips}

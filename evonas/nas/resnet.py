@@ -6,6 +6,8 @@ a search begins with it, and has to find something better.
 
 from __future__ import annotations
 
+from functools import partial
+
 from evonas.nas.branches import Residual, SqueezeExcite
 from evonas.nas.layers import (
     Activation,
@@ -83,12 +85,16 @@ def hand_made_resnet(
 ) -> Genes:
     """Returns the point that one would write down: three stages of 64, 128 and 256 channels.
 
-    With limits, all widths are a share of these, the greatest that is within them.
+    With limits, all widths are a share of these, the greatest that is within them. Where weights
+    alone are limited, what costs none is not saved: the first stage keeps the image's side, and
+    maxima of windows take the place of strides.
 
     Raises:
         ValueError: A limit is below 1, or too small for the narrowest network.
     """
-    return widest_within(_scaled, limits(resnet_network, max_macs, max_params, in_shape))
+    few_weights = max_params is not None and max_macs is None
+    scaled = partial(_scaled, few_weights=few_weights)
+    return widest_within(scaled, limits(resnet_network, max_macs, max_params, in_shape))
 
 
 def resnet_network(genes: Genes, n_classes: int) -> Network:
@@ -116,15 +122,17 @@ def resnet_network(genes: Genes, n_classes: int) -> Network:
     return Network((*features, pool(1)), classifier)
 
 
-def _scaled(factor: float) -> Genes:
+def _scaled(factor: float, *, few_weights: bool) -> Genes:
+    strides = (1, 2, 2) if few_weights else (2, 2, 2)
     stem, *widths = (max(_STEP, int(width * factor) // _STEP * _STEP) for width in _WIDTHS)
     stages = {
         f"stage{place}_{name}": value
-        for place, width in enumerate(widths, 1)
-        for name, value in (("width", width), ("depth", 1), ("stride", 2))
+        for place, (width, stride) in enumerate(zip(widths, strides, strict=True), 1)
+        for name, value in (("width", width), ("depth", 1), ("stride", stride))
     }
     return {
-        "stem": stem, "n_stage": len(widths), **stages, "downsample": "stride", "kernel": 3,
-        "activation": "gelu", "norm": "batch", "squeeze_excite": False, "pool": "max",
-        "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "dropout": 0.0, "label_smoothing": 0.1,
+        "stem": stem, "n_stage": len(widths), **stages,
+        "downsample": "max_pool" if few_weights else "stride", "kernel": 3, "activation": "gelu",
+        "norm": "batch", "squeeze_excite": False, "pool": "avg" if few_weights else "max",
+        "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "dropout": 0.0, "label_smoothing": 0.1,
     }  # fmt: skip

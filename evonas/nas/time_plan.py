@@ -6,16 +6,19 @@ from dataclasses import dataclass
 
 from evonas.arguments import check_int, check_number
 
-__all__ = ["TimePlan", "plan_time"]
+__all__ = ["N_FINALISTS", "TimePlan", "plan_time"]
 
 _FINAL_EPOCHS = 40  # of the final training: what more adds is less than a better network can
 _MAX_FINAL_EPOCHS = 200  # nothing is gained beyond
 _FINAL_SHARES = (0.5, 0.9)  # of all seconds: the final training never has less or more
-_N_TRAININGS = 40  # of a search: fewer find little
-_MIN_TRAININGS = 8  # below it is luck: then nothing is searched
-_EPOCHS = (3, 12)  # of a training in the search
-_MIN_TRAIN = 400  # images of it
-_IMAGES_AN_EPOCH = 1_500  # an epoch more for each square of it in images to be trained
+_N_TRAININGS = 16  # of the first round
+N_FINALISTS = 4
+"""Networks of the second round, each trained on four times as many images: as long as the first."""
+_LONGER = 4
+_EPOCHS = (5, 12)  # of a training of the first round
+_MIN_TRAIN = 4_000  # images of it: fewer rank networks by luck
+_IMAGES_AN_EPOCH = 1_000  # an epoch more for each square of it in images to be trained
+_LEAST_FINAL_EPOCHS = 12  # of the largest network that is searched
 _MAX_VAL = 5_000
 
 
@@ -25,11 +28,13 @@ class TimePlan:
 
     Attributes:
         seconds: Of both.
-        search_seconds: Of the search; 0: the first network is trained without one.
-        n_epochs: Of a training in the search.
+        search_seconds: Of both rounds of the search; 0: the first network is trained without one.
+        n_epochs: Of a training in the first round.
         n_train: Images of such a training.
         n_val: Images that it is validated on.
         epoch_seconds: What an epoch of the first network over all images takes.
+        max_growth: How many times its multiply-adds a network may have: the final training then
+            has 12 epochs at least.
     """
 
     seconds: float
@@ -38,11 +43,26 @@ class TimePlan:
     n_train: int
     n_val: int
     epoch_seconds: float
+    max_growth: float
 
     @property
-    def final_epochs(self) -> float:
-        """Epochs that the final training would have with the first network."""
-        return (self.seconds - self.search_seconds) / self.epoch_seconds
+    def first_round_seconds(self) -> float:
+        """Seconds of the first round of the search: half of them."""
+        return self.search_seconds / 2
+
+    def longer(self, n_images: int) -> dict[str, int]:
+        """Returns sizes of a training of the second round: four times as many image passes.
+
+        Where nothing is searched: of the first network's only training before the final one.
+
+        Args:
+            n_images: That there are.
+        """
+        if not self.search_seconds:
+            return {"n_epochs": 1, "n_train": self.n_train, "n_val": self.n_val}
+        n_train = min(_LONGER * self.n_train, n_images - self.n_val)
+        n_epochs = round(_LONGER * self.n_train * self.n_epochs / n_train)
+        return {"n_epochs": n_epochs, "n_train": n_train, "n_val": self.n_val}
 
     def final_seconds(self, spent: float) -> float:
         """Returns those of the final training where so many are spent; a second at least.
@@ -59,7 +79,9 @@ def plan_time(seconds: float, *, images_per_second: float, n_images: int) -> Tim
     The final training gets what 40 epochs of the first network over all images take, at least half
     and at most nine tenths of the time: where a network is too large to be trained to its end,
     training counts for more than another network, and where it is small the search does. A search
-    has about 40 trainings; where the time allows fewer than 8, there is none.
+    has two rounds: half of its time for about 16 short trainings, half for the best of them again,
+    four times as long. Where the time does not allow for trainings of 5 epochs of 4,000 images,
+    which rank networks by luck, nothing is searched.
 
     Args:
         seconds: Of search and final training together.
@@ -73,7 +95,7 @@ def plan_time(seconds: float, *, images_per_second: float, n_images: int) -> Tim
     Example:
         >>> plan = plan_time(1800, images_per_second=1400, n_images=50_000)
         >>> round(plan.search_seconds), plan.n_epochs, plan.n_train
-        (371, 3, 4333)
+        (0, 5, 4000)
         >>> plan_time(60, images_per_second=1400, n_images=50_000)
         Traceback (most recent call last):
         ...
@@ -94,9 +116,10 @@ def plan_time(seconds: float, *, images_per_second: float, n_images: int) -> Tim
     final = min(max(_FINAL_EPOCHS * epoch, least), most, _MAX_FINAL_EPOCHS * epoch)
     search = seconds - final
     n_val = min(_MAX_VAL, max(1, n_images // 5))
-    allowed = search * images_per_second / _N_TRAININGS
+    allowed = search * images_per_second / (_N_TRAININGS + _LONGER * N_FINALISTS)
     n_epochs = round(min(max((allowed / _IMAGES_AN_EPOCH) ** 0.5, _EPOCHS[0]), _EPOCHS[1]))
-    n_train = int(min(max(allowed / n_epochs, _MIN_TRAIN), n_images - n_val))
-    if search * images_per_second < _MIN_TRAININGS * n_epochs * n_train:
+    n_train = int(min(max(allowed / n_epochs, _MIN_TRAIN), n_images - n_val))  # of what there is
+    if n_epochs * n_train > 1.01 * allowed:
         search = 0.0
-    return TimePlan(seconds, search, n_epochs, n_train, n_val, epoch)
+    growth = max(1.0, (seconds - search) / epoch / _LEAST_FINAL_EPOCHS)
+    return TimePlan(seconds, search, n_epochs, n_train, n_val, epoch, growth)

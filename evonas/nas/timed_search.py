@@ -16,31 +16,39 @@ from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
+from evonas.arguments import check_bool, check_int, check_number, check_one_of
 from evonas.callbacks import Observer
 from evonas.evolution.operators import mutate_typed
+from evonas.exceptions import RunStorageError
 from evonas.execution.choice import available_cores
 from evonas.execution.torch_env import torch_environment
 from evonas.execution.trial import Trial, TrialSettings
-from evonas.files import as_directory, write_text
+from evonas.files import as_directory, display_path, write_text
 from evonas.nas.export import NasRunFiles
 from evonas.nas.final_training import FinalTraining, train_final
+from evonas.nas.layers import Shape
+from evonas.nas.limits import N_CLASSES, limits
 from evonas.nas.problem import ImageClassificationProblem, NetworkFunction
 from evonas.nas.recipes import recipe
+from evonas.nas.source import HYPERPARAMETERS
 from evonas.nas.split_data import Source
-from evonas.nas.time_plan import TimePlan, plan_time
-from evonas.records import Genes
+from evonas.nas.time_plan import N_FINALISTS, TimePlan, plan_time
+from evonas.records import Genes, Status
 from evonas.run.evolve import evolve
 from evonas.run.result import Result
 from evonas.space import SearchSpace
+from evonas.space.genes import Categorical
+from evonas.strategies import RandomSearch, SurrogateEvolution
 from evonas.training import Examples, place, train_epoch
 from evonas.training.resumable import Progress
 
 __all__ = ["SearchedAndTrained", "search_and_train"]
 
 _WARM_UP, _MEASURED = 2, 12  # batches
-_N_VARIANTS = 4
+_N_VARIANTS = 7
 _CHANGED = 0.25  # probability of each gene of a variant
 _PLAN = "time_plan.json"
+_SECOND = "finalists"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,8 @@ class SearchedAndTrained:
     """What came of the time.
 
     Attributes:
-        result: Of the search.
+        result: Of the last round of the search, whose champion was trained.
+        n_trained: Networks of the round before.
         plan: How the time was divided.
         final: The training of the champion, and its score on the test images.
         code: File of the champion's module.
@@ -56,6 +65,7 @@ class SearchedAndTrained:
     """
 
     result: Result
+    n_trained: int
     plan: TimePlan
     final: FinalTraining
     code: Path
@@ -88,8 +98,10 @@ def search_and_train(
 
     The time is divided by `plan_time`. The search trains by the recipe `one-cycle` on a share of
     the images, as many networks at once as there are cores; its first points are `start` and
-    variants of it. The champion is then trained by the recipe `long`. Called again, it goes on
-    where it stopped; with more seconds, the final training goes on for longer.
+    variants of it. The best of them and `start` are trained again, for longer, in the folder
+    `finalists`, and the best of these then by the recipe `long` on all images. Training settings
+    stay those of `start`: a short training prefers others (higher rates) than a long one. Called
+    again, it goes on where it stopped; with more seconds, the final training goes on for longer.
 
     Args:
         space: The search space.
@@ -114,56 +126,108 @@ def search_and_train(
         report: Called after each epoch of the final training.
 
     Raises:
-        ValueError: The time is too short: says how many minutes are needed.
+        TypeError: `test` is something else than `Examples`.
+        ValueError: `start` is not in the space; or the time is too short: says how many minutes
+            are needed.
+        RunStorageError: The run directory is damaged, in use or not writable.
         SearchInterrupted, KeyboardInterrupt: Stopped; the next call goes on.
     """
     began = time.monotonic()
+    check_number("seconds", seconds, above=0)
+    check_bool("flips", flips)
+    check_int("seed", seed, minimum=0)
+    check_one_of("test", test, Examples, "Examples")
+    start = space.validate(start)
     folder = as_directory(run_dir)
     settings = TrialSettings(seed=seed, device=device, threads=threads or available_cores())
     make = partial(
-        ImageClassificationProblem, space, network, data, batch_size=batch_size, name=name,
+        ImageClassificationProblem, network=network, data=data, batch_size=batch_size, name=name,
         dataset=dataset, device=device,
     )  # fmt: skip
     side = test.shape[-1]
-    trainer = make(**recipe("long", flips=flips, side=side))
+    trainer = make(space, **recipe("one-cycle", flips=flips, side=side))
+    n_images = len(trainer.data)
     plan = _plan(folder, trainer, start, settings, seconds)
     if on_plan is not None:
         on_plan(plan)
-    problem = make(
-        n_epochs=plan.n_epochs,
-        n_train=plan.n_train,
-        n_val=plan.n_val,
+    before = time.monotonic() - began
+    made = partial(
+        make,
+        _searched_space(space, network, start, plan, test.shape),
         **recipe("one-cycle", flips=flips, side=side),
     )
-    before = time.monotonic() - began
-    result = evolve(
+    search = partial(
+        evolve, workers=available_cores() if device == "cpu" else 1, threads_per_trial=1,
+        devices=device, seed=seed, progress=progress, callbacks=callbacks, metadata=metadata,
+    )  # fmt: skip
+    first = _first_round(search, made, start, plan, folder) if plan.search_seconds else None
+    folder = folder / _SECOND
+    problem = made(**plan.longer(n_images))
+    finalists = [start, *([] if first is None else _best(first, start))][:N_FINALISTS]
+    result = search(
         problem,
-        strategy="auto",
-        initial=[start, *variants(space, start, _N_VARIANTS)],
-        max_seconds=plan.search_seconds or None,
-        max_evaluations=None if plan.search_seconds else 1,
+        strategy=RandomSearch(),
+        initial=finalists,
+        max_evaluations=len(finalists),
         run_dir=folder,
-        workers=available_cores() if device == "cpu" else 1,
-        threads_per_trial=1,
-        devices=device,
-        seed=seed,
-        progress=progress,
-        callbacks=callbacks,
-        metadata=metadata,
     )
+    spent = before + result.seconds + (0.0 if first is None else first.seconds)
     code = NasRunFiles(folder, problem).champion
     weights = code.with_name(f"{code.stem}-trained.pt")
+    genes = result.champion.genes
+    n_params = network(genes, problem.n_classes).params(test.shape)
     final = train_final(
-        trainer,
-        result.champion.genes,
+        make(space, **recipe("long", flips=flips, side=side, n_params=n_params, n_images=n_images)),
+        genes,
         problem.data,  # normalised as in the search: the weights fit the champion's module
         test.normalised_like(problem.data),
         weights=weights,
-        seconds=plan.final_seconds(spent=result.seconds + before),
+        seconds=plan.final_seconds(spent),
         settings=settings,
         report=report,
     )
-    return SearchedAndTrained(result, plan, final, code, weights)
+    n_trained = 0 if first is None else first.counts.evaluated
+    return SearchedAndTrained(result, n_trained, plan, final, code, weights)
+
+
+def _first_round(
+    search: Callable[..., Result],
+    made: Callable[..., ImageClassificationProblem],
+    start: Genes,
+    plan: TimePlan,
+    folder: Path,
+) -> Result:
+    """Returns what short trainings of many networks found, the first of them near the start."""
+    problem = made(n_epochs=plan.n_epochs, n_train=plan.n_train, n_val=plan.n_val)
+    return search(
+        problem,
+        strategy=SurrogateEvolution(n_initial=1 + _N_VARIANTS),
+        initial=[start, *variants(problem.space, start, _N_VARIANTS)],
+        max_seconds=plan.first_round_seconds,
+        run_dir=folder,
+    )
+
+
+def _searched_space(
+    space: SearchSpace, network: NetworkFunction, start: Genes, plan: TimePlan, shape: Shape
+) -> SearchSpace:
+    """Returns the space with the training settings of `start`, without networks too slow."""
+    most = int(plan.max_growth * network(start, N_CLASSES).macs(shape))
+    return SearchSpace(
+        {
+            name: Categorical([start[name]]) if name in HYPERPARAMETERS else gene
+            for name, gene in space.items()
+        },
+        conditions=space.conditions,
+        constraints={**space.constraints, **limits(network, most, None, shape)},
+    )
+
+
+def _best(result: Result, start: Genes) -> list[Genes]:
+    """Returns the points that were scored, the best first, without the start."""
+    scored = [entry for entry in result.evaluations if entry.status is Status.OK]
+    scored.sort(key=lambda entry: -entry.values[0])
+    return [entry.genes for entry in scored if entry.genes != start]
 
 
 def variants(space: SearchSpace, genes: Genes, n: int) -> list[Genes]:
@@ -184,18 +248,23 @@ def _plan(
     settings: TrialSettings,
     seconds: float,
 ) -> TimePlan:
-    """Returns the plan of the run: its sizes are those of the first call."""
+    """Returns the plan of the run: that of the first call, with the seconds of this one.
+
+    Raises:
+        RunStorageError: The file of the plan is damaged.
+    """
     file = folder / _PLAN
-    n_images = len(trainer.data)
-    if not file.exists():
-        rate = images_per_second(trainer, start, settings)
-        plan = plan_time(seconds, images_per_second=rate, n_images=n_images)
-        write_text(file, json.dumps(asdict(plan), indent=2) + "\n")
-        return plan
-    known = TimePlan(**json.loads(file.read_text()))
-    rate = n_images / known.epoch_seconds
-    anew = plan_time(seconds, images_per_second=rate, n_images=n_images)
-    return replace(known, seconds=seconds, search_seconds=anew.search_seconds)
+    if file.exists():
+        try:
+            return replace(TimePlan(**json.loads(file.read_text())), seconds=seconds)
+        except (ValueError, TypeError) as error:
+            raise RunStorageError(
+                f"{display_path(file)} is damaged ({error}): pass another run directory"
+            ) from None
+    rate = images_per_second(trainer, start, settings)
+    plan = plan_time(seconds, images_per_second=rate, n_images=len(trainer.data))
+    write_text(file, json.dumps(asdict(plan), indent=2) + "\n")
+    return plan
 
 
 def images_per_second(

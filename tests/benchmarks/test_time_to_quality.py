@@ -1,100 +1,100 @@
-"""The benchmark of what a search finds by when."""
+"""The benchmark of minutes to test accuracy, and what it holds our search against."""
 
 from __future__ import annotations
 
-import itertools
-import math
-import re
+import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
-import evonas as en
 from benchmarks import time_to_quality as benchmark
-from benchmarks.time_to_quality import Outcome
+from benchmarks.rivals import RIVALS, Job, hand_made_within
+from evonas.training import Examples
+from evonas.training.cost import count_macs, count_params
 
 
-def entry(number: int, began: float, seconds: float, value: float | None, **other: Any) -> Any:
-    status = other.pop("status", en.Status.OK if value is not None else en.Status.FAILED)
-    values = () if value is None else (value,)
-    return en.Evaluation(number, str(number), {}, status, values, seconds=seconds, started_at=began)
+def result(accuracy: float, minutes: float = 10.0) -> dict[str, Any]:
+    return {"accuracy": accuracy, "trained": 7, "params": 1_000, "macs": 2_000, "minutes": minutes}
 
 
-def test_seconds_go_on_where_an_earlier_start_stopped() -> None:
-    result: Any = SimpleNamespace(
-        sessions=[{"started_at": 1000.0, "seconds": 20.0}, {"started_at": 5000.0, "seconds": 30.0}],
-        evaluations=[
-            entry(0, 1002.0, 8.0, 0.3),
-            entry(1, 1002.0, 4.0, 0.2),
-            entry(2, 1010.0, 9.0, 0.25),
-            entry(3, 5001.0, 5.0, 0.5),
-            entry(4, 5002.0, 3.0, 0.9, status=en.Status.PRUNED),
-            entry(5, 5006.0, 2.0, None),
-            entry(6, 5008.0, 0.0, None, status=en.Status.INVALID),
-            entry(7, 5008.0, 30.0, 0.99),  # 58 seconds: after the budget
-        ],
-    )
-    found = benchmark.outcome_of(result, 50.0)
-    assert found == Outcome(((6.0, 0.2), (10.0, 0.3), (26.0, 0.5)), trained=6, pruned=1, failed=1)
-    assert [found.best_at(moment) for moment in (6.0, 25.9, 50.0)] == [0.2, 0.3, 0.5]
-    assert math.isnan(found.best_at(5.9))
+def job(folder: Path, **changed: Any) -> Job:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(160) % 2
+    pixels = torch.randint(0, 120, (160, 3, 32, 32), generator=generator)
+    pixels += 110 * labels.view(-1, 1, 1, 1)
+    images = Examples(pixels.to(torch.uint8), labels, ("dark", "bright"))
+    settings = {
+        "train": images, "test": images, "seconds": 2.0, "flips": True, "max_macs": None,
+        "max_params": 5_000, "precision": "float32", "threads": 1, "seed": 0, "folder": folder,
+        **changed,
+    }  # fmt: skip
+    return Job(**settings)
 
 
 def test_the_table() -> None:
-    def run(*steps: tuple[float, float]) -> Outcome:
-        return Outcome(steps, trained=len(steps), pruned=1, failed=0)
-
-    runs = {
-        "published": [run((5.0, 0.2), (90.0, 0.4)), run((30.0, 0.3))],
-        "surrogate": [run((40.0, 0.5)), run((60.0, 0.2))],
-        "surrogate + pruning": [run((25.0, 0.4)), run((10.0, 0.1), (100.0, 0.5))],
+    found = {
+        ("evonas", 10.0): [result(0.5), result(0.7, 10.2)],
+        ("hand-made", 10.0): [result(0.4), result(0.4)],
+        ("evonas", 30.0): [result(0.8), result(0.8)],
+        ("hand-made", 30.0): [result(0.9), result(0.7)],
     }
-    lines = benchmark.table(runs, 100.0).splitlines()
-    cells = {line.split("  ")[0]: re.findall(r"\S+ ± \S+(?: \(n=1\))?", line) for line in lines}
-    assert cells["published"][:4] == [
-        "0.2000 ± nan (n=1)", "0.2500 ± 0.0707", "0.2500 ± 0.0707", "0.3500 ± 0.0707",
+    lines = benchmark.table(found).splitlines()
+    assert lines[1].split() == [
+        "10", "minutes", "30", "minutes", "n", "networks", "weights", "multiply-adds", "took",
+        "at", "most",
     ]  # fmt: skip
-    assert re.search(r"^surrogate  +- ", lines[3])
-    assert lines[-2].endswith("paired by seed: +0.0000 ± 0.1414; reaches its end after 40%,"
-                              " more than 100% of the budget")  # fmt: skip
-    assert lines[-1].endswith("after 25%, 100% of the budget")
+    assert lines[2].split() == [
+        "evonas", "0.6000", "±", "0.1414", "0.8000", "±", "0.0000", "2", "7", "1,000", "2,000",
+        "102%",
+    ]  # fmt: skip
+    assert "0.4000 ± 0.0000" in lines[3]
+    assert "0.8000 ± 0.1414" in lines[3]
+    assert "±" not in benchmark.table({("evonas", 1.0): [result(0.5)]}).splitlines()[2]
 
 
-def test_the_published_proportions() -> None:
-    assert [benchmark.scaled_population(n) for n in (1250, 40, 2)] == [50, 9, 4]
+def test_what_is_done_is_not_done_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for place, name in enumerate(benchmark.CONTENDERS):
+        file = benchmark._file(tmp_path, name, 0.5, 0)
+        file.write_text(json.dumps(result(0.5 + place / 10, 0.5)))
+    picture = tmp_path / "table.svg"
+    benchmark.main(["--out", str(tmp_path), "--seeds", "1", "--plot", str(picture)])
+    text = capsys.readouterr().out
+    assert "digits; no limits" in text
+    assert [line.split("  ")[0] for line in text.splitlines()[8:13]] == list(benchmark.CONTENDERS)
+    assert "</svg>" in picture.read_text()
+    with pytest.raises(SystemExit, match="begun with --max-params None, here 10"):
+        benchmark.main(["--out", str(tmp_path), "--max-params", "10"])
+
+
+def test_the_hand_made_network_keeps_to_the_limits(tmp_path: Path) -> None:
+    whole = hand_made_within(job(tmp_path, max_params=None))
+    assert count_macs(whole, (3, 32, 32)) == pytest.approx(71.7e6, rel=0.01)
+    for limits in ({"max_params": 50_000}, {"max_params": None, "max_macs": 5_000_000}):
+        model = hand_made_within(job(tmp_path, **limits))
+        if limits.get("max_params"):
+            assert 40_000 < count_params(model) <= 50_000
+        else:
+            assert 4e6 < count_macs(model, (3, 32, 32)) <= 5e6
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name != "hand-made")) for name in RIVALS],
+)
+def test_a_rival_learns_in_its_time(name: str, tmp_path: Path) -> None:
+    if name == "TPE":
+        pytest.importorskip("optuna", reason="pip install -e '.[bench]'")
+    seconds = {"hand-made": 3.0, "published GA": 40.0, "TPE": 10.0}[name]
+    limits = {"max_params": None} if name == "published GA" else {}
+    outcome = RIVALS[name](job(tmp_path, seconds=seconds, **limits))
+    assert outcome.accuracy > 0.8
+    assert (outcome.trained > 0) == (name != "hand-made")
 
 
 @pytest.mark.slow
-def test_a_tiny_benchmark_stops_and_goes_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("matplotlib", reason="pip install 'evonas[bench]'")
-    monkeypatch.chdir(Path(__file__).resolve().parents[2])
-    text = (
-        "--seconds 8 --seeds 1 --train-samples 100 --val-samples 50 --epochs 2 --batch-size 32"
-        " --workers 1 --expected 8 --precision float32"
-    )
-    argv = [*text.split(), "--out", str(tmp_path / "runs"), "--plot", str(tmp_path / "curves.svg")]
-    begin = benchmark._in_another_process
-    calls = itertools.count()
-
-    def stopped(*arguments: Any) -> None:
-        if next(calls) == 3:
-            raise KeyboardInterrupt
-        begin(*arguments)
-
-    monkeypatch.setattr(benchmark, "_in_another_process", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        benchmark.main(argv)
-    assert len(list((tmp_path / "runs").glob("*/run.db"))) == 1
-    capsys.readouterr()
-    monkeypatch.setattr(benchmark, "_in_another_process", begin)
-    benchmark.main(argv)
-    printed = capsys.readouterr().out
-    assert len(re.findall("^seed 0", printed, re.MULTILINE)) == 2  # the first is not run again
-    assert "surrogate + pruning minus published at the end" in printed
-    assert (tmp_path / "curves.svg").stat().st_size > 5_000
-    with pytest.raises(SystemExit, match="was begun with --epochs 2, here 3: name another --out"):
-        benchmark.main([*argv, "--epochs", "3"])
+def test_the_first_network_without_a_search(tmp_path: Path) -> None:
+    outcome = benchmark._no_search(job(tmp_path))
+    assert outcome.accuracy > 0.8
+    assert outcome.params <= 5_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -18,6 +19,8 @@ import torch
 import evonas as en
 from evonas.callbacks import Counts, RunInfo
 from evonas.nas.datasets import dataset_label, open_dataset
+from evonas.nas.final_training import FinalTraining
+from evonas.training.resumable import Progress
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -86,6 +89,19 @@ def test_what_is_given_overrides_the_preset() -> None:
         (["--preset", "quick", "--train-samples", "9000"], "at most the 1437 examples"),
         (["--population", "1"], "must be at least 2, got 1"),
         (["--device", "cuda:77"], "device 'cuda:77' is not on this machine"),
+        (["--max-params", "1000"], "--max-macs and --max-params need --minutes"),
+        (
+            ["--minutes", "1", "--dataset", "digits", "--space", "alexnet"],
+            "--minutes needs --space resnet, mobilenet, cell",
+        ),
+        (["--minutes", "1", "--epochs", "3"], "--epochs cannot be given with --minutes"),
+        (["--minutes", "1", "--strategy", "auto"], "--strategy cannot be given with"),
+        (["--minutes", "0", "--dataset", "digits"], "seconds must be above 0, got 0.0"),
+        (["--minutes", "0.001", "--dataset", "digits"], "minutes are too short: .* give at least"),
+        (
+            ["--minutes", "1", "--dataset", "digits", "--max-params", "10"],
+            "at most 10 weights.* too small",
+        ),
     ],
 )
 def test_wrong_options(
@@ -170,7 +186,8 @@ def test_from_search_to_tested_champion(
 
     assert train_champion.main([str(run), "--epochs", "2", "--device", "cpu"]) == 0
     text = capsys.readouterr().out
-    assert "40 training and 12 test images, 2 epochs, flip-crop, float32 on cpu" in text
+    assert "40 training and 12 test images, 2 epochs, 32x32 + FlipCrop" in text
+    assert ", float32 on cpu" in text
     accuracy = float(text.split("test accuracy ")[-1].split()[0])
     champion: dict[str, Any] = {"__name__": "champion", "__file__": str(run / "champion.py")}
     exec((run / "ga-champ-alexnet.py").read_text(), champion)
@@ -202,11 +219,11 @@ def test_the_champion_is_tested_on_images_normalised_as_in_the_search(
     exec((run / "ga-champ-alexnet.py").read_text(), champion)
     seen: list[torch.Tensor] = []
 
-    def fit(model: Any, train: Any, test: Any, **settings: Any) -> float:
+    def train_final(problem: Any, genes: Any, train: Any, test: Any, **_: Any) -> FinalTraining:
         seen.append(next(test.batches(100))[0])
-        return 0.5
+        return FinalTraining(0.5, 0.5, Progress(), torch.nn.Identity())
 
-    monkeypatch.setattr(train_champion, "fit", fit)
+    monkeypatch.setattr(train_champion, "train_final", train_final)
     assert train_champion.main([str(run)]) == 0
     images = open_dataset("imagefolder", open_root(arguments), part="test").inputs / 255
     mean, std = (torch.tensor(champion[name]).view(-1, 1, 1) for name in ("MEAN", "STD"))
@@ -307,3 +324,26 @@ def test_the_quick_preset(tmp_path: Path) -> None:
     result = en.open_run(tmp_path / "runs" / "cifar10-alexnet-quick")
     assert result.champion.values[0] > result.logbook[0]["mean"] + 0.2
     assert result.counts.failed == 0
+
+
+@pytest.mark.slow
+def test_a_search_in_minutes_goes_on_after_kills_and_ends_with_the_test_accuracy(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("sklearn", reason="pip install -e '.[examples]'")
+    command = [sys.executable, str(EXAMPLES / "cifar10_alexnet.py"), "--minutes", "0.6"]
+    command += ["--dataset", "digits", "--max-params", "4000", "--batch-size", "32"]
+    command += ["--run-dir", str(tmp_path / "run")]
+    for seconds in (9, 15, 25):  # in the measurement, the search, the final training
+        started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            started.wait(seconds)
+        started.kill()
+        started.wait()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    found = re.fullmatch(r"test accuracy (\d\.\d{4})", lines[-1])
+    assert found, done.stdout
+    assert float(found[1]) > 0.85
+    assert (tmp_path / "run" / "finalists" / "ga-champ-resnet-trained.pt").is_file()
