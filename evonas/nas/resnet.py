@@ -86,8 +86,7 @@ def hand_made_resnet(
     """Returns the point that one would write down: three stages of 64, 128 and 256 channels.
 
     With limits, all widths are a share of these, the greatest that is within them. Where weights
-    alone are limited, what costs none is not saved: the first stage keeps the image's side, and
-    maxima of windows take the place of strides.
+    alone are limited, maxima of windows take the place of strides, which costs none.
 
     Raises:
         ValueError: A limit is below 1, or too small for the narrowest network.
@@ -123,12 +122,11 @@ def resnet_network(genes: Genes, n_classes: int) -> Network:
 
 
 def _scaled(factor: float, *, few_weights: bool) -> Genes:
-    strides = (1, 2, 2) if few_weights else (2, 2, 2)
     stem, *widths = (max(_STEP, int(width * factor) // _STEP * _STEP) for width in _WIDTHS)
     stages = {
         f"stage{place}_{name}": value
-        for place, (width, stride) in enumerate(zip(widths, strides, strict=True), 1)
-        for name, value in (("width", width), ("depth", 1), ("stride", stride))
+        for place, width in enumerate(widths, 1)
+        for name, value in (("width", width), ("depth", 1), ("stride", 2))
     }
     return {
         "stem": stem, "n_stage": len(widths), **stages,

@@ -8,7 +8,7 @@ from evonas.arguments import check_int, check_number
 
 __all__ = ["N_FINALISTS", "TimePlan", "plan_time"]
 
-_FINAL_EPOCHS = 40  # of the final training: what more adds is less than a better network can
+_FINAL_EPOCHS = 100  # of the final training: what more adds is less than a better network can
 _MAX_FINAL_EPOCHS = 200  # nothing is gained beyond
 _FINAL_SHARES = (0.5, 0.9)  # of all seconds: the final training never has less or more
 _N_TRAININGS = 16  # of the first round
@@ -18,7 +18,7 @@ _LONGER = 4
 _EPOCHS = (5, 12)  # of a training of the first round
 _MIN_TRAIN = 4_000  # images of it: fewer rank networks by luck
 _IMAGES_AN_EPOCH = 1_000  # an epoch more for each square of it in images to be trained
-_LEAST_FINAL_EPOCHS = 12  # of the largest network that is searched
+_LEAST_FINAL_EPOCHS = 50  # of the largest network that is searched
 _MAX_VAL = 5_000
 
 
@@ -34,7 +34,7 @@ class TimePlan:
         n_val: Images that it is validated on.
         epoch_seconds: What an epoch of the first network over all images takes.
         max_growth: How many times its multiply-adds a network may have: the final training then
-            has 12 epochs at least.
+            has 50 epochs at least.
     """
 
     seconds: float
@@ -76,7 +76,7 @@ class TimePlan:
 def plan_time(seconds: float, *, images_per_second: float, n_images: int) -> TimePlan:
     """Divides `seconds` by what is still to be gained.
 
-    The final training gets what 40 epochs of the first network over all images take, at least half
+    The final training gets what 100 epochs of the first network over all images take, at least half
     and at most nine tenths of the time: where a network is too large to be trained to its end,
     training counts for more than another network, and where it is small the search does. A search
     has two rounds: half of its time for about 16 short trainings, half for the best of them again,
@@ -93,9 +93,11 @@ def plan_time(seconds: float, *, images_per_second: float, n_images: int) -> Tim
             network over all images: says how many minutes are needed.
 
     Example:
-        >>> plan = plan_time(1800, images_per_second=1400, n_images=50_000)
+        >>> plan = plan_time(1800, images_per_second=6000, n_images=50_000)
         >>> round(plan.search_seconds), plan.n_epochs, plan.n_train
-        (0, 5, 4000)
+        (900, 12, 14062)
+        >>> plan_time(1800, images_per_second=1400, n_images=50_000).search_seconds
+        0.0
         >>> plan_time(60, images_per_second=1400, n_images=50_000)
         Traceback (most recent call last):
         ...
