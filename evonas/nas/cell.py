@@ -23,9 +23,10 @@ from evonas.nas.layers import (
 )
 from evonas.nas.limits import IN_SHAPE, MAX_MACS, limits, widest_within
 from evonas.nas.network import Network
+from evonas.nas.training_genes import GOOD_TRAINING, training_genes
 from evonas.records import Genes
 from evonas.space import SearchSpace
-from evonas.space.genes import Categorical, Float, Integer
+from evonas.space.genes import Categorical, Integer
 
 __all__ = ["cell_network", "cell_space", "hand_made_cell"]
 
@@ -56,11 +57,7 @@ def cell_space(
             **{f"edge{a}{b}": Categorical(OPERATIONS) for a, b in EDGES},
             "width": Integer(_STEP, 64, step=_STEP, log=True),
             "cells": Integer(1, 5),
-            "lr": Float(3e-3, 0.5, log=True),
-            "momentum": Float(0.8, 0.98),
-            "weight_decay": Float(1e-5, 1e-2, log=True),
-            "dropout": Float(0.0, 0.5),
-            "label_smoothing": Float(0.0, 0.2),
+            **training_genes(),
         },
         constraints=limits(cell_network, max_macs, max_params, in_shape),
     )
@@ -79,8 +76,7 @@ def hand_made_cell(
         operations = {"edge01": "conv3x3", "edge13": "conv3x3", "edge03": "skip"}
         return {
             **{f"edge{a}{b}": operations.get(f"edge{a}{b}", "none") for a, b in EDGES},
-            "width": max(_STEP, int(32 * factor) // _STEP * _STEP), "cells": 1, "lr": 0.1,
-            "momentum": 0.9, "weight_decay": 5e-4, "dropout": 0.0, "label_smoothing": 0.1,
+            "width": max(_STEP, int(32 * factor) // _STEP * _STEP), "cells": 1, **GOOD_TRAINING,
         }  # fmt: skip
 
     return widest_within(scaled, limits(cell_network, max_macs, max_params, in_shape))

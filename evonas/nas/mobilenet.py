@@ -19,9 +19,10 @@ from evonas.nas.layers import (
 )
 from evonas.nas.limits import IN_SHAPE, MAX_MACS, limits, widest_within
 from evonas.nas.network import Network
+from evonas.nas.training_genes import GOOD_TRAINING, training_genes
 from evonas.records import Genes
 from evonas.space import SearchSpace
-from evonas.space.genes import Boolean, Categorical, Float, Integer
+from evonas.space.genes import Boolean, Categorical, Integer
 from evonas.space.repeat import Repeat
 
 __all__ = ["hand_made_mobilenet", "mobilenet_network", "mobilenet_space"]
@@ -61,11 +62,7 @@ def mobilenet_space(
             "kernel": Categorical([3, 5]),
             "activation": Categorical(["relu", "leaky_relu", "silu", "gelu"]),
             "squeeze_excite": Boolean(),
-            "lr": Float(3e-3, 0.5, log=True),
-            "momentum": Float(0.8, 0.98),
-            "weight_decay": Float(1e-5, 1e-2, log=True),
-            "dropout": Float(0.0, 0.5),
-            "label_smoothing": Float(0.0, 0.2),
+            **training_genes(),
         },
         constraints=limits(mobilenet_network, max_macs, max_params, in_shape),
     )  # fmt: skip
@@ -120,6 +117,5 @@ def _scaled(factor: float) -> Genes:
     }
     return {
         "stem": narrow(_STEM), "n_stage": len(_STAGES), **stages, "expand": 3, "kernel": 3,
-        "activation": "silu", "squeeze_excite": False, "lr": 0.1, "momentum": 0.9,
-        "weight_decay": 5e-4, "dropout": 0.0, "label_smoothing": 0.1,
+        "activation": "silu", "squeeze_excite": False, **GOOD_TRAINING,
     }  # fmt: skip

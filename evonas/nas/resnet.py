@@ -25,9 +25,10 @@ from evonas.nas.layers import (
 )
 from evonas.nas.limits import IN_SHAPE, MAX_MACS, limits, widest_within
 from evonas.nas.network import Network
+from evonas.nas.training_genes import GOOD_TRAINING, training_genes
 from evonas.records import Genes
 from evonas.space import SearchSpace
-from evonas.space.genes import Boolean, Categorical, Float, Integer
+from evonas.space.genes import Boolean, Categorical, Integer
 from evonas.space.repeat import Repeat
 
 __all__ = ["hand_made_resnet", "resnet_network", "resnet_space"]
@@ -70,11 +71,7 @@ def resnet_space(
             "norm": Categorical(["batch", "group"]),
             "squeeze_excite": Boolean(),
             "pool": Categorical(["max", "avg"]),
-            "lr": Float(3e-3, 0.5, log=True),
-            "momentum": Float(0.8, 0.98),
-            "weight_decay": Float(1e-5, 1e-2, log=True),
-            "dropout": Float(0.0, 0.5),
-            "label_smoothing": Float(0.0, 0.2),
+            **training_genes(),
         },
         constraints=limits(resnet_network, max_macs, max_params, in_shape),
     )  # fmt: skip
@@ -132,5 +129,5 @@ def _scaled(factor: float, *, few_weights: bool) -> Genes:
         "stem": stem, "n_stage": len(widths), **stages,
         "downsample": "max_pool" if few_weights else "stride", "kernel": 3, "activation": "gelu",
         "norm": "batch", "squeeze_excite": False, "pool": "avg" if few_weights else "max",
-        "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "dropout": 0.0, "label_smoothing": 0.1,
+        **GOOD_TRAINING,
     }  # fmt: skip
