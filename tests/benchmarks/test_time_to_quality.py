@@ -58,14 +58,23 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, capsys: pytest.CaptureFi
     for place, name in enumerate(benchmark.CONTENDERS):
         file = benchmark._file(tmp_path, name, 0.5, 0)
         file.write_text(json.dumps(result(0.5 + place / 10, 0.5)))
-    picture = tmp_path / "table.svg"
-    benchmark.main(["--out", str(tmp_path), "--seeds", "1", "--plot", str(picture)])
+    benchmark.main(["--out", str(tmp_path), "--seeds", "1"])
     text = capsys.readouterr().out
     assert "digits; no limits" in text
     assert [line.split("  ")[0] for line in text.splitlines()[8:13]] == list(benchmark.CONTENDERS)
-    assert "</svg>" in picture.read_text()
     with pytest.raises(SystemExit, match="begun with --max-params None, here 10"):
         benchmark.main(["--out", str(tmp_path), "--max-params", "10"])
+
+
+def test_the_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="pip install -e '.[bench]'")
+    found = {
+        (name, minutes): [result(0.5), result(0.6)]
+        for name in ("evonas", "TPE")
+        for minutes in (10.0, 30.0)
+    }
+    benchmark.plot(found, tmp_path / "table.svg")
+    assert "</svg>" in (tmp_path / "table.svg").read_text()
 
 
 def test_the_hand_made_network_keeps_to_the_limits(tmp_path: Path) -> None:
