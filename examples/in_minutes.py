@@ -95,7 +95,7 @@ def in_minutes(parser: argparse.ArgumentParser, options: argparse.Namespace, dev
     )
     champion, final = found.result.champion, found.final
     print(
-        f"\nchampion of {found.n_trained or 1} networks:"
+        f"\n{f'champion of {found.n_trained} networks' if found.n_trained else 'hand-made'}:"
         f" {champion.metrics['params']:,} weights, {champion.metrics['macs']:,} multiply-adds;"
         f" trained for {final.progress.steps:,} steps, {final.progress.epoch} epochs\n"
         f"its code:     {found.code}\nits weights:  {found.weights}"
@@ -109,12 +109,18 @@ def in_minutes(parser: argparse.ArgumentParser, options: argparse.Namespace, dev
 
 def describe_plan(options: argparse.Namespace, device: str, plan: TimePlan) -> None:
     """Prints how the minutes are divided."""
+    search, final = plan.search_seconds / 60, (plan.seconds - plan.search_seconds) / 60
+    if search:
+        divided = (
+            f"{search:.1f} minutes of search ({plan.n_epochs} epochs of {plan.n_train:,} images a"
+            f" network), {final:.1f} of training what it finds"
+        )
+    else:
+        divided = f"too slow for a search in {final:.1f} minutes, which train this network"
     print(
         f"{options.dataset}: space {options.space}, on {device}, run {options.run_dir}\n"
         f"an epoch of the hand-made network takes about {format_duration(plan.epoch_seconds)}:"
-        f" {plan.search_seconds / 60:.1f} minutes of search ({plan.n_epochs} epochs of"
-        f" {plan.n_train:,} images a network), {(plan.seconds - plan.search_seconds) / 60:.1f} of"
-        " training what it finds",
+        f" {divided}",
         flush=True,
     )
 

@@ -25,7 +25,7 @@ from evonas.execution import TrialSettings
 from evonas.execution.choice import available_cores
 from evonas.execution.torch_env import resolve_device
 from evonas.nas import FAMILIES, ImageClassificationProblem, NasRunFiles
-from evonas.nas.datasets import dataset_label, dataset_opener, has_part, open_dataset, val_opener
+from evonas.nas.datasets import dataset_label, has_part, open_dataset, val_opener
 from evonas.nas.final_training import train_final
 from evonas.nas.recipes import recipe
 from evonas.records import Genes
@@ -122,8 +122,9 @@ def open_problem(result: en.Result, options: argparse.Namespace) -> ImageClassif
         )
     root = options.data_root or metadata["data_root"]
     flips, side = metadata["dataset"] != "digits", metadata["image_size"]
+    data = open_dataset(metadata["dataset"], root, size=side)
     training = recipe(
-        "long", flips=flips, side=side, n_images=found["n_train"],
+        "long", flips=flips, side=side, n_images=len(data),
         n_params=int(result.champion.metrics["params"]),
     )  # fmt: skip
     if options.augment is not None:
@@ -133,7 +134,7 @@ def open_problem(result: en.Result, options: argparse.Namespace) -> ImageClassif
     problem = ImageClassificationProblem(
         family.space(),
         family.network,
-        dataset_opener(metadata["dataset"], root, size=metadata["image_size"]),
+        data,
         val=val_opener(metadata["dataset"], root, size=metadata["image_size"]),
         batch_size=found["batch_size"],
         n_train=found["n_train"],

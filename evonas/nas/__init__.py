@@ -8,12 +8,13 @@ en.evolve(problem, population=50, generations=25, run_dir="runs/alexnet")
 
 - `Network`, and the layers in `evonas.nas.layers`: a list that becomes module and source.
 - `build`, `generate_source`, `infer_shapes`: the module, its source, its shapes.
-- `alexnet_space`, `alexnet_cifar_space`, `alexnet_small_space`, `resnet_space`, with
-  `alexnet_network`, `plain_network` and `resnet_network`, which build their points; `FAMILIES` has
-  them by name.
+- `alexnet_space`, `alexnet_cifar_space`, `alexnet_small_space`, `resnet_space`, `mobilenet_space`,
+  `cell_space`, with `alexnet_network`, `plain_network` and so on, which build their points;
+  `FAMILIES` has them by name.
 - `ImageClassificationProblem`: trains a point; `NasRunFiles`: writes a run's files.
+- `search_and_train`: from images to a trained and tested champion in a given time.
 
-`ImageClassificationProblem` and `NasRunFiles` need torch and are imported when first used.
+The last three need torch and are imported when first used.
 """
 
 from __future__ import annotations

@@ -89,8 +89,8 @@ def plan_time(seconds: float, *, images_per_second: float, n_images: int) -> Tim
         n_images: Of the final training.
 
     Raises:
-        ValueError: A number is not above 0, or the seconds are too few for an epoch of the first
-            network over all images: says how many minutes are needed.
+        ValueError: A number is not above 0, or the seconds are too few for two epochs of the
+            first network over all images: says how many minutes are needed.
 
     Example:
         >>> plan = plan_time(1800, images_per_second=6000, n_images=50_000)

@@ -177,7 +177,11 @@ def search_and_train(
     genes = result.champion.genes
     n_params = network(genes, problem.n_classes).params(test.shape)
     final = train_final(
-        make(space, **recipe("long", flips=flips, side=side, n_params=n_params, n_images=n_images)),
+        make(
+            space,
+            precision=problem.precision,  # the run's: measured anew it might be another
+            **recipe("long", flips=flips, side=side, n_params=n_params, n_images=n_images),
+        ),
         genes,
         problem.data,  # normalised as in the search: the weights fit the champion's module
         test.normalised_like(problem.data),

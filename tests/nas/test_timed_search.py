@@ -14,7 +14,7 @@ from evonas.exceptions import RunStorageError
 from evonas.execution import SerialExecutor
 from evonas.execution.trial import TrialSettings
 from evonas.nas import FAMILIES, final_training, search_and_train, timed_search
-from evonas.nas.final_training import train_final
+from evonas.nas.final_training import FinalTraining, train_final
 from evonas.nas.limits import limits, widest_within
 from evonas.nas.recipes import recipe
 from evonas.nas.time_plan import TimePlan
@@ -98,7 +98,16 @@ def test_what_was_stopped_in_the_final_training_goes_on_there(
             go(tmp_path / "run")
     plan = json.loads((tmp_path / "run" / "time_plan.json").read_text())
     monkeypatch.setattr(timed_search, "images_per_second", stopped)
+    seen: list[str | None] = []
+
+    def final(problem: Any, *args: Any, **options: Any) -> FinalTraining:
+        seen.append(problem.precision)
+        return train_final(problem, *args, **options)
+
+    monkeypatch.setattr(timed_search, "train_final", final)
     found = go(tmp_path / "run")
+    # Measured anew, the precision might be another, and the checkpoint one of other settings.
+    assert seen == [found.result.record.fingerprint["precision"]]
     assert found.n_trained == 3
     assert found.plan.n_train == plan["n_train"]
     assert found.plan.epoch_seconds == plan["epoch_seconds"]
