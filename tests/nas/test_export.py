@@ -344,3 +344,23 @@ def test_a_call_that_is_no_name_is_refused(name: str) -> None:
 def test_a_value_that_source_cannot_hold_is_refused(value: Any) -> None:
     with pytest.raises(TypeError, match="generated source cannot hold"):
         _ = Call("Linear", (value,)).code
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_a_champion_predicts_as_it_was_validated(flip: bool) -> None:
+    source = champion_source(
+        "import torch", genes={}, prm={}, in_shape=(1, 2, 2), classes=("a", "b"), mean=(), std=(),
+        is_uint8=False, test_time_flip=flip, title="",
+    )  # fmt: skip
+    found: dict[str, Any] = {"__name__": "champion"}
+    exec(source, found)
+
+    class Net:
+        device = torch.device("cpu")
+
+        def __call__(self, images: torch.Tensor) -> torch.Tensor:
+            return images[:, 0, 0]  # the first row is the outputs
+
+    image = torch.tensor([[[[1.0, 4.0], [0.0, 0.0]]]])
+    wanted = [0.5, 0.5] if flip else torch.tensor([1.0, 4.0]).softmax(0).tolist()
+    assert found["predict"](Net(), image)[0].tolist() == pytest.approx(wanted)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ from evonas.nas import FAMILIES, final_training, search_and_train, timed_search
 from evonas.nas.final_training import FinalTraining, train_final
 from evonas.nas.limits import limits, widest_within
 from evonas.nas.recipes import recipe
-from evonas.nas.time_plan import TimePlan
+from evonas.nas.time_plan import TimePlan, plan_time
 from evonas.nas.timed_search import SearchedAndTrained, variants
+from evonas.nas.training_genes import GOOD_TRAINING
 from evonas.space.genes import Integer
 from evonas.training import Examples, FlipCrop
 
@@ -233,3 +236,29 @@ def test_the_widest_within() -> None:
     assert widest_within(scaled, allowed) == {"width": 78}
     assert limits(FAMILIES["resnet"].network, None, None) == {}
     assert isinstance(FAMILIES["resnet"].space()["stem"], Integer)
+
+
+def test_a_limit_is_exact() -> None:
+    network = FAMILIES["resnet"].network
+    for argument, cost in (
+        ("max_macs", network(START, 10).macs((3, 16, 16))),
+        ("max_params", network(START, 10).params((3, 16, 16))),
+    ):
+        for most, allowed in ((cost, True), (cost - 1, False)):
+            given = {"max_macs": None, "max_params": None, argument: most}
+            (within,) = limits(network, **given, in_shape=(3, 16, 16)).values()
+            assert within(START) is allowed
+
+
+def test_what_is_searched_is_structure_that_can_be_trained_to_its_end() -> None:
+    plan = plan_time(100.0, images_per_second=1000.0, n_images=1000)
+    plan = dataclasses.replace(plan, max_growth=1.5)
+    family, shape = FAMILIES["resnet"], (3, 32, 32)
+    start = family.start(max_macs=5_000_000)  # type: ignore[misc]
+    searched = timed_search._searched_space(family.space(), family.network, start, plan, shape)
+    most = 1.5 * family.network(start, 10).macs(shape)
+    rng = random.Random(0)
+    for _ in range(30):
+        genes = searched.sample(rng)
+        assert {name: genes[name] for name in GOOD_TRAINING} == dict(GOOD_TRAINING)
+        assert family.network(genes, 10).macs(shape) <= most

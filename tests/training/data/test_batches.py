@@ -143,3 +143,19 @@ def test_batches_that_cannot_be_are_refused_at_once(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         data.batches(**arguments)  # type: ignore[arg-type]
+
+
+def test_cutout_blackens_one_square_of_each_image_at_a_random_place() -> None:
+    images = torch.full((32, 3, 12, 10), 9, dtype=torch.uint8)
+    out = FlipCrop(flip=False, pad=0, cutout=4)(images, torch.Generator().manual_seed(0))
+    places = set()
+    for image in out:
+        rows, columns = (image == 0).all(0).nonzero().unbind(1)
+        top, left = int(rows.min()), int(columns.min())
+        assert len(rows) == 16
+        assert (int(rows.max()), int(columns.max())) == (top + 3, left + 3)
+        assert int((image != 0).sum()) == 3 * (12 * 10 - 16)
+        places.add((top, left))
+    assert len(places) > 10
+    whole = FlipCrop(flip=False, pad=0, cutout=20)(images, torch.Generator().manual_seed(0))
+    assert not whole.any(), "a square larger than the image covers all of it"
