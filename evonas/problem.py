@@ -150,6 +150,13 @@ class Problem:
         text = _without_comments(source) + "\n" + canonical_json(self.training_genes(genes))
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def seed_key(self, genes: Genes, key: str) -> str:
+        """Returns what the trial's seed follows from, beside the run's: by default the point's key.
+
+        Points of one seed key have one seed, as a training and its continuation must.
+        """
+        return key
+
     def evaluate(self, genes: Genes, trial: Trial) -> Any:
         """Returns the fitness of the genes: a number, a tuple or a dict by objective.
 

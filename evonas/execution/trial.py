@@ -35,6 +35,7 @@ class TrialSettings:
         maximise: Whether the first objective is maximised.
         keep_above: The value of it that a trial must exceed for its files to be kept; None: any.
         attachments: Folder for what the trial attaches, or None where nothing is kept.
+        checkpoints: Folder for where trainings ended that may go on, or None.
         deterministic: Whether torch must use deterministic algorithms only.
         metric: Name of the first objective, as the trial may report it.
         thresholds: `(epoch, value)` pairs: a trial that reports a worse value of the objective at
@@ -54,6 +55,7 @@ class TrialSettings:
     keep_above: float | None = None
     maximise: bool = True
     attachments: str | None = None
+    checkpoints: str | None = None
     deterministic: bool = False
     output: str | None = None
     metric: str = "fitness"

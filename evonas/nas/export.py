@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from evonas.execution.weights import WEIGHTS
 from evonas.files import copy_file, write_text
 from evonas.nas.champion import champion_source
-from evonas.nas.source import generate_source
+from evonas.nas.source import generate_source, hyperparameters_in
 from evonas.records import EpochMetrics, Evaluation
 from evonas.run.files import ARCHITECTURES, STATISTICS
 
@@ -100,7 +100,7 @@ class NasRunFiles:
 
     def _champion_source(self, evaluation: Evaluation) -> str:
         problem, genes = self._problem, evaluation.genes
-        data = problem.data
+        data, n_epochs = problem.data, problem.training_of(genes).n_epochs
         values = ", ".join(
             f"{objective.name} {value:.4f}"
             for objective, value in zip(problem.objectives, evaluation.values, strict=False)
@@ -109,7 +109,7 @@ class NasRunFiles:
             generate_source(
                 problem.network(genes, problem.n_classes),
                 problem.in_shape,
-                hyperparameters=problem.training_genes(genes),
+                hyperparameters=hyperparameters_in(genes),
             ),
             genes=genes,
             prm=problem.prm(genes),
@@ -120,7 +120,7 @@ class NasRunFiles:
             test_time_flip=problem.test_time_flip,
             is_uint8=not data.inputs.is_floating_point(),
             title=f"The champion of a search by evonas: trial {evaluation.number} on"
-            f" {problem.dataset},\n{values} on validation after {problem.n_epochs} epochs.",
+            f" {problem.dataset},\n{values} on validation after {n_epochs} epochs.",
         )
 
     def _record(self, evaluation: Evaluation, epoch: EpochMetrics) -> dict[str, Any]:

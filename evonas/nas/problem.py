@@ -17,7 +17,12 @@ from evonas.nas.described import description
 from evonas.nas.export import NasRunFiles
 from evonas.nas.layers import Shape
 from evonas.nas.network import Network, build
-from evonas.nas.source import GENERATOR_VERSION, HYPERPARAMETERS, generate_source
+from evonas.nas.source import (
+    GENERATOR_VERSION,
+    HYPERPARAMETERS,
+    generate_source,
+    hyperparameters_in,
+)
 from evonas.nas.split_data import Source, SplitData
 from evonas.objectives import Objective
 from evonas.problem import RunFiles
@@ -58,7 +63,7 @@ class ImageClassificationProblem(TrainingProblem):
     next. Measure them with one worker, so that trials do not disturb each other.
 
     Genes named in `HYPERPARAMETERS` (`lr`, `momentum`, `weight_decay`, `dropout`,
-    `label_smoothing`) are how to train; all others are for `network`.
+    `label_smoothing`) are how to train, and so is `n_epochs`; all others are for `network`.
 
     Args:
         space: The search space.
@@ -86,6 +91,8 @@ class ImageClassificationProblem(TrainingProblem):
         threads: With how many threads a trial computes, for the same choice.
         precision: `"float32"` or `"bfloat16"`. None: the faster one here, found out at a run's
             first start and kept in the run.
+        continue_trainings: Whether points that differ in the gene `n_epochs` alone are one
+            training: the longer goes on from the checkpoint of the shorter (see `Hyperband`).
         objectives: None: the metric, maximised. Others, to be minimised: `params`, `macs`
             (multiply-adds of one image), `latency` (milliseconds of a forward pass on the trial's
             device, measured after the training) and `train_seconds` (validation left out).
@@ -135,6 +142,7 @@ class ImageClassificationProblem(TrainingProblem):
         device: str = "cpu",
         threads: int = 1,
         precision: str | None = None,
+        continue_trainings: bool = False,
         objectives: Objective | Sequence[Objective] | None = None,
         record: Sequence[str] = (),
         latency_batch: int = 1,
@@ -178,6 +186,7 @@ class ImageClassificationProblem(TrainingProblem):
             device=device,
             threads=threads,
             precision=precision,
+            continue_trainings=continue_trainings,
         )
 
     @property
@@ -286,18 +295,19 @@ class ImageClassificationProblem(TrainingProblem):
         try:
             network = self._network(genes)
             return generate_source(
-                network, self.in_shape, genes=genes, hyperparameters=self.training_genes(genes)
+                network, self.in_shape, genes=genes, hyperparameters=hyperparameters_in(genes)
             )
         except InvalidPoint:
             return None
 
     def training_genes(self, genes: Genes) -> Genes:
-        """Returns the genes that the source reads from `prm`."""
-        return {name: genes[name] for name in HYPERPARAMETERS if name in genes}
+        """Returns the genes that the source reads from `prm`, and `n_epochs`."""
+        names = [*HYPERPARAMETERS, "n_epochs"]
+        return {name: genes[name] for name in names if name in genes}
 
     def prm(self, genes: Genes) -> dict[str, Any]:
         """Returns the hyperparameters by name, as the generated `Net` wants them."""
-        return {**DEFAULT_PRM, **self.training_genes(genes)}
+        return {**DEFAULT_PRM, **hyperparameters_in(genes)}
 
     def build(self, genes: Genes) -> nn.Module:
         """Returns the untrained network, initialised from torch's global generator.
@@ -309,7 +319,7 @@ class ImageClassificationProblem(TrainingProblem):
         return build(network, self.in_shape, prm=self.prm(genes))
 
     def training_of(self, genes: Genes) -> Training:
-        """Returns the SGD of the generated `train_setup`, with the genes that its source reads."""
+        """Returns the SGD of the generated `train_setup`, for as many epochs as a gene may say."""
         return self.training.with_genes(self.training_genes(genes))
 
     def measure(self, outputs: Any, targets: Any) -> Mapping[str, float]:

@@ -35,7 +35,6 @@ __all__ = ["hand_made_resnet", "resnet_network", "resnet_space"]
 
 _STEP = 4  # widths are multiples of it, and so are the groups of a group norm
 _WIDTHS = (32, 64, 128, 256)  # of the hand-made network: its stem and its stages
-_WIDTHS = (32, 64, 128, 256)  # of the hand-made network: its stem and its stages
 
 
 def resnet_space(
@@ -82,14 +81,17 @@ def hand_made_resnet(
 ) -> Genes:
     """Returns the point that one would write down: three stages of 64, 128 and 256 channels.
 
-    With limits, all widths are a share of these, the greatest that is within them. Where weights
-    alone are limited, maxima of windows take the place of strides, which costs none.
+    Without limits, maxima of windows take the place of strides, and the second stage has no
+    residual block, as in the ResNet-9 of Page (2018). With limits, each stage has one, and all
+    widths are a share of these, the greatest that is within them; where weights alone are limited,
+    maxima take the place of strides too, which costs none.
 
     Raises:
         ValueError: A limit is below 1, or too small for the narrowest network.
     """
     few_weights = max_params is not None and max_macs is None
-    scaled = partial(_scaled, few_weights=few_weights)
+    is_free = max_params is None and max_macs is None
+    scaled = partial(_scaled, few_weights=few_weights, is_free=is_free)
     return widest_within(scaled, limits(resnet_network, max_macs, max_params, in_shape))
 
 
@@ -118,16 +120,19 @@ def resnet_network(genes: Genes, n_classes: int) -> Network:
     return Network((*features, pool(1)), classifier)
 
 
-def _scaled(factor: float, *, few_weights: bool) -> Genes:
+def _scaled(factor: float, *, few_weights: bool, is_free: bool) -> Genes:
     stem, *widths = (max(_STEP, int(width * factor) // _STEP * _STEP) for width in _WIDTHS)
     stages = {
         f"stage{place}_{name}": value
         for place, width in enumerate(widths, 1)
         for name, value in (("width", width), ("depth", 1), ("stride", 2))
     }
+    if is_free:
+        stages["stage2_depth"] = 0
     return {
         "stem": stem, "n_stage": len(widths), **stages,
-        "downsample": "max_pool" if few_weights else "stride", "kernel": 3, "activation": "gelu",
-        "norm": "batch", "squeeze_excite": False, "pool": "avg" if few_weights else "max",
+        "downsample": "max_pool" if few_weights or is_free else "stride",
+        "kernel": 3, "activation": "gelu", "norm": "batch", "squeeze_excite": False,
+        "pool": "avg" if few_weights else "max",
         **GOOD_TRAINING,
     }  # fmt: skip

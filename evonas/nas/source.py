@@ -25,6 +25,7 @@ __all__ = [
     "HYPERPARAMETERS",
     "chromosome_comment",
     "generate_source",
+    "hyperparameters_in",
     "literal_dict",
 ]
 
@@ -36,6 +37,11 @@ HYPERPARAMETERS = ("lr", "momentum", "weight_decay", "dropout", "label_smoothing
 
 _LINE = 100
 _SHAPE_COLUMN = 78
+
+
+def hyperparameters_in(genes: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the genes that generated code reads from `prm`."""
+    return {name: genes[name] for name in HYPERPARAMETERS if name in genes}
 
 
 def generate_source(

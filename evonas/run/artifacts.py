@@ -11,6 +11,7 @@ from evonas.exceptions import RunStorageError
 from evonas.execution.weights import CONFIRMED, TrialFiles
 from evonas.problem import Problem
 from evonas.records import Evaluation, Status
+from evonas.run.files import CHECKPOINTS
 from evonas.run.keeping import Keeper
 
 __all__ = ["Artifacts"]
@@ -44,6 +45,13 @@ class Artifacts:
     def folder(self, number: int, kind: str = "") -> str | None:
         """Returns where the trial of evaluation `number` may attach files, or None."""
         return None if self._folder is None else f"{self._folder_text}/{kind}{number}"
+
+    @property
+    def checkpoints(self) -> str | None:
+        """The folder for where trainings ended that may go on, or None."""
+        if self._run_dir is not None:
+            return str(self._run_dir / CHECKPOINTS)
+        return None if self._folder is None else f"{self._folder_text}/{CHECKPOINTS}"
 
     def output_file(self, number: int) -> str | None:
         """Returns the file for what the trial of evaluation `number` prints, or None."""

@@ -236,8 +236,9 @@ class Driver:
             planned = self._in_flight.next_to_submit()
             if planned is None:
                 return
-            planned.seed = derive_seed(self._run.seed, planned.proposal.key)
-            task = Task(planned.proposal.genes, self._trial_settings(planned))
+            genes, key = planned.proposal.genes, planned.proposal.key
+            planned.seed = derive_seed(self._run.seed, self._problem.seed_key(genes, key))
+            task = Task(genes, self._trial_settings(planned))
             with self._interrupts.raising():
                 future = self._executor.submit(task)
             running[future] = planned
@@ -256,6 +257,7 @@ class Driver:
             keep_above=self._keeper.to_enter(),
             maximise=self._objective.direction == "max",
             attachments=self._artifacts.folder(planned.number),
+            checkpoints=self._artifacts.checkpoints,
             deterministic=self._run.deterministic,
             process=self._run.process,
             output=self._artifacts.output_file(planned.number),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 __all__ = [
     "ARCHITECTURES",
+    "CHECKPOINTS",
     "STATISTICS",
     "champion_module",
     "numbered",
@@ -13,6 +14,9 @@ __all__ = [
 
 ARCHITECTURES = "ga_architecture"
 """The folder of a run with the source of each evaluation: `ga-<name>-<number>.py`."""
+
+CHECKPOINTS = "checkpoints"
+"""The folder of a run with where trainings ended that may go on; it may be deleted."""
 
 STATISTICS = "stats"
 """The folder of a run with a folder for each evaluation, in which there is a file for each epoch:

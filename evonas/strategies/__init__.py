@@ -7,6 +7,7 @@ from evonas.strategies.ask_tell import AskTell
 from evonas.strategies.auto import choose_strategy
 from evonas.strategies.base import KnownPoints, Proposal, SearchContext, Strategy
 from evonas.strategies.generational import Generational
+from evonas.strategies.hyperband import Hyperband
 from evonas.strategies.local_search import LocalSearch
 from evonas.strategies.nsga2 import NSGA2
 from evonas.strategies.random_search import RandomSearch
@@ -17,6 +18,7 @@ __all__ = [
     "AgingEvolution",
     "AskTell",
     "Generational",
+    "Hyperband",
     "KnownPoints",
     "LocalSearch",
     "Proposal",

@@ -12,6 +12,7 @@ from evonas.space import SearchSpace
 from evonas.strategies.aging import AgingEvolution
 from evonas.strategies.base import Strategy
 from evonas.strategies.generational import Generational
+from evonas.strategies.hyperband import Hyperband
 from evonas.strategies.local_search import LocalSearch
 from evonas.strategies.nsga2 import NSGA2
 from evonas.strategies.random_search import RandomSearch
@@ -23,6 +24,7 @@ BY_NAME: dict[str, Callable[[], Strategy]] = {
     "genetic": Generational,
     "surrogate": SurrogateEvolution,
     "aging": AgingEvolution,
+    "hyperband": Hyperband,
     "local": LocalSearch,
     "random": RandomSearch,
     "nsga2": NSGA2,

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from evonas.arguments import check_int
 from evonas.evolution.random_state import derive_seed
+from evonas.training.checkpoint import EpochCheckpoint
 from evonas.training.data.batches import Augment, Batch, BatchSource
 from evonas.training.data.structure import join, map_tensors, n_examples
 from evonas.training.metrics import Metric, StreamingMetric, accuracy
@@ -55,6 +56,7 @@ def fit(
     drop_last: bool | None = None,
     eval_batch_size: int = EVAL_BATCH_SIZE,
     test_time_flip: bool = False,
+    checkpoint: EpochCheckpoint | None = None,
     report: Report | None = None,
 ) -> float:
     """Trains `model` in place and returns its validation metric after the last epoch.
@@ -91,6 +93,8 @@ def fit(
             single example, on which batch norm cannot train.
         eval_batch_size: Validation examples a batch.
         test_time_flip: See `evaluate`.
+        checkpoint: Where a shorter training of the same kind ended: its epochs are reported and
+            not trained again. None: it begins anew.
         report: Called after each epoch, from 0, with `train_loss`, `lr` and the metric.
 
     Raises:
@@ -110,7 +114,14 @@ def fit(
     after_step = [averaged.update] if averaged is not None else []
     if scheduler is not None and step_scheduler:
         after_step.append(scheduler.step)
-    for epoch in range(n_epochs):
+    done = []
+    if checkpoint is not None:
+        done = checkpoint.restore(model, optimizer, scheduler, averaged, n_epochs)
+    for epoch, row in enumerate(done):
+        value = row[metric_name]
+        if report is not None:
+            report(epoch, row)
+    for epoch in range(len(done), n_epochs):
         lr = float(optimizer.param_groups[0]["lr"])
         batches = train.batches(
             batch_size,
@@ -143,6 +154,8 @@ def fit(
             return math.nan
         if report is not None:
             report(epoch, {metric_name: value, "train_loss": loss, "lr": lr})
+    if checkpoint is not None and len(done) < n_epochs:
+        checkpoint.save(model, optimizer, scheduler, averaged)
     if averaged is not None:
         model.load_state_dict(averaged.model.state_dict())
     return value

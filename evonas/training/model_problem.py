@@ -72,6 +72,8 @@ class ModelProblem(TrainingProblem):
         device: For which the precision is chosen. Where trials run is the executor's business.
         threads: With how many threads a trial computes, for the same choice.
         precision: `"float32"` or `"bfloat16"`. None: the faster one here, kept in the run.
+        continue_trainings: Whether points that differ in the gene `n_epochs` alone are one
+            training: the longer goes on from the checkpoint of the shorter (see `Hyperband`).
         **settings: Settings of `Training` by name, instead of `training`: `n_epochs=10`.
 
     Raises:
@@ -119,6 +121,7 @@ class ModelProblem(TrainingProblem):
         device: str = "cpu",
         threads: int = 1,
         precision: str | None = None,
+        continue_trainings: bool = False,
         **settings: Any,
     ) -> None:
         if isinstance(model, nn.Module) or not callable(model):
@@ -152,6 +155,7 @@ class ModelProblem(TrainingProblem):
             device=device,
             threads=threads,
             precision=precision,
+            continue_trainings=continue_trainings,
         )
         self._check_genes()
         with torch_threads(threads), seeded(0):  # the caller's random numbers stay as they are

@@ -6,7 +6,9 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from weakref import WeakValueDictionary
 
@@ -15,13 +17,15 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from evonas.arguments import check_callable, check_int, check_list, check_string
+from evonas.arguments import check_bool, check_callable, check_int, check_list, check_string
 from evonas.exceptions import FitnessError
 from evonas.objectives import Objective
 from evonas.problem import Problem
 from evonas.records import Genes
-from evonas.space import SearchSpace
+from evonas.space import SearchSpace, canonical_json
+from evonas.space.genes import Categorical, Integer
 from evonas.space.naming import fingerprint_of
+from evonas.training.checkpoint import EpochCheckpoint
 from evonas.training.cost import (
     COUNTED,
     MEASURED,
@@ -79,6 +83,9 @@ class TrainingProblem(Problem):
         device: For which the precision is chosen.
         threads: With how many threads a trial computes, for the same choice.
         precision: None: the faster one here.
+        continue_trainings: Whether points that differ in the gene `n_epochs` alone are one
+            training: a longer one goes on from the checkpoint of a shorter, with the same seed
+            and the schedule of the longest, and ends with the same bits as one from the start.
     """
 
     preparation = "measuring which precision trains faster"
@@ -102,8 +109,10 @@ class TrainingProblem(Problem):
         device: str = "cpu",
         threads: int = 1,
         precision: str | None = None,
+        continue_trainings: bool = False,
     ) -> None:
         self.metric, self.metric_name = metric, metric_name
+        check_bool("continue_trainings", continue_trainings)
         super().__init__(
             space,
             objectives=Objective(metric_name, direction) if objectives is None else objectives,
@@ -119,6 +128,7 @@ class TrainingProblem(Problem):
                     raise ValueError(
                         f"{argument} must be among {', '.join(sorted(known))}, got {name!r}"
                     )
+        self._longest = _longest(space) if continue_trainings else None
         self._costs = {*wanted, *record} & {*MEASURED, *COUNTED}
         check_int("threads", threads, minimum=1)
         check_string("device", device)
@@ -148,13 +158,19 @@ class TrainingProblem(Problem):
 
     def fingerprint(self) -> dict[str, Any]:
         """Returns what makes two trainings comparable: data, training, metric, precision."""
+        continued = {} if self._longest is None else {"continue_trainings": True}
         return {
+            **continued,
             **self._data.identity,
             **self.training.fingerprint(),
             "precision": self.precision,
             "augment": "none" if self.augment is None else fingerprint_of(self.augment),
             "metric": self.metric_name if self.metric is None else fingerprint_of(self.metric),
         }
+
+    def seed_key(self, genes: Genes, key: str) -> str:
+        """Returns the key; that of the longest training where shorter ones go on to it."""
+        return key if self._longest is None else self.key({**genes, "n_epochs": self._longest})
 
     # The steps of a training.
 
@@ -226,15 +242,23 @@ class TrainingProblem(Problem):
         training, val = self.training_of(genes), Timed(images)
         batch_size = training.batch_size
         n_batches = getattr(train, "n_batches", None)  # a loader makes as many as it likes
-        n_steps = training.n_steps(len(train))
+        n_epochs = self._longest or training.n_epochs  # over which the schedule goes
+        n_steps = replace(training, n_epochs=n_epochs).n_steps(len(train))
         if n_batches is not None:
-            n_steps = training.n_epochs * n_batches(batch_size)
+            n_steps = n_epochs * n_batches(batch_size)
+        checkpoint = self._checkpoint(genes, trial)
         began = time.perf_counter()
         seen: dict[str, float] = {}
 
         def measured(outputs: Any, targets: Any) -> float:
             seen.update(self.score(outputs, targets))
             return seen[self.metric_name]
+
+        def report(_: int, metrics: Mapping[str, float]) -> None:
+            row = {**seen, **metrics}
+            if checkpoint is not None:
+                checkpoint.rows.append(row)
+            trial.report(**row)
 
         is_streaming = isinstance(self.metric, StreamingMetric)
         optimizer = self.optimizer(model, genes)
@@ -257,10 +281,20 @@ class TrainingProblem(Problem):
             grad_clip=training.grad_clip,
             ema=training.ema,
             test_time_flip=self.test_time_flip,
-            report=lambda _, metrics: trial.report(**{**seen, **metrics}),
+            checkpoint=checkpoint,
+            report=report,
         )
         seconds = time.perf_counter() - began - val.seconds
         return {**seen, self.metric_name: value, "train_seconds": seconds}
+
+    def _checkpoint(self, genes: Genes, trial: Trial) -> EpochCheckpoint | None:
+        """Returns where a shorter training of these genes ended, and this one will."""
+        folder = trial.settings.checkpoints
+        if self._longest is None or folder is None:
+            return None
+        key = self.seed_key(genes, trial.key)
+        identity = {"key": key, "seed": trial.seed, "problem": canonical_json(self.fingerprint())}
+        return EpochCheckpoint(Path(folder) / f"{key[:16]}-{trial.seed}.pt", identity)
 
     def precision_in(self, trial: Trial) -> str:
         """Returns the precision of a trial's run."""
@@ -363,6 +397,23 @@ class TrainingProblem(Problem):
             precision=self.precision or "float32",
         )  # fmt: skip
         return step, training.n_steps(len(train))
+
+
+def _longest(space: SearchSpace) -> int:
+    """Returns the greatest value of the gene `n_epochs`.
+
+    Raises:
+        ValueError: There is no such gene of numbers.
+    """
+    gene = dict(space.items()).get("n_epochs")
+    if isinstance(gene, Integer):
+        return gene.high
+    if isinstance(gene, Categorical) and all(type(choice) is int for choice in gene.choices):
+        return int(max(gene.choices))
+    raise ValueError(
+        "continue_trainings needs a gene n_epochs, whose longest training the shorter ones go on "
+        f'to, got {"none" if gene is None else gene}: add "n_epochs": Integer(1, 27) to the space'
+    )
 
 
 _trained: WeakValueDictionary[int, nn.Parameter] = WeakValueDictionary()  # by id, in this process

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import math
 import time
 import warnings
@@ -12,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -20,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from evonas.arguments import check_int, check_number
 from evonas.evolution.random_state import derive_seed
 from evonas.exceptions import FitnessError
-from evonas.files import display_path, replace_file
+from evonas.training import checkpoint as checkpoints
 from evonas.training.data.batches import Augment, Batch, BatchSource
 from evonas.training.loop import AveragedWeights, LossFunction, train_epoch, use_fused
 
@@ -30,8 +27,6 @@ MakeScheduler = Callable[[Optimizer, int], LRScheduler | None]
 
 _TICKS = 10_000  # steps of the scheduler of a training whose steps are not known beforehand
 _SAVE_EVERY = 15.0  # seconds: what a kill costs at most
-_DIGEST = 32  # bytes of SHA-256, before the checkpoint: torch reads a flipped bit without a word
-_WAY_OUT = "free the disk or restore the permissions and run the same command again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +165,6 @@ class _Training:
         self._steps, self._spent, self._ticks = 0, 0.0, 0
         self.loss = math.nan
         self._device = next(model.parameters()).device
-        self._on_cuda = self._device.type == "cuda"
         self._began = self._saved = time.monotonic()
         self._load()
 
@@ -239,45 +233,22 @@ class _Training:
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "averaged": None if self._averaged is None else self._averaged.state_dict(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state(self._device) if self._on_cuda else None,
+            **checkpoints.random_state(self._device),
         }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        content = buffer.getvalue()
-        replace_file(
-            self._checkpoint,
-            lambda part: part.write_bytes(hashlib.sha256(content).digest() + content),
-            way_out=_WAY_OUT,
-        )
+        checkpoints.write(self._checkpoint, state)
         self._saved = time.monotonic()
 
     def _load(self) -> None:
-        if not self._checkpoint.exists():
-            return
-        content = self._checkpoint.read_bytes()
-        digest, content = content[:_DIGEST], content[_DIGEST:]
-        why = "it is damaged"
-        if hashlib.sha256(content).digest() == digest:
-            state = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-            if state["identity"] == self._identity:
-                self._restore(state)
-                return
-            why = "it is of a training with other settings"
-        warnings.warn(
-            f"{display_path(self._checkpoint)} is not gone on from, because {why}: trained anew",
-            RuntimeWarning,
-            stacklevel=4,
-        )
+        state = checkpoints.read(self._checkpoint, self._identity)
+        if state is not None:
+            self._restore(state)
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         if self._averaged is not None:
             self._averaged.load_state_dict(state["averaged"])
-        torch.set_rng_state(state["random"])
-        if self._on_cuda:
-            torch.cuda.set_rng_state(state["random_cuda"], self._device)
+        checkpoints.restore_random_state(state, self._device)
         self._steps, self._spent = state["steps"], state["seconds"]
         self._began = time.monotonic()
         with warnings.catch_warnings():  # torch holds a scheduler that steps first to be a mistake
