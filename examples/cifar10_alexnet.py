@@ -161,8 +161,9 @@ def make_problem(options: argparse.Namespace, device: str) -> ImageClassificatio
     if options.dataset == "imagefolder" and options.data_root is None:
         raise ValueError("--dataset imagefolder needs --data-root, the folder of the images")
     family = FAMILIES[options.space]
+    continues = options.strategy == "hyperband"
     return ImageClassificationProblem(
-        family.space(),
+        with_epochs(family.space(), options.epochs) if continues else family.space(),
         family.network,
         dataset_opener(options.dataset, options.data_root, size=options.image_size),
         val=val_opener(options.dataset, options.data_root, size=options.image_size),
@@ -179,6 +180,15 @@ def make_problem(options: argparse.Namespace, device: str) -> ImageClassificatio
         objectives=make_objectives(options),
         name="alexnet" if options.space.startswith("alexnet") else options.space,
         dataset=dataset_label(options.dataset, options.data_root),
+    )
+
+
+def with_epochs(space: en.SearchSpace, most: int) -> en.SearchSpace:
+    """Returns the space with the gene `n_epochs`, for trainings that go on where others ended."""
+    return en.SearchSpace(
+        {**dict(space.items()), "n_epochs": en.Integer(1, most)},
+        conditions=space.conditions,
+        constraints=space.constraints,
     )
 
 
@@ -357,7 +367,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--max-seconds", type=float, help="stop after so many seconds, over all starts")
     add("--patience", type=count(1), help="stop after so many generations without a better best")
     add("--confirm-seeds", type=count(1), metavar="N", help="train the best 5 on N fresh seeds")
-    add_strategy_options(parser, ("params", "macs", "latency", "train_seconds"))
+    costs = ("params", "macs", "latency", "train_seconds")
+    add_strategy_options(parser, costs, with_epochs=True)
 
     group = parser.add_argument_group("training")
     add = group.add_argument

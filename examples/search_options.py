@@ -32,6 +32,7 @@ TAKES: dict[str, tuple[str, ...]] = {
     "surrogate": (),
     "aging": ("population",),
     "nsga2": ("population", "generations", "crossover", "crossover_prob", "mutation_prob"),
+    "hyperband": (),
     "local": (),
     "random": (),
 }
@@ -59,15 +60,19 @@ MAXIMISED = "accuracy"
 ROW_EVERY = 10  # trainings to a line, for strategies without generations
 
 
-def add_strategy_options(parser: argparse.ArgumentParser, costs: Sequence[str]) -> None:
+def add_strategy_options(
+    parser: argparse.ArgumentParser, costs: Sequence[str], *, with_epochs: bool = False
+) -> None:
     """Adds the options of strategies, objectives, pruners, warm starts and trainings.
 
     Args:
         parser: Of an example that has the options of the published GA, without defaults.
         costs: What the example's problem can minimise beside maximising `accuracy`.
+        with_epochs: Whether its space has the gene `n_epochs` where `hyperband` asks for it.
     """
+    choices = [name for name in TAKES if with_epochs or name != "hyperband"]
     add = parser.add_argument_group("strategy").add_argument
-    add("--strategy", choices=TAKES, default="published", help="default: the published GA")
+    add("--strategy", choices=choices, default="published", help="default: the published GA")
     add("--max-evaluations", type=count(1), help="trainings; default for strategies that have no"
         " generations: population x generations of the preset")  # fmt: skip
     add("--objectives", nargs="+", choices=[MAXIMISED, *costs], default=[MAXIMISED], metavar="NAME",
@@ -139,6 +144,8 @@ def make_strategy(options: argparse.Namespace) -> en.Strategy | Literal["auto"]:
             return en.AgingEvolution(size, max(1, size // 2), row_every=ROW_EVERY)
         case "surrogate":
             return en.SurrogateEvolution(row_every=ROW_EVERY)
+        case "hyperband":
+            return en.Hyperband(row_every=ROW_EVERY)
         case "local":
             return en.LocalSearch(row_every=ROW_EVERY)
         case "random":

@@ -233,7 +233,7 @@ TABLE: dict[str, tuple[Call, Any, dict[str, str]]] = {
         "metric_name": "None 'abc' '9'", "training": "nothing but its class",
         "optimizer": "function", "schedule": "function", "unpack": "None", "augment": "function",
         "objectives": "nothing but its class", "record": "list", "device": "'abc' '9'",
-        "threads": "count", "precision": "nothing but its class",
+        "threads": "count", "precision": "nothing but its class", "continue_trainings": "False",
     }),
     "Categorical": (made(en.Categorical), en.Categorical, {"choices": "[1] ['a'] {'a':1}"}),
     "SearchSpace": (made(en.SearchSpace, genes={"x": [1, 2]}), en.SearchSpace, {
@@ -265,7 +265,7 @@ TABLE: dict[str, tuple[Call, Any, dict[str, str]]] = {
         "split_seed": "number of none or more", "metric": "function",
         "optimizer": "nothing", "schedule": "nothing", "ema": "0 1",
         "augment": "True False type lambda", "test_time_flip": "bool", "device": "text",
-        "threads": "count", "precision": "nothing but its class",
+        "threads": "count", "precision": "nothing but its class", "continue_trainings": "False",
         "objectives": "nothing but its class", "record": "list", "latency_batch": "count",
         "name": "text", "dataset": "text",
     }),
@@ -281,6 +281,9 @@ TABLE: dict[str, tuple[Call, Any, dict[str, str]]] = {
     }),
     "AgingEvolution": (made(en.AgingEvolution), en.AgingEvolution, {
         **STRATEGY, "population": "count", "sample": "count", "row_every": "count or none",
+    }),
+    "Hyperband": (made(en.Hyperband), en.Hyperband, {
+        **STRATEGY, "fidelity": "text", "reduction": "nothing", "n_brackets": "count or none",
     }),
     "LocalSearch": (made(en.LocalSearch), en.LocalSearch, {**STRATEGY, "n_starts": "count"}),
     "RandomSearch": (made(en.RandomSearch), en.RandomSearch, STRATEGY),

@@ -191,4 +191,4 @@ def test_the_hand_made_point_is_in_the_space() -> None:
     assert space.violated(genes) == []
     assert space.violated({**genes, "stage1_width": 384}) == ["at most 120,000,000 multiply-adds"]
     module = build(resnet_network(genes, 10), (3, 32, 32), prm={"dropout": 0.0})
-    assert sum(isinstance(part, nn.Conv2d) for part in module.modules()) == 10
+    assert sum(isinstance(part, nn.Conv2d) for part in module.modules()) == 8
