@@ -23,13 +23,13 @@ from freezing_options import add_search_options, compute_options, parse, run_scr
 from search_options import count
 
 from evonas.freezing import FreezingProblem
-from evonas.freezing.corpora import (
+from evonas.freezing.text import MINILM, TextClassifier, tokenise
+from evonas.training.data.corpora import (
     Sentences,
     hold_out,
     hub_sentences,
     read_tsv,
 )
-from evonas.freezing.text import MINILM, TextClassifier, tokenise
 
 DOCSTRINGS = "docstrings"
 PRESETS: dict[str, dict[str, Any]] = {

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from in_minutes import add_minutes_options, in_minutes, metadata_of, settle_minutes
+from no_search import print_comparison
 from search_options import (
     add_strategy_options,
     budget,
@@ -56,6 +57,8 @@ from evonas.nas.datasets import (
     DATASETS,
     dataset_label,
     dataset_opener,
+    has_part,
+    open_dataset,
     val_opener,
 )
 
@@ -153,6 +156,18 @@ def search(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         confirm(problem, options, device)
         result = en.open_run(options.run_dir)
     report(problem, result, options)
+    if options.preset == "quick" and has_part(options.dataset, options.data_root, "test"):
+        print_comparison(
+            problem,
+            result,
+            open_dataset(
+                options.dataset, root=options.data_root, part="test", size=options.image_size
+            ),
+            NasRunFiles(options.run_dir, problem).champion.with_suffix(".trained.pt"),
+            flips=options.dataset != "digits",
+            device=device,
+            threads=options.threads,
+        )
     return 0
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from evonas.exceptions import DataError
-from evonas.freezing.corpora import Sentences
+from evonas.training.data.corpora import Sentences
 
 
 def installed_docstrings(

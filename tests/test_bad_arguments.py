@@ -25,12 +25,19 @@ from torch import nn
 import evonas as en
 from evonas.execution import FuturesExecutor, ProcessExecutor, RayExecutor, SerialExecutor
 from evonas.freezing import FreezingProblem, apply_mask, compare_masks, find_blocks
-from evonas.nas import FAMILIES, ImageClassificationProblem
+from evonas.nas import (
+    FAMILIES,
+    ImageClassificationProblem,
+    TextClassificationProblem,
+    transformer_space,
+)
 from evonas.report import write_report
 from evonas.training import (
     Examples,
     ModelProblem,
+    Sentences,
     Training,
+    Vocabulary,
     accuracy,
     load_digits,
     load_image_folder,
@@ -120,6 +127,13 @@ def images(folder: Path, **given: Any) -> None:
         options.pop("space"), options.pop("network"), options.pop("data"),
         **{"precision": "float32", **options},
     )  # fmt: skip
+
+
+def texts(folder: Path, **given: Any) -> None:
+    vocabulary = Vocabulary(["good", "bad"])
+    data = vocabulary.examples(Sentences(("good", "bad") * 20, (0, 1) * 20, ("a", "b")), 4)
+    options = {"space": transformer_space(), "data": data, "vocabulary": vocabulary, **given}
+    TextClassificationProblem(**{"precision": "float32", **options})  # type: ignore[arg-type]
 
 
 def made(kind: Any, **defaults: Any) -> Call:
@@ -269,6 +283,15 @@ TABLE: dict[str, tuple[Call, Any, dict[str, str]]] = {
         "objectives": "nothing but its class", "record": "list", "latency_batch": "count",
         "name": "text", "dataset": "text",
     }),
+    "TextClassificationProblem": (texts, TextClassificationProblem, {
+        "space": "nothing", "data": "nothing", "vocabulary": "nothing",
+        "network": "None type lambda", "val": "None", "n_epochs": "count", "batch_size": "count",
+        "val_fraction": "nothing", "n_train": "count or none", "n_val": "count or none",
+        "split_seed": "number of none or more", "schedule": "nothing", "device": "text",
+        "threads": "count", "precision": "nothing but its class", "continue_trainings": "False",
+        "objectives": "nothing but its class", "record": "list", "name": "text",
+        "dataset": "text",
+    }),
     "ProcessExecutor": (made(ProcessExecutor, workers=1), ProcessExecutor, {
         "workers": "count", "devices": "['a']", "trial_timeout": "None 1 2.5",
         "lost_retries": "number of none or more",
@@ -364,7 +387,8 @@ EXCUSED = {
     ("load_image_folder", "root", "'abc'"), ("load_image_folder", "root", "'9'"),
     ("ModelProblem", "model", "type"), ("ModelProblem", "model", "lambda"),
     ("ModelProblem", "space", "{}"), ("ModelProblem", "space", "{'a':1}"),
-    ("ImageClassificationProblem", "val", "lambda"), ("evolve", "max_evaluations", "None"),
+    ("ImageClassificationProblem", "val", "lambda"), ("TextClassificationProblem", "val", "lambda"),
+    ("evolve", "max_evaluations", "None"),
     # Allowed; but a machine may be so busy that no trial ends in time.
     ("evolve", "trial_timeout", "1"), ("evolve", "trial_timeout", "2.5"),
 }  # fmt: skip

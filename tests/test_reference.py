@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs" / "reference").glob("*.md"))
 MODULES = [
     "evonas", "evonas.callbacks", "evonas.evolution.individual", "evonas.evolution.operators",
-    "evonas.exceptions", "evonas.execution", "evonas.freezing", "evonas.freezing.corpora",
+    "evonas.exceptions", "evonas.execution", "evonas.freezing", "evonas.training.data.corpora",
     "evonas.freezing.text", "evonas.nas", "evonas.nas.layers", "evonas.objectives",
     "evonas.problem", "evonas.pruning", "evonas.records", "evonas.report", "evonas.report.plots",
     "evonas.run.result", "evonas.space.genes", "evonas.strategies", "evonas.testing",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evonas.nas.layers import Shape, literal
 from evonas.nas.source import chromosome_comment, literal_dict
+from evonas.training.data.vocabulary import PATTERN
 
-__all__ = ["champion_source"]
+__all__ = ["champion_source", "text_champion_source"]
 
 
 def champion_source(
@@ -49,10 +51,51 @@ def champion_source(
         scale=255 if is_uint8 and mean else 1,
         mean=_tuple(mean or (0.0,) * channels),
         std=_tuple(std or (1.0,) * channels),
+        load=_LOAD,
         read_image=(_READ_IMAGE if is_uint8 else _NO_IMAGE_FILES).rstrip("\n"),
         outputs=_FLIPPED if test_time_flip else _OUTPUTS,
         comment=chromosome_comment(genes),
     )
+
+
+def text_champion_source(
+    source: str,
+    *,
+    genes: Mapping[str, Any],
+    prm: Mapping[str, Any],
+    in_shape: Shape,
+    classes: Sequence[str],
+    words: Sequence[str],
+    title: str,
+) -> str:
+    """Returns the same for a network of texts; the vocabulary stands in it.
+
+    Args:
+        source: From `generate_source`, without the chromosome.
+        genes: The chromosome.
+        prm: What `Net` is built with.
+        in_shape: Of one text, `(length,)`.
+        classes: The name of each class.
+        words: Of the vocabulary, from number 2 on; none holds a space.
+        title: What this is, for a comment.
+    """
+    return _TEXT_TEMPLATE.format(
+        source=source.rstrip("\n").replace("import torch\n", "import re\n\nimport torch\n", 1),
+        title="\n".join(f"# {line}" for line in title.splitlines()),
+        chromosome=literal_dict(genes),
+        prm=literal_dict(prm),
+        in_shape=(1, *in_shape),
+        classes=_tuple(classes),
+        pattern=PATTERN,
+        load=_LOAD,
+        words="\n".join(textwrap.wrap(" ".join(map(_escaped, words)), 98, break_on_hyphens=False,
+                                      break_long_words=False)),
+        comment=chromosome_comment(genes),
+    )  # fmt: skip
+
+
+def _escaped(word: str) -> str:
+    return literal(word)[1:-1].replace('"', '\\"')
 
 
 def _tuple(values: Sequence[Any]) -> str:
@@ -87,6 +130,19 @@ def read_image(path):
     )
 """
 
+_LOAD = """\
+def load(weights=None, device="cpu"):
+    \"\"\"Returns the trained network, ready to predict.
+
+    weights: a state_dict file; by default the one of this file's name that ends in .pt.
+    \"\"\"
+    device = torch.device(device)
+    net = Net(IN_SHAPE, (len(CLASSES),), PRM, device)
+    weights = weights or __file__.removesuffix(".py") + ".pt"
+    net.load_state_dict(torch.load(weights, map_location=device, weights_only=True))
+    return net.to(device).eval()
+"""
+
 _TEMPLATE = '''\
 {source}
 
@@ -103,17 +159,7 @@ MEAN = {mean}
 STD = {std}
 
 
-def load(weights=None, device="cpu"):
-    """Returns the trained network, ready to predict.
-
-    weights: a state_dict file; by default the one of this file's name that ends in .pt.
-    """
-    device = torch.device(device)
-    net = Net(IN_SHAPE, (len(CLASSES),), PRM, device)
-    weights = weights or __file__.removesuffix(".py") + ".pt"
-    net.load_state_dict(torch.load(weights, map_location=device, weights_only=True))
-    return net.to(device).eval()
-
+{load}
 
 def predict(net, images):
     """Returns the probability of each class, (B, classes), for images (B, C, H, W)."""
@@ -146,6 +192,62 @@ def main():
     for path, probabilities in zip(paths, predict(net, torch.cat(images))):
         best = int(probabilities.argmax())
         print(f"{{path}}: {{CLASSES[best]}} ({{probabilities[best]:.1%}})")
+
+
+if __name__ == "__main__":
+    main()
+{comment}'''
+
+_TEXT_TEMPLATE = '''\
+{source}
+
+
+{title}
+
+CHROMOSOME = {chromosome}
+PRM = {prm}
+IN_SHAPE = {in_shape}
+CLASSES = {classes}
+PATTERN = r"{pattern}"  # of a token
+# The words of the numbers from 2 on; 0 is padding, 1 any other word.
+WORDS = """
+{words}
+""".split()
+NUMBERS = {{word: number for number, word in enumerate(WORDS, 2)}}
+
+
+{load}
+
+def encode(texts):
+    """Returns the token numbers of texts, (B, length)."""
+    ids = torch.zeros(len(texts), IN_SHAPE[1], dtype=torch.int64)
+    for row, text in enumerate(texts):
+        found = [NUMBERS.get(word, 1) for word in re.findall(PATTERN, text.lower())]
+        ids[row, : len(found)] = torch.tensor(found[: IN_SHAPE[1]])
+    return ids
+
+
+def predict(net, texts):
+    """Returns the probability of each class, (B, classes), for a list of texts."""
+    with torch.inference_mode():
+        return net(encode(texts).to(net.device)).softmax(1)
+
+
+def main():
+    import sys
+
+    texts = sys.argv[1:]
+    usage = f"usage: python {{sys.argv[0]}} TEXT..."
+    if not texts or {{"-h", "--help"}} & set(texts):
+        print(f"{{usage}}; the weights are the file of its name that ends in .pt")
+        return
+    try:
+        net = load()
+    except (OSError, ValueError) as error:
+        sys.exit(f"{{sys.argv[0]}}: {{error}}")
+    for text, probabilities in zip(texts, predict(net, texts)):
+        best = int(probabilities.argmax())
+        print(f"{{text}}: {{CLASSES[best]}} ({{probabilities[best]:.1%}})")
 
 
 if __name__ == "__main__":

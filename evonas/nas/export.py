@@ -8,23 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from evonas.execution.weights import WEIGHTS
 from evonas.files import copy_file, write_text
-from evonas.nas.champion import champion_source
-from evonas.nas.source import generate_source, hyperparameters_in
 from evonas.records import EpochMetrics, Evaluation
 from evonas.run.files import ARCHITECTURES, STATISTICS
 
 if TYPE_CHECKING:
-    from evonas.nas.problem import ImageClassificationProblem
+    from evonas.nas.network_problem import NetworkProblem
 
 __all__ = ["NasRunFiles"]
 
 
 class NasRunFiles:
-    """Writes the sources, the statistics and the champion of an image classification run.
+    """Writes the sources, the statistics and the champion of a classification run.
 
     * `ga_architecture/ga-<name>-<number>.py`: the source of each evaluated point; `number` is the
       evaluation's. Points that are `invalid` stand for no network and get none.
-    * `stats/img-classification_<dataset>_<metric>_ga-<name>-<number>/<epoch>.json`: a list of one
+    * `stats/<task>_<dataset>_<metric>_ga-<name>-<number>/<epoch>.json`: a list of one
       record for each epoch, from 0.
     * `ga-champ-<name>.py` and `ga-champ-<name>.pt`: the champion as a module that runs alone, and
       its weights (a state_dict for `weights_only=True`).
@@ -44,7 +42,7 @@ class NasRunFiles:
         PosixPath('runs/demo/ga_architecture/ga-alexnet-3.py')
     """
 
-    def __init__(self, run_dir: Path, problem: ImageClassificationProblem) -> None:
+    def __init__(self, run_dir: Path, problem: NetworkProblem) -> None:
         self._run_dir = run_dir
         self._problem = problem
 
@@ -66,7 +64,7 @@ class NasRunFiles:
         """Returns the folder of the per-epoch statistics of an evaluation."""
         metric = self._problem.metric_name
         metric = "acc" if metric == "accuracy" else metric
-        label = f"img-classification_{self._problem.dataset}_{metric}"
+        label = f"{self._problem.task}_{self._problem.dataset}_{metric}"
         return self._run_dir / STATISTICS / f"{label}_ga-{self._problem.name}-{number}"
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
@@ -100,26 +98,14 @@ class NasRunFiles:
 
     def _champion_source(self, evaluation: Evaluation) -> str:
         problem, genes = self._problem, evaluation.genes
-        data, n_epochs = problem.data, problem.training_of(genes).n_epochs
+        n_epochs = problem.training_of(genes).n_epochs
         values = ", ".join(
             f"{objective.name} {value:.4f}"
             for objective, value in zip(problem.objectives, evaluation.values, strict=False)
         )
-        return champion_source(
-            generate_source(
-                problem.network(genes, problem.n_classes),
-                problem.in_shape,
-                hyperparameters=hyperparameters_in(genes),
-            ),
-            genes=genes,
-            prm=problem.prm(genes),
-            in_shape=problem.in_shape,
-            classes=data.classes,
-            mean=data.mean or (),
-            std=data.std or (),
-            test_time_flip=problem.test_time_flip,
-            is_uint8=not data.inputs.is_floating_point(),
-            title=f"The champion of a search by evonas: trial {evaluation.number} on"
+        return problem.champion_source(
+            genes,
+            f"The champion of a search by evonas: trial {evaluation.number} on"
             f" {problem.dataset},\n{values} on validation after {n_epochs} epochs.",
         )
 

@@ -13,7 +13,7 @@ from torch import nn
 from evonas.execution.torch_env import torch_environment
 from evonas.execution.trial import Trial, TrialSettings
 from evonas.files import replace_file
-from evonas.nas.problem import ImageClassificationProblem
+from evonas.nas.network_problem import NetworkProblem
 from evonas.records import Genes
 from evonas.training import Examples
 from evonas.training.loop import EVAL_BATCH_SIZE, evaluate, place
@@ -40,7 +40,7 @@ class FinalTraining:
 
 
 def train_final(
-    problem: ImageClassificationProblem,
+    problem: NetworkProblem,
     genes: Genes,
     train: Examples,
     test: Examples,

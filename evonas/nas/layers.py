@@ -39,7 +39,10 @@ __all__ = [
     "literal",
 ]
 
-OWN_MODULES = ("Graph", "Parallel", "Residual", "SqueezeExcite")
+OWN_MODULES = (
+    "Graph", "Parallel", "Residual", "SqueezeExcite", "StochasticDepth", "TransformerBlock",
+    "TextEncoder",
+)  # fmt: skip
 """Names of the classes in `evonas.nas.modules`, which a `Call` may make beside those of torch."""
 
 Shape = tuple[int, ...]
@@ -81,11 +84,11 @@ class Call:
     Args:
         name: A class of `torch.nn`, or one of `OWN_MODULES`.
         args: Numbers, texts, True, False, None, tuples and lists of them, a `Ref`, or calls of the
-            modules within.
+            modules within, which come last: so they stand in the source.
         kwargs: `(name, value)` likewise.
 
     Raises:
-        ValueError: A name is not an identifier.
+        ValueError: A name is not an identifier, or a call stands before something else.
 
     Example:
         >>> Call("Linear", (256, Ref("out_shape", 0))).code
@@ -101,6 +104,8 @@ class Call:
         for name in (self.name, *(name for name, _ in self.kwargs)):
             if not name.isidentifier() or keyword.iskeyword(name):
                 raise ValueError(f"a Call's names must be Python identifiers, got {name!r}")
+        if self.inner and (self.kwargs or self.args[-len(self.inner) :] != self.inner):
+            raise ValueError(f"the calls among the arguments of {self.name} must come last")
 
     @property
     def code(self) -> str:

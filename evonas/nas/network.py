@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from evonas.exceptions import InvalidPoint
+from evonas.nas.attention import TextEncoder
 from evonas.nas.layers import Call, Conv2d, Dropout, Layer, Linear, Ref, Shape
 
 if TYPE_CHECKING:
@@ -21,14 +22,15 @@ __all__ = ["Network", "build", "infer_shapes", "modules_of"]
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The layers of an image classifier.
+    """The layers of a classifier of images or texts.
 
     Args:
-        features: From the image on; begins with a convolution.
+        features: From the image on; begins with a convolution, or is a `TextEncoder`.
         classifier: From the features to one score per class; ends in `Linear(n_classes)`.
 
     Raises:
-        ValueError: The first layer is no `Conv2d`, or the last one no `Linear`.
+        ValueError: The first layer is neither `Conv2d` nor `TextEncoder`, or the last one no
+            `Linear`.
 
     Example:
         >>> from evonas.nas.layers import Activation, AdaptiveAvgPool2d, Flatten
@@ -46,9 +48,9 @@ class Network:
     classifier: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
-        if not self.features or not isinstance(self.features[0], Conv2d):
+        if not self.features or not isinstance(self.features[0], (Conv2d, TextEncoder)):
             first = self.features[0] if self.features else "no layer"
-            raise ValueError(f"features must begin with a Conv2d, got {first}")
+            raise ValueError(f"features must begin with a Conv2d or a TextEncoder, got {first}")
         if not self.classifier or not isinstance(self.classifier[-1], Linear):
             last = self.classifier[-1] if self.classifier else "no layer"
             raise ValueError(f"classifier must end in Linear(n_classes), got {last}")
@@ -65,7 +67,8 @@ class Network:
     def calls(self, in_shape: Shape) -> list[Call]:
         """Returns the call that makes each layer, for images of `in_shape` `(C, H, W)`.
 
-        Channels of the image and number of classes are references: the source asks for them.
+        Channels of the image, or the length of a text, and the number of classes are references:
+        the source asks for them.
 
         Raises:
             InvalidPoint: A layer cannot take what reaches it.

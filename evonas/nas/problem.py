@@ -4,43 +4,29 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from evonas.arguments import check_bool, check_callable, check_choice, check_file_label, check_int
-from evonas.exceptions import DataError, InvalidPoint
-from evonas.nas.described import description
-from evonas.nas.export import NasRunFiles
-from evonas.nas.layers import Shape
-from evonas.nas.network import Network, build
-from evonas.nas.source import (
-    GENERATOR_VERSION,
-    HYPERPARAMETERS,
-    generate_source,
-    hyperparameters_in,
-)
+from evonas.exceptions import DataError
+from evonas.nas.champion import champion_source
+from evonas.nas.network_problem import NetworkFunction, NetworkProblem
+from evonas.nas.source import generate_source, hyperparameters_in
 from evonas.nas.split_data import Source, SplitData
 from evonas.objectives import Objective
-from evonas.problem import RunFiles
 from evonas.records import Genes
 from evonas.space import SearchSpace
 from evonas.space.naming import name_of, readable_name
-from evonas.training import Augment, Examples, FlipCrop, accuracy
-from evonas.training.cost import count_macs, count_params, measure_latency
-from evonas.training.problem import N_TRIED, TrainingProblem
+from evonas.training import Augment, FlipCrop
+from evonas.training.cost import measure_latency
+from evonas.training.problem import N_TRIED
 from evonas.training.recipe import Schedule, Training
 
 if TYPE_CHECKING:
     from evonas.execution.trial import Trial
 
-__all__ = ["DEFAULT_PRM", "GRAD_CLIP", "ImageClassificationProblem", "NetworkFunction"]
-
-NetworkFunction = Callable[[Genes, int], Network]
-"""`(genes, n_classes)` to the network that they describe."""
+__all__ = ["DEFAULT_PRM", "GRAD_CLIP", "ImageClassificationProblem"]
 
 Metric = Callable[[Tensor, Tensor], float]
 
@@ -51,7 +37,7 @@ DEFAULT_PRM: Mapping[str, float] = {"lr": 0.01, "momentum": 0.9}
 """What `prm` holds where the space has no such gene."""
 
 
-class ImageClassificationProblem(TrainingProblem):
+class ImageClassificationProblem(NetworkProblem):
     """Trains the network of a point for a few epochs and returns its validation accuracy.
 
     The images are divided once, by `split_seed`, into a training and a validation part, and
@@ -120,6 +106,9 @@ class ImageClassificationProblem(TrainingProblem):
         True
     """
 
+    task = "img-classification"
+    default_prm = DEFAULT_PRM
+
     def __init__(
         self,
         space: SearchSpace,
@@ -151,29 +140,20 @@ class ImageClassificationProblem(TrainingProblem):
     ) -> None:
         if metric is not None:
             check_callable("metric", metric)
-        check_file_label("name", name)
-        check_file_label("dataset", dataset)
         metric_name = "accuracy" if metric is None else readable_name(metric, "metric")
         check_file_label("metric's name", metric_name)
-        if not callable(network):
-            raise TypeError(
-                "network must be callable as network(genes, n_classes),"
-                f" got {type(network).__name__}"
-            )
+        self._describe(network, name, dataset)
         check_int("latency_batch", latency_batch, minimum=1)
         check_int("split_seed", split_seed, minimum=0)
         if not isinstance(augment, bool):
             check_callable("augment", augment)
         check_bool("test_time_flip", test_time_flip)
-        self.network, self.latency_batch = network, latency_batch
-        self.test_time_flip = test_time_flip
-        self.name, self.dataset = name, dataset
+        self.latency_batch, self.test_time_flip = latency_batch, test_time_flip
         check_choice("optimizer", optimizer, ("sgd", "nesterov"))
         training = Training(
             n_epochs, batch_size, optimizer, weight_decay=0.0, schedule=schedule, ema=ema,
             grad_clip=GRAD_CLIP,
         ).with_genes(DEFAULT_PRM)  # fmt: skip
-        self._data: SplitData
         super().__init__(
             space,
             SplitData(data, val, val_fraction, n_train, n_val, split_seed),
@@ -188,41 +168,6 @@ class ImageClassificationProblem(TrainingProblem):
             precision=precision,
             continue_trainings=continue_trainings,
         )
-
-    @property
-    def measured_names(self) -> tuple[str, ...]:
-        """The metric, and accuracy beside any other."""
-        return self.metric_name, "accuracy"
-
-    @property
-    def n_epochs(self) -> int:
-        """Epochs a trial."""
-        return self.training.n_epochs
-
-    @property
-    def batch_size(self) -> int:
-        """Images a step."""
-        return self.training.batch_size
-
-    @property
-    def data(self) -> Examples:
-        """The images, normalised by the training part; opened when first asked for."""
-        return self._data.opened
-
-    @property
-    def splits(self) -> tuple[Tensor, Tensor]:
-        """The indices of the training and of the validation images."""
-        return self._data.train, self._data.val
-
-    @property
-    def in_shape(self) -> Shape:
-        """The shape of one image, `(C, H, W)`."""
-        return self.data.shape
-
-    @property
-    def n_classes(self) -> int:
-        """How many classes there are."""
-        return self.data.n_classes
 
     @property
     def transform(self) -> str:
@@ -262,92 +207,30 @@ class ImageClassificationProblem(TrainingProblem):
             **batch,
             **super().fingerprint(),
             "test_time_flip": self.test_time_flip,
-            "generator": GENERATOR_VERSION,
         }
 
-    def invalid_reason(self, genes: Genes) -> str | None:
-        """Returns which layer cannot take what reaches it, or None."""
-        try:
-            self._network(genes).shapes(self.in_shape)
-        except InvalidPoint as invalid:
-            return str(invalid)
-        return None
-
-    def _network(self, genes: Genes) -> Network:
-        """Returns the network of a point; an error of the user's function names the genes.
-
-        Raises:
-            InvalidPoint: The function says that the point is invalid.
-        """
-        try:
-            return self.network(genes, self.n_classes)
-        except InvalidPoint:
-            raise
-        except Exception as error:
-            error.add_note(
-                f"network() raised this for the genes {genes}: fix it, or raise "
-                "evonas.InvalidPoint where a point is invalid"
-            )
-            raise
-
-    def source(self, genes: Genes) -> str | None:
-        """Returns the generated module, its genes in the comment at the end; None if invalid."""
-        try:
-            network = self._network(genes)
-            return generate_source(
-                network, self.in_shape, genes=genes, hyperparameters=hyperparameters_in(genes)
-            )
-        except InvalidPoint:
-            return None
-
-    def training_genes(self, genes: Genes) -> Genes:
-        """Returns the genes that the source reads from `prm`, and `n_epochs`."""
-        names = [*HYPERPARAMETERS, "n_epochs"]
-        return {name: genes[name] for name in names if name in genes}
-
-    def prm(self, genes: Genes) -> dict[str, Any]:
-        """Returns the hyperparameters by name, as the generated `Net` wants them."""
-        return {**DEFAULT_PRM, **hyperparameters_in(genes)}
-
-    def build(self, genes: Genes) -> nn.Module:
-        """Returns the untrained network, initialised from torch's global generator.
-
-        Raises:
-            InvalidPoint: A layer cannot take what reaches it.
-        """
-        network = self._network(genes)
-        return build(network, self.in_shape, prm=self.prm(genes))
-
-    def training_of(self, genes: Genes) -> Training:
-        """Returns the SGD of the generated `train_setup`, for as many epochs as a gene may say."""
-        return self.training.with_genes(self.training_genes(genes))
-
-    def measure(self, outputs: Any, targets: Any) -> Mapping[str, float]:
-        """Returns accuracy, the plain cross entropy and the metric of the validation images."""
-        values = {
-            "loss": float(functional.cross_entropy(outputs, targets)),
-            "accuracy": accuracy(outputs, targets),
-        }
-        return values if self.metric is None else {**values, **super().measure(outputs, targets)}
-
-    def counted(self, genes: Genes) -> dict[str, int]:
-        """Returns `params` and `macs`, without memory or arithmetic."""
-        in_shape = self.in_shape  # first: the images, where they are opened only now, are not meta
-        with torch.device("meta"):
-            model = self.build(genes)
-        return {"params": count_params(model), "macs": count_macs(model, in_shape)}
+    def champion_source(self, genes: Genes, title: str) -> str:
+        """Returns the source of a module that classifies image files."""
+        data = self.data
+        return champion_source(
+            generate_source(
+                self.network(genes, self.n_classes),
+                self.in_shape,
+                hyperparameters=hyperparameters_in(genes),
+            ),
+            genes=genes,
+            prm=self.prm(genes),
+            in_shape=self.in_shape,
+            classes=data.classes,
+            mean=data.mean or (),
+            std=data.std or (),
+            test_time_flip=self.test_time_flip,
+            is_uint8=not data.inputs.is_floating_point(),
+            title=title,
+        )
 
     def latency_of(self, model: nn.Module, trial: Trial) -> float:
         """Returns the milliseconds of a pass of `latency_batch` images on the trial's device."""
         return measure_latency(
             model, self.in_shape, batch_size=self.latency_batch, precision=self.precision_in(trial)
         )
-
-    def keep(self, model: nn.Module, genes: Genes, trial: Trial) -> None:
-        """Keeps the weights, and the network as data: it is built again without this script."""
-        known = description(self._network(genes), self.in_shape, self.prm(genes))
-        trial.save(model, self._example(trial.device), known=known)
-
-    def run_files(self, run_dir: Path) -> RunFiles:
-        """Returns the writer of `ga_architecture/`, `stats/` and the champion's files."""
-        return NasRunFiles(run_dir, self)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from evonas.nas.layers import OWN_MODULES, Call, Shape, literal
 from evonas.nas.network import Network
@@ -23,6 +23,7 @@ from evonas.nas.network import Network
 __all__ = [
     "GENERATOR_VERSION",
     "HYPERPARAMETERS",
+    "OptimizerInSource",
     "chromosome_comment",
     "generate_source",
     "hyperparameters_in",
@@ -34,6 +35,9 @@ GENERATOR_VERSION = 1
 
 HYPERPARAMETERS = ("lr", "momentum", "weight_decay", "dropout", "label_smoothing")
 """What generated code can read from `prm`; genes of these names are training genes."""
+
+OptimizerInSource = Literal["SGD", "AdamW"]
+"""Of `torch.optim`; `momentum` is the first beta of AdamW."""
 
 _LINE = 100
 _SHAPE_COLUMN = 78
@@ -50,15 +54,17 @@ def generate_source(
     *,
     genes: Mapping[str, Any] | None = None,
     hyperparameters: Collection[str] = HYPERPARAMETERS[:2],
+    optimizer: OptimizerInSource = "SGD",
 ) -> str:
     """Returns the source of a module that builds and trains the network; deterministic.
 
     Args:
         network: The layers.
-        in_shape: Of one image, `(C, H, W)`.
+        in_shape: Of one image, `(C, H, W)`, or text, `(length,)`.
         genes: Written into the comment at the end (the chromosome).
         hyperparameters: Which of `HYPERPARAMETERS` the optimiser and the loss read from `prm`
             (`lr` and `momentum` always; `dropout` is found in the layers).
+        optimizer: What `train_setup` makes.
 
     Raises:
         InvalidPoint: A layer cannot take what reaches it.
@@ -74,20 +80,27 @@ def generate_source(
         used.add("dropout")
     names = ", ".join(f'"{name}"' for name in HYPERPARAMETERS if name in used)
     loss = 'label_smoothing=prm["label_smoothing"]' if "label_smoothing" in used else ""
-    optimiser = ['lr=prm["lr"]', 'momentum=prm["momentum"]']
+    momentum = (
+        'betas=(prm["momentum"], 0.999)' if optimizer == "AdamW" else 'momentum=prm["momentum"]'
+    )
+    arguments = ['lr=prm["lr"]', momentum]
     if "weight_decay" in used:
-        optimiser.append('weight_decay=prm["weight_decay"]')
+        arguments.append('weight_decay=prm["weight_decay"]')
 
     calls, leaving = network.calls(in_shape), network.shapes(in_shape)
     entering = [in_shape, *leaving[:-1]]
     split = len(network.features)
-    return _TEMPLATE.format(
+    template = _TEMPLATE
+    if len(in_shape) == 1:
+        template = template.replace("(batch, C, H, W)", "(batch, length)").replace("images", "ids")
+    return template.format(
         names=names,
         modules=_own_modules(calls),
         features=_sequential(calls[:split], entering[:split], leaving[:split]),
         classifier=_sequential(calls[split:], entering[split:], leaving[split:]),
         loss=loss,
-        optimiser="\n".join(f"            {argument}," for argument in optimiser),
+        optimizer=optimizer,
+        arguments="\n".join(f"            {argument}," for argument in arguments),
         chromosome=chromosome_comment(genes),
     )
 
@@ -156,7 +169,7 @@ def _plain_source(kind: type) -> str:
     """
     lines = [line for line in inspect.getsource(kind).splitlines() if '"""' not in line]
     text = "\n".join(re.split("  # (?:type: ignore|noqa)", line)[0] for line in lines)
-    text = re.sub(r": (nn\.Module|Tensor|int|list\[int\])(?=[,)])", "", text)
+    text = re.sub(r": (nn\.Module|Tensor|int|float|bool|list\[int\])(?=[,)])", "", text)
     return re.sub(r"\) -> \w+:", "):", text).replace(":\n\n    def __init__", ":\n    def __init__")
 
 
@@ -187,9 +200,9 @@ def supported_hyperparameters():
     def train_setup(self, prm):
         self.to(self.device)
         self.criterion = nn.CrossEntropyLoss({loss})
-        self.optimizer = torch.optim.SGD(
+        self.optimizer = torch.optim.{optimizer}(
             self.parameters(),
-{optimiser}
+{arguments}
         )
 
     def learn(self, train_data):

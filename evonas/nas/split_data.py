@@ -28,6 +28,7 @@ class SplitData:
         n_train: Images to train on. None: all that are not validated on.
         n_val: Images to validate on.
         split_seed: Decides which images these are.
+        texts: Whether they are texts, as token numbers `(N, length)`, instead of images.
 
     Attributes:
         train: Indices of the training images.
@@ -48,6 +49,8 @@ class SplitData:
         n_train: int | None,
         n_val: int | None,
         split_seed: int,
+        *,
+        texts: bool = False,
     ) -> None:
         for name, source in (("data", data), ("val", data if val is None else val)):
             if not isinstance(source, Examples) and not callable(source):
@@ -55,7 +58,7 @@ class SplitData:
                     f"{name} must be Examples or a function that opens them, "
                     f"got {type(source).__name__}"
                 )
-        self.split_seed = split_seed
+        self.split_seed, self._texts = split_seed, texts
         self._given = data
         self._given_val = val
         self._parts = (val_fraction, n_train, n_val)
@@ -67,10 +70,11 @@ class SplitData:
         val = None if self._given_val is None else _opened(self._given_val)
         for name, part in (("data", found), ("val", found if val is None else val)):
             check_one_of(f"what {name} opens", part, Examples, "Examples")
-            if not part.is_images:
-                raise ValueError(
-                    f"data must be images (N, C, H, W), got examples of shape {part.shape}"
+            if not (part.is_tokens if self._texts else part.is_images):
+                wanted = (
+                    "token numbers (N, length), int64" if self._texts else "images (N, C, H, W)"
                 )
+                raise ValueError(f"data must be {wanted}, got examples of shape {part.shape}")
         n_given = len(found)
         found = found if val is None else found.joined(val)
         if found.n_classes < 2:
@@ -94,7 +98,7 @@ class SplitData:
             self.val = n_given + sample(val.targets, n_val, seed, "n_val")
         self._identity = found.identity
         # The validation images must not enter the normalisation of the training.
-        opened = found.normalised_from(self.train)
+        opened = found if self._texts else found.normalised_from(self.train)
         self._opened: Examples | None = opened
         self._devices: dict[str, tuple[Examples, Examples]] = {}
         return opened

@@ -28,7 +28,8 @@ from evonas.nas.export import NasRunFiles
 from evonas.nas.final_training import FinalTraining, train_final
 from evonas.nas.layers import Shape
 from evonas.nas.limits import N_CLASSES, limits
-from evonas.nas.problem import ImageClassificationProblem, NetworkFunction
+from evonas.nas.network_problem import NetworkFunction
+from evonas.nas.problem import ImageClassificationProblem
 from evonas.nas.recipes import recipe
 from evonas.nas.source import HYPERPARAMETERS
 from evonas.nas.split_data import Source

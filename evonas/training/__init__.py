@@ -11,6 +11,7 @@ fit(model, data.subset(train), data.subset(val),
 - `ModelProblem`: a search over any module of yours; `Training`: the settings that genes may name.
 - `Examples`: data of any kind in memory, in batches on the training device; `split` divides it.
 - `load_cifar10`, `load_image_folder`, `load_digits`, `from_dataset`, `from_tensors`: its sources.
+- `Sentences`, `read_tsv`, `hold_out`, `Vocabulary`: texts with classes, as token numbers.
 - `FlipCrop`: random changes of training images.
 - `fit`, `train_epoch`, `evaluate`, `accuracy`, `place`: the loop and its parts.
 - `seeded`, `PeakMemory`, `Timed`, `name_of`, `fingerprint_of`: around and about a training.
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 from evonas.space.naming import fingerprint_of, name_of, readable_name
 from evonas.training.data.batches import Augment, Batch, BatchSource, FlipCrop
+from evonas.training.data.corpora import Sentences, hold_out, read_tsv
 from evonas.training.data.examples import Examples
 from evonas.training.data.sources import (
     from_dataset,
@@ -30,6 +32,7 @@ from evonas.training.data.sources import (
     load_image_folder,
 )
 from evonas.training.data.split import split
+from evonas.training.data.vocabulary import Vocabulary
 from evonas.training.loop import evaluate, fit, place, train_epoch
 from evonas.training.memory import PeakMemory
 from evonas.training.metrics import MeanLoss, accuracy
@@ -51,9 +54,11 @@ __all__ = [
     "ModelProblem",
     "PeakMemory",
     "Precision",
+    "Sentences",
     "Timed",
     "Training",
     "TrainingProblem",
+    "Vocabulary",
     "accuracy",
     "as_precision",
     "autocast",
@@ -64,11 +69,13 @@ __all__ = [
     "forward",
     "from_dataset",
     "from_tensors",
+    "hold_out",
     "load_cifar10",
     "load_digits",
     "load_image_folder",
     "name_of",
     "place",
+    "read_tsv",
     "readable_name",
     "seeded",
     "split",

@@ -323,6 +323,9 @@ def test_the_quick_preset(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     result = en.open_run(tmp_path / "runs" / "cifar10-alexnet-quick")
     assert result.champion.values[0] > result.logbook[0]["mean"] + 0.2
+    found = re.findall(r"(searched|by hand).*:  (0\.\d+|1\.0+)", done.stdout)
+    assert [what for what, _ in found] == ["searched", "by hand"]
+    assert all(float(value) > 0.9 for _, value in found)
     assert result.counts.failed == 0
 
 

@@ -27,9 +27,9 @@ def test_the_failing_layer_is_named_with_shapes() -> None:
 
 
 def test_networks_begin_with_a_convolution_and_end_in_a_linear() -> None:
-    with pytest.raises(ValueError, match="features must begin with a Conv2d, got Activation"):
+    with pytest.raises(ValueError, match="a Conv2d or a TextEncoder, got Activation"):
         Network((Activation(),), (Flatten(), Linear(2)))
-    with pytest.raises(ValueError, match="features must begin with a Conv2d, got no layer"):
+    with pytest.raises(ValueError, match="a Conv2d or a TextEncoder, got no layer"):
         Network((), (Flatten(), Linear(2)))
     with pytest.raises(ValueError, match=r"must end in Linear\(n_classes\), got Flatten"):
         Network((Conv2d(2, 3),), (Flatten(),))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from evonas.training.cost import count_macs, count_params, measure_latency
+from evonas.training.cost import count_macs, count_params, macs_of_pass, measure_latency
 
 
 def test_counts_by_hand() -> None:
@@ -62,3 +62,13 @@ def test_latency_on_a_gpu_waits_for_it() -> None:
     model = nn.Sequential(*[nn.Conv2d(64, 64, 3, padding=1) for _ in range(20)]).cuda()
     slow = measure_latency(model, (64, 128, 128), batch_size=16)
     assert slow > 5 * measure_latency(model, (64, 8, 8), batch_size=1) > 0
+
+
+def test_attention_counts_on_a_cpu() -> None:
+    """Two products of all pairs of tokens: torch leaves its fused attention of a CPU out."""
+
+    class Attention(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.scaled_dot_product_attention(x, x, x)
+
+    assert macs_of_pass(Attention(), torch.randn(1, 2, 10, 8)) == 2 * (2 * 10 * 10 * 8)

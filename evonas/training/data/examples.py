@@ -201,6 +201,12 @@ class Examples:
         return self._single and self.n_dims == 4
 
     @property
+    def is_tokens(self) -> bool:
+        """Whether the inputs are one tensor `(N, length)` of int64."""
+        rows = self._fixed.get("")
+        return rows is not None and rows.ndim == 2 and rows.dtype == torch.int64
+
+    @property
     def n_classes(self) -> int:
         """How many classes there are, with or without examples."""
         return len(self.classes)
@@ -246,7 +252,7 @@ class Examples:
                 f"both parts of the data must have one dtype, got {self.inputs.dtype} and "
                 f"{other.inputs.dtype}"
             )
-        inputs = torch.cat([_stored(self.inputs), _stored(other.inputs)]).movedim(-1, 1)
+        inputs = torch.cat([self.inputs, other.inputs])
         targets = torch.cat([self.targets, other.targets])
         return Examples(inputs, targets, self.classes, mean=self.mean, std=self.std)
 
