@@ -93,7 +93,9 @@ class ImageClassificationProblem(NetworkProblem):
         ValueError: A number is out of range, an objective is unknown, or the data are not images.
 
     Example:
+        >>> import torch
         >>> from evonas.nas import alexnet_small_space, plain_network
+        >>> from evonas.training import Examples
         >>> images = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8)
         >>> data = Examples(images, torch.arange(40) % 2, ("cat", "dog"))
         >>> problem = ImageClassificationProblem(

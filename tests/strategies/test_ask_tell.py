@@ -21,11 +21,12 @@ def value(genes: dict[str, Any]) -> float:
 
 @pytest.mark.parametrize("name", sorted(set(BY_NAME) - {"nsga2"}))
 def test_it_asks_for_what_evolve_evaluates(name: str) -> None:
+    space = {**SPACE, "n_epochs": en.Integer(1, 9)}
     result = en.evolve(
-        SPACE, lambda genes, trial: value(genes), strategy=name, seed=5, max_evaluations=60,
+        space, lambda genes, trial: value(genes), strategy=name, seed=5, max_evaluations=60,
         progress=False,
     )  # fmt: skip
-    search = en.AskTell(SPACE, name, seed=5)
+    search = en.AskTell(space, name, seed=5)
     while len(search.evaluations) < 60:
         for proposal in search.ask():
             if len(search.evaluations) < 60:
