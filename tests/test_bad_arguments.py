@@ -248,6 +248,7 @@ TABLE: dict[str, tuple[Call, Any, dict[str, str]]] = {
         "optimizer": "function", "schedule": "function", "unpack": "None", "augment": "function",
         "objectives": "nothing but its class", "record": "list", "device": "'abc' '9'",
         "threads": "count", "precision": "nothing but its class", "continue_trainings": "False",
+        "inherit_weights": "bool",
     }),
     "Categorical": (made(en.Categorical), en.Categorical, {"choices": "[1] ['a'] {'a':1}"}),
     "SearchSpace": (made(en.SearchSpace, genes={"x": [1, 2]}), en.SearchSpace, {
@@ -280,6 +281,7 @@ TABLE: dict[str, tuple[Call, Any, dict[str, str]]] = {
         "optimizer": "nothing", "schedule": "nothing", "ema": "0 1",
         "augment": "True False type lambda", "test_time_flip": "bool", "device": "text",
         "threads": "count", "precision": "nothing but its class", "continue_trainings": "False",
+        "inherit_weights": "bool",
         "objectives": "nothing but its class", "record": "list", "latency_batch": "count",
         "name": "text", "dataset": "text",
     }),
@@ -289,6 +291,7 @@ TABLE: dict[str, tuple[Call, Any, dict[str, str]]] = {
         "val_fraction": "nothing", "n_train": "count or none", "n_val": "count or none",
         "split_seed": "number of none or more", "schedule": "nothing", "device": "text",
         "threads": "count", "precision": "nothing but its class", "continue_trainings": "False",
+        "inherit_weights": "bool",
         "objectives": "nothing but its class", "record": "list", "name": "text",
         "dataset": "text",
     }),

@@ -27,6 +27,7 @@ class TrialSettings:
     Attributes:
         number: The evaluation's number.
         key: The point's key.
+        parents: Numbers of the evaluations that the point was made from.
         seed: In [0, 2**32), derived from the run's seed and the key.
         device: `"cpu"`, `"cuda:0"`, …
         threads: Threads that the trial may compute with.
@@ -47,6 +48,7 @@ class TrialSettings:
 
     number: int = 0
     key: str = ""
+    parents: Sequence[int] = ()
     seed: int = 0
     device: str = "cpu"
     threads: int = 1

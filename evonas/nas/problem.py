@@ -79,6 +79,8 @@ class ImageClassificationProblem(NetworkProblem):
             first start and kept in the run.
         continue_trainings: Whether points that differ in the gene `n_epochs` alone are one
             training: the longer goes on from the checkpoint of the shorter (see `Hyperband`).
+        inherit_weights: Whether a child begins with what its weights have in common with its
+            parent's; off, since a value then depends on the lineage.
         objectives: None: the metric, maximised. Others, to be minimised: `params`, `macs`
             (multiply-adds of one image), `latency` (milliseconds of a forward pass on the trial's
             device, measured after the training) and `train_seconds` (validation left out).
@@ -134,6 +136,7 @@ class ImageClassificationProblem(NetworkProblem):
         threads: int = 1,
         precision: str | None = None,
         continue_trainings: bool = False,
+        inherit_weights: bool = False,
         objectives: Objective | Sequence[Objective] | None = None,
         record: Sequence[str] = (),
         latency_batch: int = 1,
@@ -169,6 +172,7 @@ class ImageClassificationProblem(NetworkProblem):
             threads=threads,
             precision=precision,
             continue_trainings=continue_trainings,
+            inherit_weights=inherit_weights,
         )
 
     @property

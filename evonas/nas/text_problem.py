@@ -54,6 +54,7 @@ class TextClassificationProblem(NetworkProblem):
         threads: With how many threads a trial computes, for the same choice.
         precision: `"float32"` or `"bfloat16"`. None: the faster one here, kept in the run.
         continue_trainings: See `ImageClassificationProblem`.
+        inherit_weights: Likewise.
         objectives: None: accuracy. Others, to be minimised: `params`, `macs`, `latency`,
             `train_seconds`.
         record: Which of `latency` and `train_seconds` to put on record where they are no
@@ -101,6 +102,7 @@ class TextClassificationProblem(NetworkProblem):
         threads: int = 1,
         precision: str | None = None,
         continue_trainings: bool = False,
+        inherit_weights: bool = False,
         objectives: Objective | Sequence[Objective] | None = None,
         record: Sequence[str] = (),
         name: str = "transformer",
@@ -128,6 +130,7 @@ class TextClassificationProblem(NetworkProblem):
             threads=threads,
             precision=precision,
             continue_trainings=continue_trainings,
+            inherit_weights=inherit_weights,
         )
         largest = int(self.data.inputs.max())
         if largest >= len(vocabulary):

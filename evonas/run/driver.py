@@ -249,6 +249,7 @@ class Driver:
         return TrialSettings(
             number=planned.number,
             key=planned.proposal.key,
+            parents=planned.proposal.parents,
             seed=planned.seed,
             device=self._executor.device,
             threads=self._run.threads,

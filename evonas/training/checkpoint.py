@@ -22,7 +22,14 @@ from evonas.files import display_path, replace_file
 if TYPE_CHECKING:
     from evonas.training.loop import AveragedWeights
 
-__all__ = ["EpochCheckpoint", "random_state", "read", "restore_random_state", "write"]
+__all__ = [
+    "EpochCheckpoint",
+    "random_state",
+    "read",
+    "restore_random_state",
+    "write",
+    "write_bounded",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -157,11 +164,20 @@ class EpochCheckpoint:
             **random_state(_device(model)),
         }
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write(self._path, state)
-            _make_room(self._path)
+            write_bounded(self._path, state)
         except (RunStorageError, OSError) as error:
             _log.warning("a training that goes on from here will be trained anew: %s", error)
+
+
+def write_bounded(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes a state into a folder of checkpoints, which holds a gigabyte at most.
+
+    Raises:
+        RunStorageError, OSError: It cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, state)
+    _make_room(path)
 
 
 def _make_room(newest: Path) -> None:

@@ -74,6 +74,8 @@ class ModelProblem(TrainingProblem):
         precision: `"float32"` or `"bfloat16"`. None: the faster one here, kept in the run.
         continue_trainings: Whether points that differ in the gene `n_epochs` alone are one
             training: the longer goes on from the checkpoint of the shorter (see `Hyperband`).
+        inherit_weights: Whether a child begins with what its weights have in common with its
+            parent's; off, since a value then depends on the lineage.
         **settings: Settings of `Training` by name, instead of `training`: `n_epochs=10`.
 
     Raises:
@@ -122,6 +124,7 @@ class ModelProblem(TrainingProblem):
         threads: int = 1,
         precision: str | None = None,
         continue_trainings: bool = False,
+        inherit_weights: bool = False,
         **settings: Any,
     ) -> None:
         if isinstance(model, nn.Module) or not callable(model):
@@ -156,6 +159,7 @@ class ModelProblem(TrainingProblem):
             threads=threads,
             precision=precision,
             continue_trainings=continue_trainings,
+            inherit_weights=inherit_weights,
         )
         self._check_genes()
         with torch_threads(threads), seeded(0):  # the caller's random numbers stay as they are

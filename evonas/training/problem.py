@@ -35,6 +35,7 @@ from evonas.training.cost import (
 )
 from evonas.training.data.batches import Augment, BatchSource
 from evonas.training.data.structure import map_tensors, tensors_in
+from evonas.training.inheritance import inherit, leave
 from evonas.training.loop import EVAL_BATCH_SIZE, LossFunction, fit, place, train_epoch
 from evonas.training.metrics import Metric, StreamingMetric, accuracy
 from evonas.training.passes import materialise
@@ -86,6 +87,9 @@ class TrainingProblem(Problem):
         continue_trainings: Whether points that differ in the gene `n_epochs` alone are one
             training: a longer one goes on from the checkpoint of a shorter, with the same seed
             and the schedule of the longest, and ends with the same bits as one from the start.
+        inherit_weights: Whether a child begins with what its weights have in common with its
+            parent's (see `evonas.training.inheritance`); how much is on record. A value then
+            depends on the lineage: what is found must be trained anew.
     """
 
     preparation = "measuring which precision trains faster"
@@ -110,9 +114,17 @@ class TrainingProblem(Problem):
         threads: int = 1,
         precision: str | None = None,
         continue_trainings: bool = False,
+        inherit_weights: bool = False,
     ) -> None:
         self.metric, self.metric_name = metric, metric_name
         check_bool("continue_trainings", continue_trainings)
+        check_bool("inherit_weights", inherit_weights)
+        if continue_trainings and inherit_weights:
+            raise ValueError(
+                "inherit_weights and continue_trainings exclude each other: a training that goes "
+                "on has its own weights"
+            )
+        self._inherits = inherit_weights
         super().__init__(
             space,
             objectives=Objective(metric_name, direction) if objectives is None else objectives,
@@ -158,9 +170,12 @@ class TrainingProblem(Problem):
 
     def fingerprint(self) -> dict[str, Any]:
         """Returns what makes two trainings comparable: data, training, metric, precision."""
-        continued = {} if self._longest is None else {"continue_trainings": True}
+        ways = {
+            "continue_trainings": self._longest is not None,
+            "inherit_weights": self._inherits,
+        }
         return {
-            **continued,
+            **{name: True for name, is_used in ways.items() if is_used},
             **self._data.identity,
             **self.training.fingerprint(),
             "precision": self.precision,
@@ -319,9 +334,14 @@ class TrainingProblem(Problem):
                 counted = self.counted_of(model, trial)
                 trial.record(**counted)
             _note_trained(model)
+            folder = trial.settings.checkpoints if self._inherits else None
+            if folder is not None:
+                trial.record(**inherit(model, Path(folder), trial.settings.parents))
             began = time.perf_counter()
             found = self.train_model(model, genes, trial)
             seconds = time.perf_counter() - began
+            if folder is not None:
+                leave(model, Path(folder), trial.number)
         reported = found if isinstance(found, Mapping) else {self.metric_name: found}
         values = {"train_seconds": seconds, **reported}
         if "latency" in self._costs:
