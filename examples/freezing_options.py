@@ -61,7 +61,8 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--epochs", type=count(1), **preset, help="of each fine-tuning")
     add("--batch-size", type=count(1), **preset)
-    add("--lr", type=float, **preset, help="highest learning rate of AdamW")
+    add("--lr", type=float, nargs="+", **preset,
+        help="highest learning rate of AdamW; several: each mask gets one of them")  # fmt: skip
     add("--train-samples", type=count(1), **preset, help="default: all")
     add("--val-samples", type=count(1), **preset, help="examples that the search scores masks on")
     add("--test-samples", type=count(1), **preset, help="default: all")
@@ -86,6 +87,8 @@ def parse(
     """Returns the options: those given, else the preset's."""
     options = parser.parse_args(argv)
     settle(parser, options, presets[options.preset])
+    if isinstance(options.lr, list) and len(options.lr) == 1:
+        options.lr = options.lr[0]
     if options.objectives[0] != "accuracy":
         parser.error("--objectives must begin with accuracy: the table at the end compares it")
     return options
@@ -159,12 +162,13 @@ def search(
     folder = Path(options.run_dir)
     (folder / "comparison.json").write_text(json.dumps(table.to_json(), indent=2) + "\n")
     champion = table.champion
+    lr = champion.lr or problem.training.lr
     print(
         f"freeze: {frozen_in_words(table.blocks, champion.mask)}   {list(champion.mask)}\n"
         f"the mask is in {folder / 'mask.json'}; in your own training script:\n\n"
         f"    from evonas.freezing import apply_mask, load_mask, trainable_parameter_groups\n"
         f"    apply_mask(model, load_mask({str(folder / 'mask.json')!r}))\n"
-        f"    optimizer = torch.optim.AdamW(trainable_parameter_groups(model), lr={options.lr})"
+        f"    optimizer = torch.optim.AdamW(trainable_parameter_groups(model), lr={lr:g})"
     )
 
 

@@ -30,6 +30,9 @@ __all__ = ["MaskRow", "MaskTable", "compare_masks"]
 
 _MAX_DRAWS = 1000
 
+Point = tuple[tuple[int, ...], float | None]
+"""A mask, and its learning rate where the search chose among several."""
+
 
 @dataclass(frozen=True)
 class MaskRow:
@@ -45,6 +48,7 @@ class MaskRow:
         trainable_share: In [0, 1].
         seconds: Of each training, validation aside.
         n_failed: Trainings that ended without a score.
+        lr: Its learning rate, where the search chose among several; None: all have the same.
     """
 
     label: str
@@ -55,6 +59,7 @@ class MaskRow:
     trainable_share: float
     seconds: tuple[float, ...]
     n_failed: int = 0
+    lr: float | None = None
 
     @property
     def mean(self) -> float:
@@ -93,7 +98,7 @@ class MaskTable:
         width = max(len(row.label) for row in self.rows)
         lines = [
             f"{'':2}{'mask':<{width}}  {'validation':>15}  {'test':>15}  {'trainable':>9}"
-            f"  {'seconds':>11}  {'in the search':>13}  frozen",
+            f"  {'seconds':>11}  {'in the search':>13}{self._rate_column(None)}  frozen",
         ]
         for row in self.rows:
             searched = "" if row.searched is None else f"{row.searched:.4f}"
@@ -102,9 +107,16 @@ class MaskTable:
             lines.append(
                 f"{'* ' if row is self.champion else '  '}{row.label:<{width}}"
                 f"  {_spread(row.val):>15}  {_spread(row.test):>15}  {row.trainable_share:>9.1%}"
-                f"  {_spread(row.seconds, 1):>11}  {searched:>13}  {mask}{failed}"
+                f"  {_spread(row.seconds, 1):>11}  {searched:>13}{self._rate_column(row)}"
+                f"  {mask}{failed}"
             )
         return "\n".join([*lines, "", *self.verdicts()])
+
+    def _rate_column(self, row: MaskRow | None) -> str:
+        """Returns the cell of a row, or of the head, where the rows have rates of their own."""
+        if all(each.lr is None for each in self.rows):
+            return ""
+        return f"  {'lr':>8}" if row is None else f"  {row.lr:>8.2g}"
 
     def verdicts(self) -> Iterator[str]:
         """Yields a sentence for the champion against each baseline, and the note."""
@@ -157,6 +169,7 @@ class MaskTable:
                     "trainable_share": row.trainable_share,
                     "seconds": list(row.seconds),
                     "failed": row.n_failed,
+                    "lr": row.lr,
                 }
                 for row in self.rows
             ],
@@ -199,6 +212,9 @@ def compare_masks(
     fine-tuning, head only, the best of the first-k masks that the search tried, and `n_random`
     masks drawn by the run's seed. The champion is the one with the best mean *validation* score,
     and `mask.json` gets its scores; each training is scored once on `test`, which decides nothing.
+
+    Where the search chose among several learning rates, each of the usual masks has the one at
+    which it scored best in the search, and random masks have the champion's.
 
     The repeats are kept in the run (see `evonas.confirm`): called again, none is made again.
 
@@ -243,16 +259,16 @@ def compare_masks(
         tested,
         run_dir,
         top=top,
-        also=[problem.genes_of(mask) for mask in labels],
+        also=[problem.genes_of(*point) for point in labels],
         repeats=repeats,
         executor=executor,
         on_repeat=on_repeat,
         counts=tested.has_tested,
     )
     rows = [
-        _row(problem, entry, ", ".join(labels[mask]), repeats)
+        _row(problem, entry, ", ".join(labels[point]), repeats)
         for entry in confirmed
-        if (mask := problem.mask_of(entry.evaluation.genes)) in labels
+        if (point := _point(problem, entry.evaluation.genes)) in labels
     ]
     if not any(row.val for row in rows):
         error = confirmed[0].repeats[0].error
@@ -260,7 +276,7 @@ def compare_masks(
     names = tuple(block.name for block in problem.blocks)
     table = MaskTable(tuple(rows), names, problem.metric_name, repeats, _note(result))
     champion = confirmed[0].evaluation
-    if problem.mask_of(champion.genes) == table.champion.mask:
+    if _point(problem, champion.genes) == (table.champion.mask, table.champion.lr):
         files = MaskFiles(as_directory(run_dir), problem)
         files.on_comparison(champion, table.champion.label, _scores(table))
     return table
@@ -273,37 +289,48 @@ def candidate_count(problem: FreezingProblem, result: Result, top: int, n_random
 
 def _candidates(
     problem: FreezingProblem, result: Result, top: int, n_random: int
-) -> dict[tuple[int, ...], list[str]]:
-    """Returns each mask to compare with what it is called."""
+) -> dict[Point, list[str]]:
+    """Returns each mask to compare, at its learning rate, with what it is called."""
     limits = Limits(tie_breaker=problem.tie_breaker)
     ok = [entry for entry in result.evaluations if entry.status is Status.OK]
     ok.sort(key=lambda entry: limits.rank(entry, result.objectives[:1]))
-    ranked = [problem.mask_of(entry.genes) for entry in ok]
-    labels: dict[tuple[int, ...], list[str]] = {}
+    best_rate: dict[tuple[int, ...], float | None] = {}  # of each mask, the best mask first
+    for entry in ok:
+        best_rate.setdefault(*_point(problem, entry.genes))
+    labels: dict[Point, list[str]] = {}
     for mask in usual_masks(len(problem.blocks), 2, head_is_a_gene=problem.head_is_a_gene):
         if problem.invalid_reason(problem.genes_of(mask)) is None:
-            labels[mask] = [problem.label(mask)]
-    first_k = next((m for m in ranked if problem.label(m).startswith("first ")), None)
+            usual = best_rate.get(mask, _point(problem, problem.genes_of(mask))[1])
+            labels[mask, usual] = [problem.label(mask)]
+    first_k = next((mask for mask in best_rate if problem.label(mask).startswith("first ")), None)
     if first_k is not None:
-        labels[first_k] = [problem.label(first_k)]
-    for place, mask in enumerate(ranked[:top], 1):
-        labels.setdefault(mask, []).append(f"search {place}")
-        if problem.label(mask) not in ("mask", *labels[mask]):
-            labels[mask].insert(0, problem.label(mask))
-    draws = _random_masks(problem, int(result.record.seed), {*labels, *ranked}, labels)
+        labels[first_k, best_rate[first_k]] = [problem.label(first_k)]
+    points = list(best_rate.items())
+    for place, point in enumerate(points[:top], 1):
+        labels.setdefault(point, []).append(f"search {place}")
+        if problem.label(point[0]) not in ("mask", *labels[point]):
+            labels[point].insert(0, problem.label(point[0]))
+    taken = {mask for mask, _ in labels}
+    draws = _random_masks(problem, int(result.record.seed), taken | set(best_rate), taken)
     for number in range(1, n_random + 1):
         drawn = next(draws, None)
         if drawn is None:
             break
-        labels[drawn] = [f"random {number}"]
+        taken.add(drawn)
+        labels[drawn, points[0][1]] = [f"random {number}"]
     return labels
+
+
+def _point(problem: FreezingProblem, genes: Genes) -> Point:
+    """Returns the mask, and the learning rate where the search chose among several."""
+    return problem.mask_of(genes), problem.lr_of(genes) if len(problem.rates) > 1 else None
 
 
 def _random_masks(
     problem: FreezingProblem,
     seed: int,
     known: set[tuple[int, ...]],
-    taken: dict[tuple[int, ...], list[str]],
+    taken: set[tuple[int, ...]],
 ) -> Iterator[tuple[int, ...]]:
     """Yields masks that the search has not tried, then any that are not compared yet."""
     for avoided in (known, taken):
@@ -330,6 +357,7 @@ def _row(problem: FreezingProblem, entry: Confirmed, label: str, repeats: int) -
         trainable_share=shares[0] if shares else math.nan,
         seconds=tuple(record.metrics["train_seconds"] for record in ok),
         n_failed=len(records) - len(ok),
+        lr=_point(problem, entry.evaluation.genes)[1],
     )
 
 

@@ -38,7 +38,7 @@ class MaskFiles:
         label = self._problem.label(self._problem.mask_of(evaluation.genes))
         record = self._record(evaluation, label, None)
         before = self._before()
-        same = ("mask", "evaluation", "score_in_the_search", "model", "blocks")
+        same = ("mask", "lr", "evaluation", "score_in_the_search", "model", "blocks")
         if all(before.get(name) == record[name] for name in same):
             # What `compare_masks` added stays: it is about this champion.
             record |= {name: before.get(name) for name in ("label", "on_fresh_seeds")}
@@ -62,6 +62,7 @@ class MaskFiles:
             "model": problem.model_name,
             "mask": dict(zip(names, mask, strict=True)),
             "frozen": [name for name, bit in zip(names, mask, strict=True) if bit],
+            "lr": None if problem.has_own_optimizer else problem.lr_of(evaluation.genes),
             "label": label,
             "evaluation": evaluation.number,
             "score_in_the_search": searched,

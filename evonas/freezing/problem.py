@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from evonas.arguments import check_bool, check_callable, check_int
+from evonas.arguments import check_bool, check_callable, check_int, check_list, check_number
 from evonas.execution.torch_env import torch_threads
 from evonas.freezing._device_cache import DeviceCache
 from evonas.freezing._pretrained import Pretrained
@@ -39,7 +40,8 @@ from evonas.objectives import Objective
 from evonas.problem import RunFiles
 from evonas.records import Evaluation, Genes
 from evonas.space import SearchSpace
-from evonas.space.genes import Boolean
+from evonas.space.gene import Gene
+from evonas.space.genes import Boolean, Categorical
 from evonas.training import (
     Augment,
     PeakMemory,
@@ -100,7 +102,8 @@ class FreezingProblem(TrainingProblem):
         include_head: Whether the head is a gene too.
         n_epochs: Epochs of each training.
         batch_size: Examples a step.
-        lr: Learning rate of AdamW.
+        lr: Learning rate of AdamW; or several, of which a gene `lr` chooses: which mask is best
+            depends on the rate, and full fine-tuning at a poor one is no rival.
         weight_decay: Of weights of two dimensions or more; biases and norms are not decayed.
         optimizer: Parameter groups to an optimizer, instead of AdamW with this `lr`.
         schedule: `linear`: the rate rises for the first tenth of the steps and falls to 0;
@@ -156,7 +159,7 @@ class FreezingProblem(TrainingProblem):
         include_head: bool = False,
         n_epochs: int = 3,
         batch_size: int = 32,
-        lr: float = 5e-5,
+        lr: float | Sequence[float] = 5e-5,
         weight_decay: float = 0.01,
         optimizer: OptimizerFactory | None = None,
         schedule: Schedule = "linear",
@@ -186,8 +189,9 @@ class FreezingProblem(TrainingProblem):
         check_int("threads", threads, minimum=1)
         check_int("prefix_memory_bytes", prefix_memory_bytes, minimum=0, maximum=None)
         check_int("prefix_file_bytes", prefix_file_bytes, minimum=0, maximum=None)
+        self.rates = _rates(lr, optimizer)
         training = Training(
-            n_epochs, batch_size, "adamw", lr,
+            n_epochs, batch_size, "adamw", self.rates[len(self.rates) // 2],
             weight_decay=weight_decay, schedule=schedule, grad_clip=grad_clip,
         )  # fmt: skip
         # On the CPU, where models are built and looked at; each device gets its own copy.
@@ -221,7 +225,7 @@ class FreezingProblem(TrainingProblem):
         self._has_trainable_outside_blocks = any(p.requires_grad for p in others.values())
         self._warn_of_fresh_blocks()
         super().__init__(
-            SearchSpace({block.name: Boolean() for block in self.blocks}),
+            self._space(),
             GivenData(self.train, self.val),
             training=training,
             metric=metric,
@@ -238,29 +242,51 @@ class FreezingProblem(TrainingProblem):
         """Whether the last block is the head, which the mask may freeze."""
         return bool(self.blocks) and self.blocks[-1].is_head
 
+    @property
+    def has_own_optimizer(self) -> bool:
+        """Whether `optimizer` was given, which has a learning rate of its own."""
+        return self._own_optimizer is not None
+
     def mask_of(self, genes: Genes) -> tuple[int, ...]:
         """Returns the mask of a point: 1 (frozen) or 0 for each block, in forward order."""
         return tuple(int(genes[block.name]) for block in self.blocks)
 
-    def genes_of(self, mask: Mask) -> Genes:
+    def genes_of(self, mask: Mask, lr: float | None = None) -> Genes:
         """Returns the point of a mask.
+
+        Args:
+            mask: Of these blocks.
+            lr: Which of several learning rates. None: the one in their middle.
 
         Raises:
             TypeError, ValueError: It is no mask of these blocks, see `as_mask`.
         """
         values = as_mask(mask, self.blocks)
-        return {block.name: bool(bit) for block, bit in zip(self.blocks, values, strict=True)}
+        genes: Genes = {b.name: bool(bit) for b, bit in zip(self.blocks, values, strict=True)}
+        if len(self.rates) > 1:
+            genes["lr"] = self.training.lr if lr is None else lr
+        return genes
+
+    def lr_of(self, genes: Genes) -> float:
+        """Returns the learning rate with which AdamW trains a point."""
+        return float(genes["lr"]) if len(self.rates) > 1 else self.training.lr
 
     def label(self, mask: Sequence[int]) -> str:
         """Returns what people call a mask, see `mask_label`."""
         return mask_label(mask, head_is_a_gene=self.head_is_a_gene)
 
     def initial_points(self, n: int) -> list[Genes]:
-        """Returns the usual advice for a first population of `n`, which it fills at most 3/4."""
+        """Returns the usual advice for a first population of `n`, which it fills at most 3/4.
+
+        Each mask at each of the learning rates.
+        """
+        most = max(1, 3 * n // 4)
         masks = usual_masks(
-            len(self.blocks), max(1, 3 * n // 4), head_is_a_gene=self.head_is_a_gene
+            len(self.blocks),
+            max(1, most // len(self.rates)),
+            head_is_a_gene=self.head_is_a_gene,
         )
-        points = [self.genes_of(mask) for mask in masks]
+        points = [self.genes_of(mask, lr) for mask in masks for lr in self.rates][:most]
         return [point for point in points if self.invalid_reason(point) is None]
 
     def configure(self, stored: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -278,10 +304,15 @@ class FreezingProblem(TrainingProblem):
 
     def optimizer(self, model: nn.Module, genes: Genes) -> Optimizer:
         """Returns an optimizer of what is trainable; biases and norms are not decayed."""
-        groups = trainable_parameter_groups(model, self.training.weight_decay)
+        training = self.training_of(genes)
+        groups = trainable_parameter_groups(model, training.weight_decay)
         if self._own_optimizer is not None:
             return self._own_optimizer(groups)
-        return self.training.make_optimizer(groups)
+        return training.make_optimizer(groups)
+
+    def training_of(self, genes: Genes) -> Training:
+        """Returns the settings, with the learning rate of the point."""
+        return replace(self.training, lr=self.lr_of(genes))
 
     def loss_function(self, genes: Genes) -> LossFunction:
         """Returns the loss that was given, or cross entropy."""
@@ -298,6 +329,7 @@ class FreezingProblem(TrainingProblem):
             "blocks": self._blocks_identity(),
             **super().fingerprint(),
             **own,
+            **({"lr": list(self.rates)} if len(self.rates) > 1 else {}),
             "loss": "cross_entropy" if loss is None else fingerprint_of(loss),
             "code": self._code,  # last: of several differences the others say more
         }
@@ -423,6 +455,14 @@ class FreezingProblem(TrainingProblem):
         """Returns the writer of `mask.json`, the champion's mask."""
         return MaskFiles(run_dir, self)
 
+    def _space(self) -> SearchSpace:
+        genes: dict[str, Gene] = {block.name: Boolean() for block in self.blocks}
+        if len(self.rates) > 1:
+            if "lr" in genes:
+                raise ValueError("a block is called 'lr', as the gene of several learning rates is")
+            genes["lr"] = Categorical(list(self.rates))
+        return SearchSpace(genes)
+
     def _blocks_identity(self) -> str:
         """Returns a digest of what each block holds: patterns may call other parts the same."""
         held = [(block.name, block.modules, block.parameters) for block in self.blocks]
@@ -482,6 +522,20 @@ class FreezingProblem(TrainingProblem):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_places": {}}
+
+
+def _rates(lr: float | Sequence[float], optimizer: OptimizerFactory | None) -> tuple[float, ...]:
+    """Returns the learning rates to choose from, ascending; one where there is no choice."""
+    if isinstance(lr, (int, float)):  # `Training` checks it
+        return (lr,)
+    rates = check_list("lr", lr, "a learning rate, or several")
+    for rate in rates:
+        check_number("an entry of lr", rate, above=0)
+    if not rates or len(set(rates)) < len(rates):
+        raise ValueError(f"lr must be different learning rates, at least one, got {lr!r}")
+    if optimizer is not None and len(rates) > 1:
+        raise ValueError("lr of several rates would do nothing: optimizer= makes its own")
+    return tuple(sorted(float(rate) for rate in rates))
 
 
 def _code_of(factory: ModelFactory) -> str:

@@ -21,6 +21,7 @@ class SavedMask(dict[str, int]):
         contents: Block name to the paths of its modules and the names of its loose parameters;
             empty where the file does not say.
         beside: Names of the model's parameters that are in no block.
+        lr: Learning rate with which the mask was found, None where the file does not say.
 
     Example:
         >>> mask = SavedMask({"0": 1, "1": 0}, "Sequential", {"0": ["0"], "1": ["1"]}, ["2.weight"])
@@ -35,11 +36,13 @@ class SavedMask(dict[str, int]):
         model_name: str = "",
         contents: Mapping[str, Sequence[str]] | None = None,
         beside: Iterable[str] = (),
+        lr: float | None = None,
     ) -> None:
         super().__init__(mask)
         self.model_name = model_name
         self.contents = {name: tuple(paths) for name, paths in (contents or {}).items()}
         self.beside = frozenset(beside)
+        self.lr = lr
 
     @classmethod
     def from_json(cls, record: Any) -> Self:
@@ -51,12 +54,13 @@ class SavedMask(dict[str, int]):
         mask = record.get("mask") if isinstance(record, dict) else None
         if not isinstance(mask, dict) or not all(value in (0, 1) for value in mask.values()):
             raise ValueError("no mask by block name")
-        contents, beside = record.get("blocks"), record.get("beside")
+        contents, beside, lr = record.get("blocks"), record.get("beside"), record.get("lr")
+        lr = lr if isinstance(lr, float) else None
         if contents is None:  # written by hand, or before the blocks were in the file
-            return cls(mask)
+            return cls(mask, lr=lr)
         if not isinstance(contents, dict) or set(contents) != set(mask):
             raise ValueError("its blocks are not those of its mask")
-        return cls(mask, str(record.get("model", "")), contents, beside or ())
+        return cls(mask, str(record.get("model", "")), contents, beside or (), lr)
 
     def blocks_of(self, model: nn.Module) -> tuple[Block, ...]:
         """Returns the blocks in `model` that the mask was searched for.

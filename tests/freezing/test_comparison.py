@@ -400,7 +400,7 @@ def test_to_json(problem: Any, tmp_path: Path) -> None:
     assert data["rows"][0] == {
         "label": best.label, "mask": list(best.mask), "searched": best.searched,
         "val": list(best.val), "test": list(best.test), "trainable_share": best.trainable_share,
-        "seconds": list(best.seconds), "failed": 0,
+        "seconds": list(best.seconds), "failed": 0, "lr": None,
     }  # fmt: skip
     assert len(data["rows"]) == len(table.rows)
 
