@@ -11,6 +11,7 @@ apply_mask(model, load_mask("runs/mine"))
 - `find_blocks`, `Block`: the parts of any model that can be frozen.
 - `apply_mask` and its relatives: freezing by a mask, and undoing it.
 - `FreezingProblem`, `GenerationLog`, `compare_masks`: the search, and its honest end.
+- `RecipeProblem`, `Recipe`, `load_recipe`: for each block what is trained, and at which rate.
 - `Examples` (of `evonas.training`): data in memory.
 - `evonas.freezing.prefix`: frozen prefixes computed once.
 """
@@ -31,6 +32,8 @@ from evonas.freezing.mask import (
 )
 from evonas.freezing.problem import FreezingProblem
 from evonas.freezing.progress import GenerationLog
+from evonas.freezing.recipe import Recipe, load_recipe
+from evonas.freezing.recipe_problem import RecipeProblem
 from evonas.freezing.saved_mask import SavedMask
 from evonas.training import Examples
 
@@ -42,6 +45,8 @@ __all__ = [
     "GenerationLog",
     "MaskRow",
     "MaskTable",
+    "Recipe",
+    "RecipeProblem",
     "SavedMask",
     "applied_mask",
     "apply_mask",
@@ -50,6 +55,7 @@ __all__ = [
     "find_blocks",
     "frozen_prefix",
     "load_mask",
+    "load_recipe",
     "trainable_parameter_groups",
     "trainable_share",
 ]

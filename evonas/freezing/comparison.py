@@ -16,8 +16,7 @@ from evonas.exceptions import EvonasError
 from evonas.execution.base import Executor
 from evonas.execution.choice import choose_executor
 from evonas.files import as_directory
-from evonas.freezing.advice import FULL, HEAD_ONLY, frozen_in_words, usual_masks
-from evonas.freezing.files import MaskFiles
+from evonas.freezing.advice import FULL, HEAD_ONLY, frozen_in_words
 from evonas.freezing.problem import FreezingProblem
 from evonas.objectives import Limits
 from evonas.records import Evaluation, Genes, Status
@@ -30,8 +29,11 @@ __all__ = ["MaskRow", "MaskTable", "compare_masks"]
 
 _MAX_DRAWS = 1000
 
-Point = tuple[tuple[int, ...], float | None]
-"""A mask, and its learning rate where the search chose among several."""
+RIVALS = (FULL, HEAD_ONLY, "norms only", "biases only", "layer-wise decay")
+"""What a champion is compared with, where it is in the table."""
+
+Candidates = dict[str, tuple[Genes, list[str]]]
+"""Points to compare, and what each is called, by key."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class MaskRow:
         seconds: Of each training, validation aside.
         n_failed: Trainings that ended without a score.
         lr: Its learning rate, where the search chose among several; None: all have the same.
+        words: What it does to the blocks, for the table.
     """
 
     label: str
@@ -60,6 +63,7 @@ class MaskRow:
     seconds: tuple[float, ...]
     n_failed: int = 0
     lr: float | None = None
+    words: str = ""
 
     @property
     def mean(self) -> float:
@@ -103,7 +107,7 @@ class MaskTable:
         for row in self.rows:
             searched = "" if row.searched is None else f"{row.searched:.4f}"
             failed = f"  {row.n_failed} failed" if row.n_failed else ""
-            mask = f"{list(row.mask)} {frozen_in_words(self.blocks, row.mask)}"
+            mask = row.words or f"{list(row.mask)} {frozen_in_words(self.blocks, row.mask)}"
             lines.append(
                 f"{'* ' if row is self.champion else '  '}{row.label:<{width}}"
                 f"  {_spread(row.val):>15}  {_spread(row.test):>15}  {row.trainable_share:>9.1%}"
@@ -132,13 +136,19 @@ class MaskTable:
                 "all masks scored the same: nothing was learned; train for longer, with another "
                 "lr, or on more examples"
             )
-        smallest = self._smallest_within_noise()
+        smallest = self._within_noise(lambda row: row.trainable_share)
         if smallest is not None:
             yield (
                 f"the smallest mask within the noise of the best: {smallest.label}, "
                 f"{smallest.trainable_share:.1%} trainable"
             )
-        usual = [self.row(FULL), self.row(HEAD_ONLY), self._best_first_k()]
+        fastest = self._within_noise(lambda row: statistics.fmean(row.seconds or (math.inf,)))
+        if fastest is not None:
+            yield (
+                f"the fastest within the noise of the best: {fastest.label}, "
+                f"{_spread(fastest.seconds, 1)} s"
+            )
+        usual = [self.row(name) for name in RIVALS] + [self._best_first_k()]
         for row in usual:
             if row is not None and row is not self.champion:
                 yield f"against {row.label.split(', ')[0]}: {_difference(self.champion, row)}"
@@ -175,8 +185,8 @@ class MaskTable:
             ],
         }
 
-    def _smallest_within_noise(self) -> MaskRow | None:
-        """Returns the row that trains the least of those within the noise of the champion.
+    def _within_noise(self, cost: Callable[[MaskRow], float]) -> MaskRow | None:
+        """Returns the row of the least cost of those within the noise of the champion.
 
         Two standard errors of the difference are noise. None where it is the champion itself.
         """
@@ -186,9 +196,8 @@ class MaskTable:
             if (error := _standard_error(self.champion.val, row.val)) is not None
             and self.champion.mean - row.mean <= 2 * error
         ]
-        smallest = min(rows, key=lambda row: row.trainable_share, default=self.champion)
-        less = smallest.trainable_share < self.champion.trainable_share
-        return smallest if less else None
+        cheapest = min(rows, key=cost, default=self.champion)
+        return cheapest if cost(cheapest) < cost(self.champion) else None
 
     def _best_first_k(self) -> MaskRow | None:
         return next((row for row in self.rows if row.label.startswith("first ")), None)
@@ -253,22 +262,22 @@ def compare_masks(
     configure_as(problem, result.record, str(run_dir))
     if not result.hall_of_fame:
         raise EvonasError(f"no mask of {run_dir} has a fitness: there is nothing to compare")
-    labels = _candidates(problem, result, top, n_random)
+    candidates = _candidates(problem, result, top, n_random)
     tested = problem if test is None else problem.with_test(test)
     confirmed = confirm(
         tested,
         run_dir,
         top=top,
-        also=[problem.genes_of(*point) for point in labels],
+        also=[genes for genes, _ in candidates.values()],
         repeats=repeats,
         executor=executor,
         on_repeat=on_repeat,
         counts=tested.has_tested,
     )
     rows = [
-        _row(problem, entry, ", ".join(labels[point]), repeats)
+        _row(problem, entry, ", ".join(candidates[entry.evaluation.key][1]), repeats)
         for entry in confirmed
-        if (point := _point(problem, entry.evaluation.genes)) in labels
+        if entry.evaluation.key in candidates
     ]
     if not any(row.val for row in rows):
         error = confirmed[0].repeats[0].error
@@ -276,8 +285,8 @@ def compare_masks(
     names = tuple(block.name for block in problem.blocks)
     table = MaskTable(tuple(rows), names, problem.metric_name, repeats, _note(result))
     champion = confirmed[0].evaluation
-    if _point(problem, champion.genes) == (table.champion.mask, table.champion.lr):
-        files = MaskFiles(as_directory(run_dir), problem)
+    if champion.key in candidates:
+        files = problem.run_files(as_directory(run_dir))
         files.on_comparison(champion, table.champion.label, _scores(table))
     return table
 
@@ -287,59 +296,60 @@ def candidate_count(problem: FreezingProblem, result: Result, top: int, n_random
     return len(_candidates(problem, result, top, n_random))
 
 
-def _candidates(
-    problem: FreezingProblem, result: Result, top: int, n_random: int
-) -> dict[Point, list[str]]:
-    """Returns each mask to compare, at its learning rate, with what it is called."""
+def _candidates(problem: FreezingProblem, result: Result, top: int, n_random: int) -> Candidates:
+    """Returns each point to compare with what it is called."""
     limits = Limits(tie_breaker=problem.tie_breaker)
     ok = [entry for entry in result.evaluations if entry.status is Status.OK]
     ok.sort(key=lambda entry: limits.rank(entry, result.objectives[:1]))
-    best_rate: dict[tuple[int, ...], float | None] = {}  # of each mask, the best mask first
-    for entry in ok:
-        best_rate.setdefault(*_point(problem, entry.genes))
-    labels: dict[Point, list[str]] = {}
-    for mask in usual_masks(len(problem.blocks), 2, head_is_a_gene=problem.head_is_a_gene):
-        if problem.invalid_reason(problem.genes_of(mask)) is None:
-            usual = best_rate.get(mask, _point(problem, problem.genes_of(mask))[1])
-            labels[mask, usual] = [problem.label(mask)]
-    first_k = next((mask for mask in best_rate if problem.label(mask).startswith("first ")), None)
-    if first_k is not None:
-        labels[first_k, best_rate[first_k]] = [problem.label(first_k)]
-    points = list(best_rate.items())
-    for place, point in enumerate(points[:top], 1):
-        labels.setdefault(point, []).append(f"search {place}")
-        if problem.label(point[0]) not in ("mask", *labels[point]):
-            labels[point].insert(0, problem.label(point[0]))
-    taken = {mask for mask, _ in labels}
-    draws = _random_masks(problem, int(result.record.seed), taken | set(best_rate), taken)
+    best = {
+        problem.without_rate(entry.genes): entry.genes for entry in reversed(ok)
+    }  # at its best rate
+    ranked = list({problem.without_rate(entry.genes): None for entry in ok})
+    found: Candidates = {}
+    first_k: list[Genes] = []
+    for label, variants in problem.rivals().items():
+        point = problem.without_rate(variants[0])
+        if label.startswith("first "):
+            first_k += [best[point]] if point in best else []
+            continue
+        genes = best.get(point, variants[len(variants) // 2])
+        found[problem.key(genes)] = genes, [label]
+    if first_k:
+        genes = min(first_k, key=lambda genes: ranked.index(problem.without_rate(genes)))
+        found[problem.key(genes)] = genes, [problem.label_of(genes)]
+    for place, point in enumerate(ranked[:top], 1):
+        genes, label = best[point], problem.label_of(best[point])
+        _, labels = found.setdefault(problem.key(genes), (genes, []))
+        labels.append(f"search {place}")
+        if label not in ("mask", "recipe", *labels):
+            labels.insert(0, label)
+    lr = problem.lr_of(best[ranked[0]])
+    taken = {problem.without_rate(genes) for genes, _ in found.values()}
+    draws = _random_points(problem, int(result.record.seed), taken | set(ranked), taken, lr)
     for number in range(1, n_random + 1):
         drawn = next(draws, None)
         if drawn is None:
             break
-        taken.add(drawn)
-        labels[drawn, points[0][1]] = [f"random {number}"]
-    return labels
+        taken.add(problem.without_rate(drawn))
+        found[problem.key(drawn)] = drawn, [f"random {number}"]
+    return found
 
 
-def _point(problem: FreezingProblem, genes: Genes) -> Point:
-    """Returns the mask, and the learning rate where the search chose among several."""
-    return problem.mask_of(genes), problem.lr_of(genes) if len(problem.rates) > 1 else None
-
-
-def _random_masks(
+def _random_points(
     problem: FreezingProblem,
     seed: int,
-    known: set[tuple[int, ...]],
-    taken: set[tuple[int, ...]],
-) -> Iterator[tuple[int, ...]]:
-    """Yields masks that the search has not tried, then any that are not compared yet."""
+    known: set[tuple[tuple[str, Any], ...]],
+    taken: set[tuple[tuple[str, Any], ...]],
+    lr: float,
+) -> Iterator[Genes]:
+    """Yields points that the search has not tried, then any that are not compared yet."""
     for avoided in (known, taken):
         rng = random.Random(derive_seed(seed, "random masks"))
         for _ in range(_MAX_DRAWS):
-            mask = tuple(int(rng.random() < 0.5) for _ in problem.blocks)
-            genes: Genes = problem.genes_of(mask)
-            if mask not in avoided and mask not in taken and not problem.invalid_reason(genes):
-                yield mask
+            genes = problem.random_point(rng, lr)
+            point = problem.without_rate(genes)
+            if point not in avoided and point not in taken and not problem.invalid_reason(genes):
+                yield genes
 
 
 def _row(problem: FreezingProblem, entry: Confirmed, label: str, repeats: int) -> MaskRow:
@@ -357,7 +367,8 @@ def _row(problem: FreezingProblem, entry: Confirmed, label: str, repeats: int) -
         trainable_share=shares[0] if shares else math.nan,
         seconds=tuple(record.metrics["train_seconds"] for record in ok),
         n_failed=len(records) - len(ok),
-        lr=_point(problem, entry.evaluation.genes)[1],
+        lr=problem.lr_of(entry.evaluation.genes) if len(problem.rates) > 1 else None,
+        words=problem.words(entry.evaluation.genes),
     )
 
 

@@ -6,16 +6,24 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from evonas.files import write_text
 from evonas.freezing.saved_mask import SavedMask
+from evonas.problem import RunFiles
 from evonas.records import Evaluation
 
 if TYPE_CHECKING:
     from evonas.freezing.problem import FreezingProblem
 
-__all__ = ["MaskFiles", "load_mask"]
+__all__ = ["ComparedFiles", "MaskFiles", "load_mask"]
+
+
+class ComparedFiles(RunFiles, Protocol):
+    """Files of a run whose champion may come from a comparison."""
+
+    def on_comparison(self, evaluation: Evaluation, label: str, scores: Mapping[str, Any]) -> None:
+        """Adds to the champion's file what it is called in the table, and its fresh scores."""
 
 
 class MaskFiles:

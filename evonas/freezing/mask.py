@@ -256,6 +256,10 @@ class AppliedMask:
         """The frozen blocks."""
         return tuple(b for b, bit in zip(self.blocks, self.mask, strict=True) if bit)
 
+    def freeze(self, name: str) -> None:
+        """Freezes one more parameter, until `undo`; a recipe does, of blocks trained in part."""
+        self._undo.append(_freeze(self.model.get_parameter(name)))
+
     def undo(self) -> None:
         """Puts everything back as it was before the mask; weights stay as trained.
 

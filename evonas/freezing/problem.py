@@ -6,6 +6,7 @@ import copy
 import hashlib
 import logging
 import math
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -23,9 +24,9 @@ from evonas.arguments import check_bool, check_callable, check_int, check_list, 
 from evonas.execution.torch_env import torch_threads
 from evonas.freezing._device_cache import DeviceCache
 from evonas.freezing._pretrained import Pretrained
-from evonas.freezing.advice import mask_label, usual_masks
+from evonas.freezing.advice import frozen_in_words, mask_label, usual_masks
 from evonas.freezing.blocks import Block, Granularity, Patterns, find_blocks
-from evonas.freezing.files import MaskFiles
+from evonas.freezing.files import ComparedFiles, MaskFiles
 from evonas.freezing.mask import (
     AppliedMask,
     Mask,
@@ -37,7 +38,6 @@ from evonas.freezing.mask import (
 from evonas.freezing.prefix.decision import ReuseDecision, decide_reuse
 from evonas.freezing.prefix.session import PrefixSession
 from evonas.objectives import Objective
-from evonas.problem import RunFiles
 from evonas.records import Evaluation, Genes
 from evonas.space import SearchSpace
 from evonas.space.gene import Gene
@@ -275,6 +275,32 @@ class FreezingProblem(TrainingProblem):
         """Returns what people call a mask, see `mask_label`."""
         return mask_label(mask, head_is_a_gene=self.head_is_a_gene)
 
+    def without_rate(self, genes: Genes) -> tuple[tuple[str, Any], ...]:
+        """Returns what a point does to the blocks, whatever its learning rate."""
+        return tuple((block.name, genes[block.name]) for block in self.blocks)
+
+    def label_of(self, genes: Genes) -> str:
+        """Returns what people call a point, see `label`."""
+        return self.label(self.mask_of(genes))
+
+    def words(self, genes: Genes) -> str:
+        """Returns a point for a table: the mask, and what it freezes by name."""
+        mask = self.mask_of(genes)
+        return f"{list(mask)} {frozen_in_words([block.name for block in self.blocks], mask)}"
+
+    def random_point(self, rng: random.Random, lr: float) -> Genes:
+        """Returns a random mask, at a learning rate."""
+        return self.genes_of([int(rng.random() < 0.5) for _ in self.blocks], lr)
+
+    def rivals(self) -> dict[str, list[Genes]]:
+        """Returns the usual masks by what they are called, each at each learning rate."""
+        masks = usual_masks(len(self.blocks), head_is_a_gene=self.head_is_a_gene)
+        return {
+            self.label(mask): [self.genes_of(mask, lr) for lr in self.rates]
+            for mask in masks
+            if self.invalid_reason(self.genes_of(mask)) is None
+        }
+
     def initial_points(self, n: int) -> list[Genes]:
         """Returns the usual advice for a first population of `n`, which it fills at most 3/4.
 
@@ -392,6 +418,7 @@ class FreezingProblem(TrainingProblem):
                 place(self.model_factory(), trial.device), mask, blocks=self.blocks
             ) as applied,
         ):
+            self._restrict(applied, genes)
             trained = [p for p in applied.model.parameters() if p.requires_grad]
             trial.record(
                 trainable_params=sum(p.numel() for p in trained),
@@ -403,6 +430,9 @@ class FreezingProblem(TrainingProblem):
             fitness = self.fitness(values, applied.model, genes, trial)
         trial.record(peak_memory_bytes=peak.memory_bytes)
         return fitness
+
+    def _restrict(self, applied: AppliedMask, genes: Genes) -> None:
+        """Freezes more than the mask does; nothing here."""
 
     def _fine_tune(self, applied: AppliedMask, genes: Genes, trial: Trial) -> float:
         """Trains behind the frozen prefix; records what it took, and the test score if asked for.
@@ -451,12 +481,14 @@ class FreezingProblem(TrainingProblem):
         """The model factory."""
         return self.model_factory
 
-    def run_files(self, run_dir: Path) -> RunFiles:
+    def run_files(self, run_dir: Path) -> ComparedFiles:
         """Returns the writer of `mask.json`, the champion's mask."""
         return MaskFiles(run_dir, self)
 
     def _space(self) -> SearchSpace:
-        genes: dict[str, Gene] = {block.name: Boolean() for block in self.blocks}
+        return self._with_rates({block.name: Boolean() for block in self.blocks})
+
+    def _with_rates(self, genes: dict[str, Gene]) -> SearchSpace:
         if len(self.rates) > 1:
             if "lr" in genes:
                 raise ValueError("a block is called 'lr', as the gene of several learning rates is")

@@ -1,0 +1,287 @@
+"""Fine-tuning recipes: for each block what of it is trained, and at which multiple of the rate."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from evonas.arguments import check_mapping, check_number
+from evonas.freezing._structure import is_norm
+from evonas.freezing.blocks import Block
+from evonas.freezing.mask import AppliedMask, applied_mask, apply_mask
+from evonas.freezing.saved_mask import SavedMask
+
+__all__ = ["BIASES", "FROZEN", "NORMS", "Recipe", "State", "load_recipe", "states_of"]
+
+FROZEN = "frozen"
+NORMS = "norms"
+BIASES = "biases"
+
+State = float | str
+"""Of a block: `frozen`; only its `norms` or its `biases` trained, at the recipe's rate; or all of
+it, at this multiple of the rate."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What of a model is fine-tuned, and how fast.
+
+    Attributes:
+        states: Block name to its state. What is in no block, the head as a rule, is trained at
+            the rate itself.
+        lr: The learning rate.
+        weight_decay: Of weights of two dimensions or more.
+        model_name: Class of the model that was searched, "" where it is not known.
+        contents: Block name to the paths of its modules and the names of its loose parameters.
+        beside: Names of the model's parameters that are in no block.
+
+    Raises:
+        TypeError, ValueError: A state is none; a multiple of 0 is `frozen`.
+
+    Example:
+        >>> recipe = Recipe({"0": "frozen", "2": 0.3}, lr=1e-3)
+        >>> net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 2))
+        >>> [(group["lr"], len(group["params"])) for group in recipe.apply(net)]
+        [(0.0003, 1), (0.0003, 1), (0.001, 1), (0.001, 1)]
+        >>> net[0].weight.requires_grad
+        False
+        >>> print(recipe.table(net))
+        block  state         trained     of        lr
+        0      frozen              0     24
+        2      all x0.3           72     72    0.0003
+        head   all                18     18     0.001
+    """
+
+    states: Mapping[str, State]
+    lr: float
+    weight_decay: float = 0.01
+    model_name: str = ""
+    contents: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    beside: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        check_mapping("states", self.states)
+        check_number("lr", self.lr, above=0)
+        check_number("weight_decay", self.weight_decay, minimum=0)
+        for name, state in self.states.items():
+            check_state(name, state)
+
+    @property
+    def mask(self) -> dict[str, int]:
+        """Block name to 1 (frozen) or 0, for `apply_mask`."""
+        return {name: int(state == FROZEN) for name, state in self.states.items()}
+
+    def apply(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Freezes what is not trained; returns the parameter groups of an optimizer.
+
+        Frozen blocks are put in eval mode and stay there, as `apply_mask` does it;
+        `applied_mask(model).undo()` undoes that.
+
+        Args:
+            model: Changed in place.
+
+        Returns:
+            Groups with `params`, `lr` and `weight_decay`: those of one rate with decay, then
+            those without (biases, norms), the first block's first.
+
+        Raises:
+            ValueError: The recipe is of another model, or nothing would be trained.
+            RuntimeError: A mask is applied to the model already.
+        """
+        mask = SavedMask(self.mask, self.model_name, self.contents, self.beside)
+        return self.apply_in(apply_mask(model, mask))
+
+    def apply_in(self, applied: AppliedMask) -> list[dict[str, Any]]:
+        """Does the rest of `apply` where the mask is in force already."""
+        model = applied.model
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        norms = _norms(model)
+        for block, names in _by_block(model, applied.blocks):
+            state = 1.0 if block is None else self.states.get(block.name, 1.0)
+            for name in names:
+                parameter = model.get_parameter(name)
+                if not _is_trained(name, state, norms):
+                    applied.freeze(name)
+                if parameter.requires_grad:
+                    rate = self.lr * (state if isinstance(state, float) else 1.0)
+                    small = parameter.ndim < 2 or _is_bias(name) or name in norms
+                    decay = 0.0 if small else self.weight_decay
+                    groups.setdefault((rate, decay), []).append(parameter)
+        if not groups:
+            raise ValueError(f"the recipe leaves nothing of {type(model).__name__} to train")
+        return [
+            {"params": parameters, "lr": rate, "weight_decay": decay}
+            for (rate, decay), parameters in groups.items()
+        ]
+
+    def table(self, model: nn.Module, blocks: Sequence[Block] | None = None) -> str:
+        """Returns, block by block, its state, how many parameters are trained and at which rate.
+
+        Args:
+            model: Not changed.
+            blocks: Of the model. None: those of the recipe.
+        """
+        applied_already = applied_mask(model)
+        if blocks is None and applied_already is not None:
+            blocks = applied_already.blocks
+        elif blocks is None:
+            mask = SavedMask(self.mask, self.model_name, self.contents, self.beside)
+            with apply_mask(model, mask) as applied:
+                blocks = applied.blocks
+        norms, rows = _norms(model), []
+        for block, names in _by_block(model, blocks):
+            state = 1.0 if block is None else self.states.get(block.name, 1.0)
+            sizes = {name: model.get_parameter(name).numel() for name in names}
+            trained = sum(size for name, size in sizes.items() if _is_trained(name, state, norms))
+            rate = self.lr * (state if isinstance(state, float) else 1.0)
+            rows.append(
+                (
+                    "head" if block is None else block.name,
+                    state_in_words(state),
+                    f"{trained:,}",
+                    f"{sum(sizes.values()):,}",
+                    f"{rate:.3g}" if trained else "",
+                )
+            )
+        width = max(len(row[0]) for row in [*rows, ("block",)])
+        head = ("block", "state", "trained", "of", "lr")
+        lines = [
+            f"{row[0]:<{width}}  {row[1]:<9} {row[2]:>11} {row[3]:>6} {row[4]:>9}".rstrip()
+            for row in [head, *rows]
+        ]
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain data, for any language: rates are absolute too."""
+        return {
+            "model": self.model_name,
+            "lr": self.lr,
+            "weight_decay": self.weight_decay,
+            "states": dict(self.states),
+            "rates": {
+                name: 0.0
+                if state == FROZEN
+                else self.lr * (state if isinstance(state, float) else 1)
+                for name, state in self.states.items()
+            },
+            "blocks": {name: list(paths) for name, paths in self.contents.items()},
+            "beside": list(self.beside),
+        }
+
+    @classmethod
+    def from_json(cls, record: Any) -> Recipe:
+        """Returns the recipe of `to_json`.
+
+        Raises:
+            TypeError, ValueError, KeyError: It holds none.
+        """
+        check_mapping("record", record)
+        return cls(
+            {
+                name: state if isinstance(state, str) else float(state)
+                for name, state in record["states"].items()
+            },
+            float(record["lr"]),
+            float(record["weight_decay"]),
+            str(record.get("model", "")),
+            dict(record.get("blocks", {})),
+            tuple(record.get("beside", ())),
+        )
+
+
+def load_recipe(path: str | os.PathLike[str]) -> Recipe:
+    """Returns the recipe of a `recipe.json`.
+
+    Args:
+        path: The file, or the run's directory.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It holds no recipe.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "recipe.json"
+    try:
+        return Recipe.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{path} must hold a recipe, as a search of recipes writes it ({error})"
+        ) from error
+
+
+def check_state(name: str, state: Any) -> None:
+    """Refuses what is no state.
+
+    Raises:
+        TypeError, ValueError: Names the block.
+    """
+    if state in (FROZEN, NORMS, BIASES):
+        return
+    if isinstance(state, bool) or not isinstance(state, (int, float)):
+        raise TypeError(
+            f"the state of {name} must be a multiple of the rate, {FROZEN!r}, {NORMS!r} or "
+            f"{BIASES!r}, got {state!r}"
+        )
+    if state == 0:
+        raise ValueError(f"the state of {name} is a multiple of 0: say {FROZEN!r}")
+    check_number(f"the state of {name}", state, above=0)
+
+
+def state_in_words(state: State) -> str:
+    """Returns `frozen`, `norms`, `biases`, `all` or `all x0.3`."""
+    if isinstance(state, str):
+        return state
+    return "all" if state == 1 else f"all x{state:g}"
+
+
+def states_of(model: nn.Module, block: Block, multiples: Sequence[float]) -> list[State]:
+    """Returns the states that differ for a block: one without norms has no state `norms`."""
+    norms = _norms(model)
+    names = block.parameters
+    n_norms = sum(name in norms for name in names)
+    n_biases = sum(_is_bias(name) for name in names)
+    found: list[State] = [FROZEN]
+    if 0 < n_norms < len(names):
+        found.append(NORMS)
+    if 0 < n_biases < len(names):
+        found.append(BIASES)
+    return [*found, *multiples]
+
+
+def _by_block(
+    model: nn.Module, blocks: Sequence[Block]
+) -> Iterator[tuple[Block | None, list[str]]]:
+    """Yields each block with the names of its parameters, then None with those of no block."""
+    left = [name for name, _ in model.named_parameters()]
+    for block in blocks:
+        held = set(block.parameters)
+        yield block, [name for name in left if name in held]
+        left = [name for name in left if name not in held]
+    if left:
+        yield None, left
+
+
+def _norms(model: nn.Module) -> set[str]:
+    return {
+        f"{path}.{name}" if path else name
+        for path, module in model.named_modules()
+        if is_norm(module)
+        for name, _ in module.named_parameters(recurse=False)
+    }
+
+
+def _is_bias(name: str) -> bool:
+    return name.rpartition(".")[2] == "bias"
+
+
+def _is_trained(name: str, state: State, norms: set[str]) -> bool:
+    if state == NORMS:
+        return name in norms
+    return _is_bias(name) if state == BIASES else state != FROZEN
