@@ -19,10 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from docstrings import installed_docstrings
-from freezing_options import add_search_options, compute_options, parse, run_script, search
+from freezing_options import (
+    add_search_options,
+    compute_options,
+    kind_of_problem,
+    parse,
+    run_script,
+    search,
+)
 from search_options import count
 
-from evonas.freezing import FreezingProblem
 from evonas.freezing.text import MINILM, TextClassifier, tokenise
 from evonas.training.data.corpora import (
     Sentences,
@@ -87,7 +93,9 @@ def main(options: argparse.Namespace) -> None:
         texts, labels = sentences.texts, sentences.labels
         return tokenise(tokenizer, texts, labels, max_length=options.max_length)
 
-    problem = FreezingProblem(factory, examples(rest), examples(val), **compute_options(options))
+    problem = kind_of_problem(options)(
+        factory, examples(rest), examples(val), **compute_options(options)
+    )
     print(f"classes: {', '.join(rest.classes)}")
     search(
         problem,

@@ -17,11 +17,17 @@ import sys
 from typing import Any
 
 import torch
-from freezing_options import add_search_options, compute_options, parse, run_script, search
+from freezing_options import (
+    add_search_options,
+    compute_options,
+    kind_of_problem,
+    parse,
+    run_script,
+    search,
+)
 from search_options import count
 from torch import Tensor, nn
 
-from evonas.freezing import FreezingProblem
 from evonas.nas.datasets import open_dataset
 from evonas.training import Examples, fit, seeded, split
 
@@ -90,7 +96,7 @@ def main(options: argparse.Namespace) -> None:
     train, val = split(
         new, seed=options.split_seed, n_train=options.train_samples, n_val=options.val_samples
     )
-    problem = FreezingProblem(
+    problem = kind_of_problem(options)(
         factory, new.subset(train), new.subset(val), **compute_options(options)
     )
     test = only(open_dataset("digits", part="test"), NEW)

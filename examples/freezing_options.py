@@ -27,7 +27,7 @@ import evonas as en
 from evonas.callbacks import format_duration
 from evonas.execution.choice import available_cores, choose_executor
 from evonas.execution.torch_env import resolve_device
-from evonas.freezing import FreezingProblem, GenerationLog, compare_masks
+from evonas.freezing import FreezingProblem, GenerationLog, RecipeProblem, compare_masks
 from evonas.freezing.advice import frozen_in_words
 from evonas.freezing.comparison import candidate_count
 
@@ -49,6 +49,8 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     add("--mutation-prob", type=float, **preset, help="of each block")
     add("--max-seconds", type=float, help="stop after so many seconds, over all starts")
     add("--granularity", choices=["block", "stage", "layer"], **preset, help="what a gene freezes")
+    add("--recipe", action="store_true", help="search not only which blocks are frozen, but also"
+        " norms or biases alone, and multiples of the learning rate")  # fmt: skip
     add("--include-head", action="store_true", help="let the mask freeze the new head too")
     add_strategy_options(parser, ("trainable_share", "trainable_params", "train_seconds"))
 
@@ -94,6 +96,11 @@ def parse(
     return options
 
 
+def kind_of_problem(options: argparse.Namespace) -> type[FreezingProblem]:
+    """Returns the problem that the options ask for: masks, or recipes."""
+    return RecipeProblem if options.recipe else FreezingProblem
+
+
 def compute_options(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the arguments of `FreezingProblem` that the shared options name."""
     return {
@@ -133,7 +140,7 @@ def search(
     counts = result.counts
     pruned = counts.by_status.get("pruned", 0)
     print(
-        f"\n{result.stop_reason}: {counts.evaluated} masks trained"
+        f"\n{result.stop_reason}: {counts.evaluated} trained"
         + (f" ({pruned} of them pruned)" if pruned else "")
         + (f" ({counts.failed} of them failed)" if counts.failed else "")
         + f", {counts.reused} duplicates reused, in"
@@ -163,6 +170,15 @@ def search(
     (folder / "comparison.json").write_text(json.dumps(table.to_json(), indent=2) + "\n")
     champion = table.champion
     lr = champion.lr or problem.training.lr
+    if isinstance(problem, RecipeProblem):
+        print(
+            f"the best: {champion.words}, learning rate {lr:g}\n"
+            f"the recipe is in {folder / 'recipe.json'}; in your own training script:\n\n"
+            f"    from evonas.freezing import load_recipe\n"
+            f"    recipe = load_recipe({str(folder / 'recipe.json')!r})\n"
+            f"    optimizer = torch.optim.AdamW(recipe.apply(model), lr=recipe.lr)"
+        )
+        return
     print(
         f"freeze: {frozen_in_words(table.blocks, champion.mask)}   {list(champion.mask)}\n"
         f"the mask is in {folder / 'mask.json'}; in your own training script:\n\n"
@@ -174,12 +190,14 @@ def search(
 
 def describe(problem: FreezingProblem, test: Any, options: argparse.Namespace) -> None:
     """Prints what is about to be searched."""
+    n_points = problem.space.cardinality
+    what = "recipes" if options.recipe else "masks"
     n_test = "none" if test is None else f"{len(test):,}"
     chosen = ""
     if options.strategy != "published":
         chosen = f"strategy {options.strategy}, for {' and '.join(options.objectives)}\n"
     print(
-        f"{problem.model_name}: {len(problem.blocks)} blocks, {2 ** len(problem.blocks):,} masks\n"
+        f"{problem.model_name}: {len(problem.blocks)} blocks, {n_points:,} {what}\n"
         f"  {', '.join(block.name for block in problem.blocks)}\n"
         f"{len(problem.train):,} training, {len(problem.val):,} validation, {n_test} test examples,"
         f" epochs a mask: {problem.training.n_epochs}, on {problem.device}\n"

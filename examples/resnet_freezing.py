@@ -18,12 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from freezing_options import add_search_options, compute_options, parse, run_script, search
+from freezing_options import (
+    add_search_options,
+    compute_options,
+    kind_of_problem,
+    parse,
+    run_script,
+    search,
+)
 from search_options import count
 from torch import nn
 
 from evonas.exceptions import DataError
-from evonas.freezing import Examples, FreezingProblem
+from evonas.freezing import Examples
 from evonas.nas.datasets import has_part, open_dataset
 from evonas.training import split
 from evonas.training.data.split import sample
@@ -96,7 +103,7 @@ def main(options: argparse.Namespace) -> None:
     images = open_dataset(name, options.data_root, size=options.image_size)
     train, val = parts(name, images, options)
     factory = ResNet18(options.weights, images.n_classes)
-    problem = FreezingProblem(
+    problem = kind_of_problem(options)(
         factory,
         as_examples(train),
         as_examples(val),

@@ -266,7 +266,7 @@ TABLE: dict[str, tuple[Call, Any, dict[str, str]]] = {
     "FreezingProblem": (freezing, FreezingProblem, {
         "model_factory": "nothing", "train": "nothing", "val": "nothing",
         "blocks": "nothing but its class", "granularity": "nothing", "include_head": "bool",
-        "n_epochs": "count", "batch_size": "count", "lr": "1 2.5 10**30",
+        "n_epochs": "count", "batch_size": "count", "lr": "1 2.5 10**30 [1] {1}",
         "weight_decay": "0 1 2.5 10**30", "optimizer": "function", "schedule": "nothing",
         "grad_clip": "None 1 2.5 10**30", "loss_function": "None", "metric": "function",
         "augment": "function", "reuse_prefix": "bool", "prefix_memory_bytes": "0 1 10**30",

@@ -102,7 +102,8 @@ class MaskTable:
         width = max(len(row.label) for row in self.rows)
         lines = [
             f"{'':2}{'mask':<{width}}  {'validation':>15}  {'test':>15}  {'trainable':>9}"
-            f"  {'seconds':>11}  {'in the search':>13}{self._rate_column(None)}  frozen",
+            f"  {'seconds':>11}  {'in the search':>13}{self._rate_column(None)}"
+            f"  {'frozen' if all(row.words[:1] in ('', '[') for row in self.rows) else 'blocks'}",
         ]
         for row in self.rows:
             searched = "" if row.searched is None else f"{row.searched:.4f}"
@@ -283,7 +284,7 @@ def compare_masks(
         error = confirmed[0].repeats[0].error
         raise EvonasError(f"no training of the comparison has a score; the first: {error}")
     names = tuple(block.name for block in problem.blocks)
-    table = MaskTable(tuple(rows), names, problem.metric_name, repeats, _note(result))
+    table = MaskTable(tuple(rows), names, problem.metric_name, repeats, _note(problem, result))
     champion = confirmed[0].evaluation
     if champion.key in candidates:
         files = problem.run_files(as_directory(run_dir))
@@ -381,14 +382,25 @@ def _scores(table: MaskTable) -> dict[str, Any]:
     return scores
 
 
-def _note(result: Result) -> str:
-    """Returns what to say of the masks of the search that failed."""
+def _note(problem: FreezingProblem, result: Result) -> str:
+    """Returns what to say of what failed, and of rivals that were not tried at every rate."""
+    known = {entry.key for entry in result.evaluations}
+    fewer = [
+        name
+        for name, variants in problem.rivals().items()
+        if name in RIVALS and not all(problem.key(genes) in known for genes in variants)
+    ]
+    notes = []
+    if fewer and len(problem.rates) > 1:
+        notes.append(
+            f"not tried at every learning rate: {', '.join(fewer)}; a larger first population does"
+        )
     failed = [entry for entry in result.evaluations if entry.status.is_failure]
-    if not failed:
-        return ""
-    masks = "1 mask" if len(failed) == 1 else f"{len(failed)} masks"
-    error = (failed[0].error or failed[0].status.value).strip().splitlines()[-1]
-    return f"{masks} of the search failed; evaluation {failed[0].number}: {error}"
+    if failed:
+        masks = "1 mask" if len(failed) == 1 else f"{len(failed)} masks"
+        error = (failed[0].error or failed[0].status.value).strip().splitlines()[-1]
+        notes.append(f"{masks} of the search failed; evaluation {failed[0].number}: {error}")
+    return "\n".join(notes)
 
 
 def _difference(champion: MaskRow, other: MaskRow) -> str:

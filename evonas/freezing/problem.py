@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
 import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,12 +17,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from evonas.arguments import check_bool, check_callable, check_int, check_list, check_number
+from evonas.arguments import check_bool, check_callable, check_int
 from evonas.execution.torch_env import torch_threads
 from evonas.freezing._device_cache import DeviceCache
 from evonas.freezing._pretrained import Pretrained
+from evonas.freezing._setup import (
+    code_of,
+    identity_of,
+    rates_of,
+    warn_of_fresh,
+    without_frozen,
+)
 from evonas.freezing.advice import frozen_in_words, mask_label, usual_masks
-from evonas.freezing.blocks import Block, Granularity, Patterns, find_blocks
+from evonas.freezing.blocks import Granularity, Patterns, find_blocks
 from evonas.freezing.files import ComparedFiles, MaskFiles
 from evonas.freezing.mask import (
     AppliedMask,
@@ -189,7 +193,7 @@ class FreezingProblem(TrainingProblem):
         check_int("threads", threads, minimum=1)
         check_int("prefix_memory_bytes", prefix_memory_bytes, minimum=0, maximum=None)
         check_int("prefix_file_bytes", prefix_file_bytes, minimum=0, maximum=None)
-        self.rates = _rates(lr, optimizer)
+        self.rates = rates_of(lr, has_own=optimizer is not None)
         training = Training(
             n_epochs, batch_size, "adamw", self.rates[len(self.rates) // 2],
             weight_decay=weight_decay, schedule=schedule, grad_clip=grad_clip,
@@ -211,19 +215,19 @@ class FreezingProblem(TrainingProblem):
         with torch_threads(threads):  # more than the trials have would wait for each other
             self.pretrained, model = Pretrained.of(model_factory)
             self.model_name = type(model).__name__
-            self._code = f"{fingerprint_of(type(model))}, {_code_of(model_factory)}"
+            self._code = f"{fingerprint_of(type(model))}, {code_of(model_factory)}"
             sample = self.train.gather(torch.arange(min(2, len(self.train))))
             found = find_blocks(
                 model, sample, granularity=granularity, blocks=blocks, include_head=include_head
             )
-            self.blocks = self._without_frozen(model, found)
+            self.blocks = without_frozen(model, found)
             targets = {"train": self.train.targets, "val": self.val.targets}
             check_targets(model, sample, targets, loss_function=loss_function, metric=metric)
         owned = {name for block in self.blocks for name in block.parameters}
         others = {n: p for n, p in model.named_parameters() if n not in owned}
         self.beside = tuple(others)
         self._has_trainable_outside_blocks = any(p.requires_grad for p in others.values())
-        self._warn_of_fresh_blocks()
+        warn_of_fresh(self.model_name, self.blocks, self.pretrained.fresh)
         super().__init__(
             self._space(),
             GivenData(self.train, self.val),
@@ -283,10 +287,14 @@ class FreezingProblem(TrainingProblem):
         """Returns what people call a point, see `label`."""
         return self.label(self.mask_of(genes))
 
+    def short(self, genes: Genes) -> str:
+        """Returns a point for a line of a log: the mask."""
+        return str(list(self.mask_of(genes)))
+
     def words(self, genes: Genes) -> str:
         """Returns a point for a table: the mask, and what it freezes by name."""
-        mask = self.mask_of(genes)
-        return f"{list(mask)} {frozen_in_words([block.name for block in self.blocks], mask)}"
+        names = [block.name for block in self.blocks]
+        return f"{self.short(genes)} {frozen_in_words(names, self.mask_of(genes))}"
 
     def random_point(self, rng: random.Random, lr: float) -> Genes:
         """Returns a random mask, at a learning rate."""
@@ -307,11 +315,8 @@ class FreezingProblem(TrainingProblem):
         Each mask at each of the learning rates.
         """
         most = max(1, 3 * n // 4)
-        masks = usual_masks(
-            len(self.blocks),
-            max(1, most // len(self.rates)),
-            head_is_a_gene=self.head_is_a_gene,
-        )
+        n_masks = max(1, most // len(self.rates))
+        masks = usual_masks(len(self.blocks), n_masks, head_is_a_gene=self.head_is_a_gene)
         points = [self.genes_of(mask, lr) for mask in masks for lr in self.rates][:most]
         return [point for point in points if self.invalid_reason(point) is None]
 
@@ -332,9 +337,7 @@ class FreezingProblem(TrainingProblem):
         """Returns an optimizer of what is trainable; biases and norms are not decayed."""
         training = self.training_of(genes)
         groups = trainable_parameter_groups(model, training.weight_decay)
-        if self._own_optimizer is not None:
-            return self._own_optimizer(groups)
-        return training.make_optimizer(groups)
+        return (self._own_optimizer or training.make_optimizer)(groups)
 
     def training_of(self, genes: Genes) -> Training:
         """Returns the settings, with the learning rate of the point."""
@@ -352,7 +355,7 @@ class FreezingProblem(TrainingProblem):
             "problem": "freezing",
             "model": self.model_name,
             "weights": self.pretrained.identity,
-            "blocks": self._blocks_identity(),
+            "blocks": identity_of(self.blocks),
             **super().fingerprint(),
             **own,
             **({"lr": list(self.rates)} if len(self.rates) > 1 else {}),
@@ -495,11 +498,6 @@ class FreezingProblem(TrainingProblem):
             genes["lr"] = Categorical(list(self.rates))
         return SearchSpace(genes)
 
-    def _blocks_identity(self) -> str:
-        """Returns a digest of what each block holds: patterns may call other parts the same."""
-        held = [(block.name, block.modules, block.parameters) for block in self.blocks]
-        return hashlib.sha256(repr(held).encode()).hexdigest()
-
     def _decide_reuse(self) -> ReuseDecision:
         if not self.reuse_prefix:
             return ReuseDecision({}, {0: "reuse_prefix is False"})
@@ -522,57 +520,5 @@ class FreezingProblem(TrainingProblem):
             self._places[device] = DeviceCache.on(device, examples, *self.prefix_bytes)
         return self._places[device]
 
-    def _without_frozen(self, model: nn.Module, found: Sequence[Block]) -> tuple[Block, ...]:
-        """Returns the blocks that a mask can freeze; logs which the factory has frozen already."""
-        trainable = {name for name, p in model.named_parameters() if p.requires_grad}
-        kept = tuple(block for block in found if trainable & set(block.parameters))
-        frozen = ", ".join(block.name for block in found if block not in kept)
-        if not kept:
-            raise ValueError(
-                f"model_factory returns {self.model_name} with every block frozen ({frozen}): set "
-                "requires_grad=True where the search may decide"
-            )
-        if frozen:
-            _log.warning(
-                "%s: model_factory has frozen %s already: no gene, left as they are",
-                self.model_name, frozen,
-            )  # fmt: skip
-        return kept
-
-    def _warn_of_fresh_blocks(self) -> None:
-        fresh = [
-            block.name
-            for block in self.blocks
-            if not block.is_head and set(block.parameters) & self.pretrained.fresh
-        ]
-        if fresh and len(fresh) < len(self.blocks):
-            _log.warning(
-                "%s: %s freshly initialised, so to freeze them keeps random weights; "
-                "blocks=[...] leaves them out of the mask",
-                self.model_name, ", ".join(fresh) + (" is" if len(fresh) == 1 else " are"),
-            )  # fmt: skip
-
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_places": {}}
-
-
-def _rates(lr: float | Sequence[float], optimizer: OptimizerFactory | None) -> tuple[float, ...]:
-    """Returns the learning rates to choose from, ascending; one where there is no choice."""
-    if isinstance(lr, (int, float)):  # `Training` checks it
-        return (lr,)
-    rates = check_list("lr", lr, "a learning rate, or several")
-    for rate in rates:
-        check_number("an entry of lr", rate, above=0)
-    if not rates or len(set(rates)) < len(rates):
-        raise ValueError(f"lr must be different learning rates, at least one, got {lr!r}")
-    if optimizer is not None and len(rates) > 1:
-        raise ValueError("lr of several rates would do nothing: optimizer= makes its own")
-    return tuple(sorted(float(rate) for rate in rates))
-
-
-def _code_of(factory: ModelFactory) -> str:
-    """Returns what tells a factory's code from another's: without its settings, such as paths."""
-    if isinstance(factory, partial):
-        return _code_of(factory.func)
-    is_function = isinstance(factory, (FunctionType, BuiltinFunctionType))
-    return fingerprint_of(factory if is_function else type(factory))

@@ -66,11 +66,11 @@ class GenerationLog(Observer):
         if self._best is None:
             self._write(f"no mask has a fitness yet | {counts}")
             return
-        mask = list(self._problem.mask_of(self._best.genes))
+        best = self._problem.short(self._best.genes)
         share = self._best.metrics.get("trainable_share")
         trainable = "" if share is None else f" | trainable {share:.1%}"
         self._write(
-            f"Fittest chromosome: {mask} | Fitness: {self._best.values[0]:.4f}{trainable}"
+            f"Fittest chromosome: {best} | Fitness: {self._best.values[0]:.4f}{trainable}"
             f" | {counts}"
         )
 

@@ -119,6 +119,10 @@ class RecipeProblem(FreezingProblem):
                 return name
         return "recipe"
 
+    def short(self, genes: Genes) -> str:
+        """Returns a point for a line of a log: its states, and its rate."""
+        return f"{self.words(genes)}, lr {self.lr_of(genes):g}"
+
     def words(self, genes: Genes) -> str:
         """Returns the states from the input to the head, those of neighbours together."""
         parts = []
@@ -142,11 +146,13 @@ class RecipeProblem(FreezingProblem):
 
     def initial_points(self, n: int) -> list[Genes]:
         """Returns the rivals for a first population of `n`, which they fill at most 3/4."""
-        most = max(1, 3 * n // 4)
-        known = self.rivals().values()
+        rivals = self.rivals()
+        named = [variants for name, variants in rivals.items() if not name.startswith("first ")]
+        others = [variants for name, variants in rivals.items() if name.startswith("first ")]
         # One rate of each before another of any: the middle one first.
         order = sorted(range(len(self.rates)), key=lambda at: abs(at - len(self.rates) // 2))
-        return [variants[at] for at in order for variants in known][:most]
+        points = [variants[at] for kind in (named, others) for at in order for variants in kind]
+        return points[: max(1, 3 * n // 4)]
 
     def fingerprint(self) -> dict[str, Any]:
         """Returns what makes two trainings comparable, as a search of recipes."""

@@ -163,8 +163,8 @@ def test_rivals_are_in_the_first_population_at_each_rate() -> None:
     points = made.initial_points(24)
     assert len(points) == 16
     assert all(any(genes in variants for variants in rivals.values()) for genes in points)
-    first = made.initial_points(8)
-    assert [made.label_of(genes) for genes in first] == list(rivals)[:6]
+    first = made.initial_points(14)
+    assert [made.label_of(genes) for genes in first] == 2 * list(rivals)[:5]
     assert made.words({**STATES, "lr": 1e-3}) == (
         "layers.0 frozen, layers.1 norms, layers.2 biases, layers.3 all x0.1"
     )
@@ -172,7 +172,10 @@ def test_rivals_are_in_the_first_population_at_each_rate() -> None:
 
 def test_a_search_ends_with_a_table_and_a_file(tmp_path: Path) -> None:
     made = problem()
-    result = en.evolve(made, max_evaluations=18, seed=0, run_dir=tmp_path, workers=1)
+    strategy = en.SurrogateEvolution(n_initial=14)  # room for five rivals at two rates
+    result = en.evolve(
+        made, strategy=strategy, max_evaluations=18, seed=0, run_dir=tmp_path, workers=1
+    )
     assert result.counts.failed == 0
     table = compare_masks(made, tmp_path, TEST, top=1, n_random=1, repeats=2)
     labels = [label for row in table.rows for label in row.label.split(", ")]
@@ -188,6 +191,8 @@ def test_a_search_ends_with_a_table_and_a_file(tmp_path: Path) -> None:
         assert row.searched == max(tried)
     text = str(table)
     assert "norms" in text
+    assert text.splitlines()[0].endswith("lr  blocks")
+    assert "not tried at every learning rate" not in text
     assert "against full fine-tuning" in text or table.champion.label.startswith("full")
     record = json.loads((tmp_path / "recipe.json").read_text())
     assert record["label"] == table.champion.label

@@ -1,0 +1,88 @@
+"""What a freezing problem finds out about its arguments before anything is trained."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from types import BuiltinFunctionType, FunctionType
+
+from torch import nn
+
+from evonas.arguments import check_list, check_number
+from evonas.freezing.blocks import Block
+from evonas.training import fingerprint_of
+
+__all__ = ["code_of", "identity_of", "rates_of", "warn_of_fresh", "without_frozen"]
+
+_log = logging.getLogger(__name__)
+
+
+def rates_of(lr: float | Sequence[float], *, has_own: bool) -> tuple[float, ...]:
+    """Returns the learning rates to choose from, ascending; one where there is no choice.
+
+    Args:
+        lr: One, or several.
+        has_own: Whether the user's optimizer has its own.
+
+    Raises:
+        TypeError, ValueError: They are no rates, or would do nothing.
+    """
+    if isinstance(lr, (int, float)):  # `Training` checks it
+        return (lr,)
+    rates = check_list("lr", lr, "a learning rate, or several")
+    for rate in rates:
+        check_number("an entry of lr", rate, above=0)
+    if not rates or len(set(rates)) < len(rates):
+        raise ValueError(f"lr must be different learning rates, at least one, got {lr!r}")
+    if has_own and len(rates) > 1:
+        raise ValueError("lr of several rates would do nothing: optimizer= makes its own")
+    return tuple(sorted(float(rate) for rate in rates))
+
+
+def without_frozen(model: nn.Module, found: Sequence[Block]) -> tuple[Block, ...]:
+    """Returns the blocks that a mask can freeze; logs which the factory has frozen already.
+
+    Raises:
+        ValueError: It has frozen all.
+    """
+    trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+    kept = tuple(block for block in found if trainable & set(block.parameters))
+    frozen = ", ".join(block.name for block in found if block not in kept)
+    name = type(model).__name__
+    if not kept:
+        raise ValueError(
+            f"model_factory returns {name} with every block frozen ({frozen}): set "
+            "requires_grad=True where the search may decide"
+        )
+    if frozen:
+        _log.warning(
+            "%s: model_factory has frozen %s already: no gene, left as they are", name, frozen
+        )
+    return kept
+
+
+def warn_of_fresh(name: str, blocks: Sequence[Block], fresh: Collection[str]) -> None:
+    """Logs which blocks of a model are not pretrained: frozen, they would stay random."""
+    found = [b.name for b in blocks if not b.is_head and set(b.parameters) & set(fresh)]
+    if found and len(found) < len(blocks):
+        _log.warning(
+            "%s: %s freshly initialised, so to freeze them keeps random weights; "
+            "blocks=[...] leaves them out of the mask",
+            name, ", ".join(found) + (" is" if len(found) == 1 else " are"),
+        )  # fmt: skip
+
+
+def identity_of(blocks: Sequence[Block]) -> str:
+    """Returns a digest of what each block holds: patterns may call other parts the same."""
+    held = [(block.name, block.modules, block.parameters) for block in blocks]
+    return hashlib.sha256(repr(held).encode()).hexdigest()
+
+
+def code_of(factory: Callable[[], nn.Module]) -> str:
+    """Returns what tells a factory's code from another's: without its settings, such as paths."""
+    if isinstance(factory, partial):
+        return code_of(factory.func)
+    is_function = isinstance(factory, (FunctionType, BuiltinFunctionType))
+    return fingerprint_of(factory if is_function else type(factory))
