@@ -27,7 +27,13 @@ import evonas as en
 from evonas.callbacks import format_duration
 from evonas.execution.choice import available_cores, choose_executor
 from evonas.execution.torch_env import resolve_device
-from evonas.freezing import FreezingProblem, GenerationLog, RecipeProblem, compare_masks
+from evonas.freezing import (
+    FreezingProblem,
+    GenerationLog,
+    MaskTable,
+    RecipeProblem,
+    compare_masks,
+)
 from evonas.freezing.advice import frozen_in_words
 from evonas.freezing.comparison import candidate_count
 
@@ -168,6 +174,11 @@ def search(
     print(f"\n{table}\n")
     folder = Path(options.run_dir)
     (folder / "comparison.json").write_text(json.dumps(table.to_json(), indent=2) + "\n")
+    print_way_out(problem, table, folder)
+
+
+def print_way_out(problem: FreezingProblem, table: MaskTable, folder: Path) -> None:
+    """Prints what the best is, where it is kept, and how a script of one's own uses it."""
     champion = table.champion
     lr = champion.lr or problem.training.lr
     if isinstance(problem, RecipeProblem):

@@ -185,9 +185,8 @@ class FreezingProblem(TrainingProblem):
                 f"{type(model_factory).__name__}: for a model, pass lambda: copy.deepcopy(model)"
             )
         given = {"loss_function": loss_function, "optimizer": optimizer, "metric": metric}
-        for name, function in given.items():
-            if function is not None:
-                check_callable(name, function)
+        for name in (name for name, function in given.items() if function is not None):
+            check_callable(name, given[name])
         check_bool("include_head", include_head)
         check_bool("reuse_prefix", reuse_prefix)
         check_int("threads", threads, minimum=1)
@@ -199,10 +198,8 @@ class FreezingProblem(TrainingProblem):
             weight_decay=weight_decay, schedule=schedule, grad_clip=grad_clip,
         )  # fmt: skip
         # On the CPU, where models are built and looked at; each device gets its own copy.
-        self.train, self.val = (
-            as_examples(train, "train").to("cpu"),
-            as_examples(val, "val").to("cpu"),
-        )
+        self.train = as_examples(train, "train").to("cpu")
+        self.val = as_examples(val, "val").to("cpu")
         self.model_factory = model_factory
         self._own_loss, self._own_optimizer = loss_function, optimizer
         self.reuse_prefix = reuse_prefix

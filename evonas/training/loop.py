@@ -109,18 +109,14 @@ def fit(
         scheduler = scheduler(optimizer)
     if drop_last is None:
         drop_last = len(train) > batch_size > 1 and len(train) % batch_size == 1
-    value = math.nan
     averaged = AveragedWeights(model, ema) if ema else None
     after_step = [averaged.update] if averaged is not None else []
     if scheduler is not None and step_scheduler:
         after_step.append(scheduler.step)
-    done = []
+    done: list[dict[str, float]] = []
     if checkpoint is not None:
         done = checkpoint.restore(model, optimizer, scheduler, averaged, n_epochs)
-    for epoch, row in enumerate(done):
-        value = row[metric_name]
-        if report is not None:
-            report(epoch, row)
+    value = _reported_again(done, report, metric_name)
     for epoch in range(len(done), n_epochs):
         lr = float(optimizer.param_groups[0]["lr"])
         batches = train.batches(
@@ -159,6 +155,16 @@ def fit(
     if averaged is not None:
         model.load_state_dict(averaged.model.state_dict())
     return value
+
+
+def _reported_again(
+    rows: Sequence[Mapping[str, float]], report: Report | None, metric_name: str
+) -> float:
+    """Reports the epochs of a checkpoint; returns the last one's metric, NaN without one."""
+    for epoch, row in enumerate(rows):
+        if report is not None:
+            report(epoch, row)
+    return rows[-1][metric_name] if rows else math.nan
 
 
 def train_epoch(
