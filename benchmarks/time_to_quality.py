@@ -30,6 +30,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from evonas.nas.datasets import open_dataset
 from evonas.nas.final_training import train_final
 from evonas.nas.recipes import recipe
 from evonas.nas.resnet import hand_made_resnet
+from evonas.nas.timed_search import images_per_second
 from evonas.training import choose_precision
 from evonas.training.cost import count_macs, count_params
 
@@ -135,16 +137,23 @@ def _no_search(job: Job) -> Outcome:
         if value is not None
     }
     genes = hand_made_resnet(**limits, in_shape=job.train.shape)
-    problem = ImageClassificationProblem(
-        resnet_space(), resnet_network, job.train, batch_size=128, precision=job.precision,
+    settings = TrialSettings(seed=job.seed, threads=job.threads)
+    make = partial(
+        ImageClassificationProblem, resnet_space(), resnet_network, job.train, batch_size=128,
+        precision=job.precision,
+    )  # fmt: skip
+    timed = make(**recipe("one-cycle", flips=job.flips, side=job.train.shape[-1]))
+    rate = images_per_second(timed, genes, settings)
+    problem = make(
         **recipe(
             "long", flips=job.flips, side=job.train.shape[-1], n_images=len(job.train),
             n_params=resnet_network(genes, job.train.n_classes).params(job.train.shape),
+            n_epochs=job.seconds * rate / len(job.train),
         ),
     )  # fmt: skip
     final = train_final(
         problem, genes, job.train, job.test, weights=job.folder / "weights.pt",
-        seconds=job.seconds, settings=TrialSettings(seed=job.seed, threads=job.threads),
+        seconds=job.seconds, settings=settings,
     )  # fmt: skip
     macs = count_macs(final.module, job.train.shape)
     return Outcome(final.plain_score, 0, count_params(final.module), macs)

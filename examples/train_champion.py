@@ -125,7 +125,7 @@ def open_problem(result: en.Result, options: argparse.Namespace) -> ImageClassif
     data = open_dataset(metadata["dataset"], root, size=side)
     training = recipe(
         "long", flips=flips, side=side, n_images=len(data),
-        n_params=int(result.champion.metrics["params"]),
+        n_params=int(result.champion.metrics["params"]), n_epochs=options.epochs,
     )  # fmt: skip
     if options.augment is not None:
         training["augment"] = AUGMENTATIONS[options.augment]

@@ -42,6 +42,7 @@ def decode_task(data: bytes) -> Task:
     """Returns what `encode_task` was given (tuples among the genes as lists)."""
     found = json.loads(data)
     settings = found["settings"]
+    settings["parents"] = tuple(settings["parents"])
     settings["thresholds"] = tuple(map(tuple, settings["thresholds"]))
     return Task(found["genes"], TrialSettings(**settings))
 

@@ -10,6 +10,7 @@ from evonas.training import FlipCrop
 __all__ = ["RecipeName", "recipe"]
 
 _FEW = 10  # weights an image
+_SHORT = 30  # epochs
 
 RecipeName = Literal["plain", "one-cycle", "long"]
 
@@ -21,6 +22,7 @@ def recipe(
     side: int = 32,
     n_params: int | None = None,
     n_images: int | None = None,
+    n_epochs: float | None = None,
 ) -> dict[str, Any]:
     """Returns arguments of `ImageClassificationProblem`, which puts them on record.
 
@@ -40,6 +42,8 @@ def recipe(
         n_params: Weights of the network, and
         n_images: to train on: with fewer than 10 weights an image `long` has no cutout, since such
             a network does not learn the images by heart. None: it has.
+        n_epochs: Passes over the images, as far as it is known: with fewer than 30 `long` has no
+            cutout for the same reason.
 
     Raises:
         ValueError: There is no recipe of this name.
@@ -56,5 +60,6 @@ def recipe(
     if name == "one-cycle":
         return {**cycle, "augment": FlipCrop(flip=flips, pad=pad)}
     small = n_params is not None and n_images is not None and n_params < _FEW * n_images
+    small |= n_epochs is not None and n_epochs < _SHORT
     augment = FlipCrop(flip=flips, pad=pad, cutout=0 if small or not flips else side // 4)
     return {**cycle, "augment": augment, "ema": 0.99, "test_time_flip": flips}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from evonas.arguments import check_int, check_number
@@ -35,6 +36,8 @@ class TimePlan:
         epoch_seconds: What an epoch of the first network over all images takes.
         max_growth: How many times its multiply-adds a network may have: the final training then
             has 50 epochs at least.
+        final_epochs: Epochs of the first network in the final training, as it was planned: they
+            decide its recipe, which stays where more time is given later.
     """
 
     seconds: float
@@ -44,6 +47,7 @@ class TimePlan:
     n_val: int
     epoch_seconds: float
     max_growth: float
+    final_epochs: float = math.inf
 
     @property
     def first_round_seconds(self) -> float:
@@ -118,5 +122,6 @@ def plan_time(seconds: float, *, images_per_second: float, n_images: int) -> Tim
     n_train = int(min(max(allowed / n_epochs, _MIN_TRAIN), n_images - n_val))  # of what there is
     if n_epochs * n_train > 1.01 * allowed:
         search = 0.0
-    growth = max(1.0, (seconds - search) / epoch / _LEAST_FINAL_EPOCHS)
-    return TimePlan(seconds, search, n_epochs, n_train, n_val, epoch, growth)
+    final_epochs = (seconds - search) / epoch
+    growth = max(1.0, final_epochs / _LEAST_FINAL_EPOCHS)
+    return TimePlan(seconds, search, n_epochs, n_train, n_val, epoch, growth, final_epochs)

@@ -181,7 +181,14 @@ def search_and_train(
         make(
             space,
             precision=problem.precision,  # the run's: measured anew it might be another
-            **recipe("long", flips=flips, side=side, n_params=n_params, n_images=n_images),
+            **recipe(
+                "long",
+                flips=flips,
+                side=side,
+                n_params=n_params,
+                n_images=n_images,
+                n_epochs=plan.final_epochs,
+            ),
         ),
         genes,
         problem.data,  # normalised as in the search: the weights fit the champion's module

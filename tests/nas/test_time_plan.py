@@ -60,6 +60,7 @@ def test_every_plan_keeps_its_promises(seconds: float, rate: float, n_images: in
     assert plan.n_train + plan.n_val <= n_images
     assert 5 <= plan.n_epochs <= 12
     assert plan.max_growth >= 1
+    assert plan.final_epochs == pytest.approx(final / plan.epoch_seconds)
     longer = plan.longer(n_images)
     assert longer["n_train"] + longer["n_val"] <= n_images
     assert longer["n_epochs"] >= 1

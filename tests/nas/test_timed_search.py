@@ -207,6 +207,9 @@ def test_the_recipes(name: Any, flips: bool, augment: FlipCrop) -> None:
     assert found["augment"] == augment
     assert found.get("test_time_flip", False) == (flips and name == "long")
     assert recipe("plain") == {}
+    brief = recipe("long", n_epochs=29)
+    assert brief == {**recipe("long"), "augment": FlipCrop(pad=2)}
+    assert recipe("long", n_epochs=30) == recipe("long")
     with pytest.raises(ValueError, match="name must be 'plain', 'one-cycle' or 'long', got 'best'"):
         recipe("best")  # type: ignore[arg-type]
 
