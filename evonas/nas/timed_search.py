@@ -152,11 +152,8 @@ def search_and_train(
     if on_plan is not None:
         on_plan(plan)
     before = time.monotonic() - began
-    made = partial(
-        make,
-        _searched_space(space, network, start, plan, test.shape),
-        **recipe("one-cycle", flips=flips, side=side),
-    )
+    searched = _searched_space(space, network, start, plan, test.shape)
+    made = partial(make, searched, **recipe("one-cycle", flips=flips, side=side))
     search = partial(
         evolve, workers=available_cores() if device == "cpu" else 1, threads_per_trial=1,
         devices=device, seed=seed, progress=progress, callbacks=callbacks, metadata=metadata,
@@ -177,19 +174,12 @@ def search_and_train(
     weights = code.with_name(f"{code.stem}-trained.pt")
     genes = result.champion.genes
     n_params = network(genes, problem.n_classes).params(test.shape)
+    long = recipe(
+        "long", flips=flips, side=side, n_params=n_params, n_images=n_images,
+        n_epochs=plan.final_epochs,
+    )  # fmt: skip
     final = train_final(
-        make(
-            space,
-            precision=problem.precision,  # the run's: measured anew it might be another
-            **recipe(
-                "long",
-                flips=flips,
-                side=side,
-                n_params=n_params,
-                n_images=n_images,
-                n_epochs=plan.final_epochs,
-            ),
-        ),
+        make(space, precision=problem.precision, **long),  # the run's: anew it might be another
         genes,
         problem.data,  # normalised as in the search: the weights fit the champion's module
         test.normalised_like(problem.data),
