@@ -41,7 +41,7 @@ def print_comparison(
         weights: Where the champion's are written.
         flips: Whether a mirror image is an image of the same class.
         device: Where to train.
-        threads: Of a training. None: as torch has it.
+        threads: Of a training. None: one.
     """
     settings = TrialSettings(device=device, threads=threads or 1)
     data, test = problem.data, test.normalised_like(problem.data)

@@ -81,6 +81,7 @@ class MaskTable:
         metric: Name of the score.
         repeats: How many seeds.
         note: What the reader should know of the search; "" where there is nothing.
+        words_for: Head of the column that says what a row does to the blocks.
     """
 
     rows: tuple[MaskRow, ...]
@@ -88,6 +89,7 @@ class MaskTable:
     metric: str
     repeats: int
     note: str = ""
+    words_for: str = "frozen"
 
     @property
     def champion(self) -> MaskRow:
@@ -103,7 +105,7 @@ class MaskTable:
         lines = [
             f"{'':2}{'mask':<{width}}  {'validation':>15}  {'test':>15}  {'trainable':>9}"
             f"  {'seconds':>11}  {'in the search':>13}{self._rate_column(None)}"
-            f"  {'frozen' if all(row.words[:1] in ('', '[') for row in self.rows) else 'blocks'}",
+            f"  {self.words_for}",
         ]
         for row in self.rows:
             searched = "" if row.searched is None else f"{row.searched:.4f}"
@@ -284,7 +286,9 @@ def compare_masks(
         error = confirmed[0].repeats[0].error
         raise EvonasError(f"no training of the comparison has a score; the first: {error}")
     names = tuple(block.name for block in problem.blocks)
-    table = MaskTable(tuple(rows), names, problem.metric_name, repeats, _note(problem, result))
+    table = MaskTable(
+        tuple(rows), names, problem.metric_name, repeats, _note(problem, result), problem.words_for
+    )
     champion = confirmed[0].evaluation
     if champion.key in candidates:
         files = problem.run_files(as_directory(run_dir))
@@ -302,9 +306,8 @@ def _candidates(problem: FreezingProblem, result: Result, top: int, n_random: in
     limits = Limits(tie_breaker=problem.tie_breaker)
     ok = [entry for entry in result.evaluations if entry.status is Status.OK]
     ok.sort(key=lambda entry: limits.rank(entry, result.objectives[:1]))
-    best = {
-        problem.without_rate(entry.genes): entry.genes for entry in reversed(ok)
-    }  # at its best rate
+    # The last of a mask in this order is its best rate.
+    best = {problem.without_rate(entry.genes): entry.genes for entry in reversed(ok)}
     ranked = list({problem.without_rate(entry.genes): None for entry in ok})
     found: Candidates = {}
     first_k: list[Genes] = []

@@ -4,80 +4,74 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from evonas.files import write_text
 from evonas.freezing.saved_mask import SavedMask
-from evonas.problem import RunFiles
-from evonas.records import Evaluation
+from evonas.records import Evaluation, Genes
 
 if TYPE_CHECKING:
     from evonas.freezing.problem import FreezingProblem
 
-__all__ = ["ComparedFiles", "MaskFiles", "load_mask"]
+__all__ = ["ChampionFile", "MaskFiles", "load_mask", "read_champion"]
 
 
-class ComparedFiles(RunFiles, Protocol):
-    """Files of a run whose champion may come from a comparison."""
-
-    def on_comparison(self, evaluation: Evaluation, label: str, scores: Mapping[str, Any]) -> None:
-        """Adds to the champion's file what it is called in the table, and its fresh scores."""
+T = TypeVar("T")
 
 
-class MaskFiles:
-    """Writes the champion's mask of a run: `mask.json`, by block name.
+class ChampionFile:
+    """Writes what a fine-tuning search has found, as one JSON file for people and scripts.
+
+    A subclass says what of a point goes into it, in `_found`.
 
     Args:
         run_dir: The run's directory.
-        problem: Whose masks these are.
+        problem: Whose points these are.
     """
+
+    file_name: ClassVar[str]
 
     def __init__(self, run_dir: Path, problem: FreezingProblem) -> None:
         self._problem = problem
-        self.champion = run_dir / "mask.json"
+        self.champion = run_dir / self.file_name
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
-        """Nothing: a mask is its genes."""
+        """Nothing: a point is its genes."""
 
     def on_champion(self, evaluation: Evaluation, attachments: Path | None) -> None:
-        """Writes the champion's mask, whole or not at all, where it is another one."""
-        label = self._problem.label(self._problem.mask_of(evaluation.genes))
-        record = self._record(evaluation, label, None)
+        """Writes the champion, whole or not at all, where it is another one."""
+        record = self._record(evaluation, self._problem.label_of(evaluation.genes), None)
         before = self._before()
-        same = ("mask", "lr", "evaluation", "score_in_the_search", "model", "blocks")
-        if all(before.get(name) == record[name] for name in same):
+        added = ("label", "on_fresh_seeds")
+        if all(before.get(name) == record[name] for name in record if name not in added):
             # What `compare_masks` added stays: it is about this champion.
-            record |= {name: before.get(name) for name in ("label", "on_fresh_seeds")}
+            record |= {name: before.get(name) for name in added}
         self._write(record)
 
     def on_comparison(self, evaluation: Evaluation, label: str, scores: Mapping[str, Any]) -> None:
-        """Adds to the champion's mask what it is called in the table, and its fresh scores."""
+        """Adds to the champion what it is called in the table, and its fresh scores."""
         self._write(self._record(evaluation, label, scores))
+
+    def _found(self, genes: Genes) -> dict[str, Any]:
+        """Returns what the file says of a point, as JSON."""
+        raise NotImplementedError(f"{type(self).__name__} must define _found(genes)")
 
     def _record(
         self, evaluation: Evaluation, label: str, fresh: Mapping[str, Any] | None
     ) -> dict[str, Any]:
-        problem = self._problem
-        mask = problem.mask_of(evaluation.genes)
-        names = [block.name for block in problem.blocks]
         searched = None
-        if evaluation.number >= 0:  # else it is a mask that only the comparison tried
-            metric = problem.objectives[0].name
+        if evaluation.number >= 0:  # else it is a point that only the comparison tried
+            metric = self._problem.objectives[0].name
             searched = {"metric": metric, "value": evaluation.values[0], "seeds": 1}
         return {
-            "model": problem.model_name,
-            "mask": dict(zip(names, mask, strict=True)),
-            "frozen": [name for name, bit in zip(names, mask, strict=True) if bit],
-            "lr": None if problem.has_own_optimizer else problem.lr_of(evaluation.genes),
+            **self._found(evaluation.genes),
             "label": label,
             "evaluation": evaluation.number,
             "score_in_the_search": searched,
             "on_fresh_seeds": fresh,
             "trainable_share": evaluation.metrics.get("trainable_share"),
-            "blocks": {b.name: [*b.modules, *b.loose_parameters] for b in problem.blocks},
-            "beside": list(problem.beside),
         }
 
     def _before(self) -> dict[str, Any]:
@@ -89,6 +83,27 @@ class MaskFiles:
 
     def _write(self, record: Mapping[str, Any]) -> None:
         write_text(self.champion, json.dumps(record, indent=2) + "\n")
+
+
+class MaskFiles(ChampionFile):
+    """Writes the champion's mask of a run: `mask.json`, by block name."""
+
+    file_name = "mask.json"
+
+    def _found(self, genes: Genes) -> dict[str, Any]:
+        problem = self._problem
+        mask = {
+            block.name: bit
+            for block, bit in zip(problem.blocks, problem.mask_of(genes), strict=True)
+        }
+        return {
+            "model": problem.model_name,
+            "mask": mask,
+            "frozen": [name for name, bit in mask.items() if bit],
+            "lr": None if problem.has_own_optimizer else problem.lr_of(genes),
+            "blocks": {b.name: [*b.modules, *b.loose_parameters] for b in problem.blocks},
+            "beside": list(problem.beside),
+        }
 
 
 def load_mask(path: str | os.PathLike[str]) -> SavedMask:
@@ -104,12 +119,24 @@ def load_mask(path: str | os.PathLike[str]) -> SavedMask:
         FileNotFoundError: There is no such file.
         ValueError: It holds no mask.
     """
+    return read_champion(path, MaskFiles.file_name, SavedMask.from_json, "a mask by block name")
+
+
+def read_champion(
+    path: str | os.PathLike[str], file_name: str, parse: Callable[[Any], T], what: str
+) -> T:
+    """Returns what `parse` makes of a file, or of the one of this name in a run's directory.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no JSON, or none that `parse` takes.
+    """
     path = Path(path)
     if path.is_dir():
-        path = path / "mask.json"
+        path = path / file_name
     try:
-        return SavedMask.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:  # no JSON, or no text at all
+        return parse(json.loads(path.read_text(encoding="utf-8")))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:  # or no text at all
         raise ValueError(
-            f"{path} must hold a mask by block name, as a freezing search writes it ({error})"
+            f"{path} must hold {what}, as a freezing search writes it ({error})"
         ) from error

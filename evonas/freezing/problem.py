@@ -30,7 +30,7 @@ from evonas.freezing._setup import (
 )
 from evonas.freezing.advice import frozen_in_words, mask_label, usual_masks
 from evonas.freezing.blocks import Granularity, Patterns, find_blocks
-from evonas.freezing.files import ComparedFiles, MaskFiles
+from evonas.freezing.files import ChampionFile, MaskFiles
 from evonas.freezing.mask import (
     AppliedMask,
     Mask,
@@ -151,6 +151,7 @@ class FreezingProblem(TrainingProblem):
     eval_batch_size = 128
     costs = COSTS
     tie_breaker = "trainable_share"
+    words_for = "frozen"  # heads the column of `words` in a table
 
     def __init__(
         self,
@@ -481,7 +482,7 @@ class FreezingProblem(TrainingProblem):
         """The model factory."""
         return self.model_factory
 
-    def run_files(self, run_dir: Path) -> ComparedFiles:
+    def run_files(self, run_dir: Path) -> ChampionFile:
         """Returns the writer of `mask.json`, the champion's mask."""
         return MaskFiles(run_dir, self)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -14,6 +12,7 @@ from torch import nn
 from evonas.arguments import check_mapping, check_number
 from evonas.freezing._structure import is_norm
 from evonas.freezing.blocks import Block
+from evonas.freezing.files import read_champion
 from evonas.freezing.mask import AppliedMask, applied_mask, apply_mask
 from evonas.freezing.saved_mask import SavedMask
 
@@ -109,7 +108,7 @@ class Recipe:
                 if not _is_trained(name, state, norms):
                     applied.freeze(name)
                 if parameter.requires_grad:
-                    rate = self.lr * (state if isinstance(state, float) else 1.0)
+                    rate = self._rate(state)
                     small = parameter.ndim < 2 or _is_bias(name) or name in norms
                     decay = 0.0 if small else self.weight_decay
                     groups.setdefault((rate, decay), []).append(parameter)
@@ -139,14 +138,13 @@ class Recipe:
             state = 1.0 if block is None else self.states.get(block.name, 1.0)
             sizes = {name: model.get_parameter(name).numel() for name in names}
             trained = sum(size for name, size in sizes.items() if _is_trained(name, state, norms))
-            rate = self.lr * (state if isinstance(state, float) else 1.0)
             rows.append(
                 (
                     "head" if block is None else block.name,
                     state_in_words(state),
                     f"{trained:,}",
                     f"{sum(sizes.values()):,}",
-                    f"{rate:.3g}" if trained else "",
+                    f"{self._rate(state):.3g}" if trained else "",
                 )
             )
         width = max(len(row[0]) for row in [*rows, ("block",)])
@@ -164,15 +162,16 @@ class Recipe:
             "lr": self.lr,
             "weight_decay": self.weight_decay,
             "states": dict(self.states),
-            "rates": {
-                name: 0.0
-                if state == FROZEN
-                else self.lr * (state if isinstance(state, float) else 1)
-                for name, state in self.states.items()
-            },
+            "rates": {name: self._rate(state) for name, state in self.states.items()},
             "blocks": {name: list(paths) for name, paths in self.contents.items()},
             "beside": list(self.beside),
         }
+
+    def _rate(self, state: State) -> float:
+        """Returns the learning rate of a block; 0 where it is frozen."""
+        if isinstance(state, str):
+            return 0.0 if state == FROZEN else self.lr
+        return self.lr * state
 
     @classmethod
     def from_json(cls, record: Any) -> Recipe:
@@ -205,15 +204,7 @@ def load_recipe(path: str | os.PathLike[str]) -> Recipe:
         FileNotFoundError: There is no such file.
         ValueError: It holds no recipe.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / "recipe.json"
-    try:
-        return Recipe.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise ValueError(
-            f"{path} must hold a recipe, as a search of recipes writes it ({error})"
-        ) from error
+    return read_champion(path, "recipe.json", Recipe.from_json, "a recipe")
 
 
 def check_state(name: str, state: Any) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,16 @@ from torch import nn
 from torch.optim import Optimizer
 
 from evonas.arguments import check_list, check_number
-from evonas.files import write_text
 from evonas.freezing.advice import usual_masks
+from evonas.freezing.files import ChampionFile
 from evonas.freezing.mask import AppliedMask, Mask, applied_mask, as_mask
 from evonas.freezing.problem import FreezingProblem
 from evonas.freezing.recipe import BIASES, FROZEN, NORMS, Recipe, State, state_in_words, states_of
-from evonas.records import Evaluation, Genes
+from evonas.records import Genes
 from evonas.space import SearchSpace
 from evonas.space.gene import Gene
 from evonas.space.genes import Categorical
+from evonas.training import seeded
 
 __all__ = ["RecipeFiles", "RecipeProblem"]
 
@@ -67,6 +67,8 @@ class RecipeProblem(FreezingProblem):
         {'0': 'frozen', '2': 0.3}
     """
 
+    words_for = "blocks"
+
     def __init__(
         self,
         model_factory: Any,
@@ -85,7 +87,8 @@ class RecipeProblem(FreezingProblem):
         super().__init__(model_factory, train, val, lr=lr, **settings)
 
     def _space(self) -> SearchSpace:
-        model = self.model_factory()
+        with seeded(0):  # a head of the factory's own draws its weights
+            model = self.model_factory()
         self.states = {block.name: states_of(model, block, self.multiples) for block in self.blocks}
         genes: dict[str, Gene] = {
             name: Categorical(list(states)) for name, states in self.states.items()
@@ -201,39 +204,11 @@ class RecipeProblem(FreezingProblem):
         }
 
 
-class RecipeFiles:
-    """Writes the champion's recipe of a run: `recipe.json`.
+class RecipeFiles(ChampionFile):
+    """Writes the champion's recipe of a run: `recipe.json`."""
 
-    Args:
-        run_dir: The run's directory.
-        problem: Whose recipes these are.
-    """
+    file_name = "recipe.json"
+    _problem: RecipeProblem
 
-    def __init__(self, run_dir: Path, problem: RecipeProblem) -> None:
-        self._problem = problem
-        self.champion = run_dir / "recipe.json"
-
-    def on_evaluation(self, evaluation: Evaluation) -> None:
-        """Nothing: a recipe is its genes."""
-
-    def on_champion(self, evaluation: Evaluation, attachments: Path | None) -> None:
-        """Writes the champion's recipe, whole or not at all."""
-        self._write(evaluation, self._problem.label_of(evaluation.genes), None)
-
-    def on_comparison(self, evaluation: Evaluation, label: str, scores: Mapping[str, Any]) -> None:
-        """Adds what it is called in the table, and its fresh scores."""
-        self._write(evaluation, label, scores)
-
-    def _write(self, evaluation: Evaluation, label: str, fresh: Mapping[str, Any] | None) -> None:
-        problem = self._problem
-        searched = None
-        if evaluation.number >= 0:  # else it is a recipe that only the comparison tried
-            searched = {"metric": problem.objectives[0].name, "value": evaluation.values[0]}
-        record = {
-            **problem.recipe(evaluation.genes).to_json(),
-            "label": label,
-            "evaluation": evaluation.number,
-            "score_in_the_search": searched,
-            "on_fresh_seeds": fresh,
-        }
-        write_text(self.champion, json.dumps(record, indent=2) + "\n")
+    def _found(self, genes: Genes) -> dict[str, Any]:
+        return self._problem.recipe(genes).to_json()

@@ -41,17 +41,13 @@ class Artifacts:
         self._folder = None if files is None else files.folder
         self._folder_text = str(self._folder)  # joined for each trial, where a Path is slow
         self._keeper = keeper
+        place = self._folder if self._run_dir is None else self._run_dir
+        self.checkpoints = None if place is None else str(place / CHECKPOINTS)
+        """The folder for where trainings ended that may go on, or None."""
 
     def folder(self, number: int, kind: str = "") -> str | None:
         """Returns where the trial of evaluation `number` may attach files, or None."""
         return None if self._folder is None else f"{self._folder_text}/{kind}{number}"
-
-    @property
-    def checkpoints(self) -> str | None:
-        """The folder for where trainings ended that may go on, or None."""
-        if self._run_dir is not None:
-            return str(self._run_dir / CHECKPOINTS)
-        return None if self._folder is None else f"{self._folder_text}/{CHECKPOINTS}"
 
     def output_file(self, number: int) -> str | None:
         """Returns the file for what the trial of evaluation `number` prints, or None."""

@@ -14,11 +14,9 @@ from evonas.space.gene import Gene
 from evonas.space.genes import Categorical, Integer
 from evonas.strategies.base import Proposal, SearchContext
 from evonas.strategies.single import require_one_objective
-from evonas.strategies.steady import Point, SteadyState
+from evonas.strategies.steady import MAX_DRAWS, Point, SteadyState
 
 __all__ = ["Hyperband"]
-
-_MAX_DRAWS = 1_000
 
 Rung = tuple[int, int]  # the bracket, which is the rung where it begins, and the rung
 Seen = tuple[str, Evaluation]  # the key of a configuration, and its evaluation on a rung
@@ -110,7 +108,11 @@ class Hyperband(SteadyState):
         return self._new_configuration(rng) or self._next_best(by_rung)
 
     def _new_configuration(self, rng: random.Random) -> Point | None:
-        """Returns a random point of a configuration that no rung has seen."""
+        """Returns a random point of a configuration that no rung has seen.
+
+        Raises:
+            UnsatisfiableSpaceError: There is none at all.
+        """
         n_rungs = len(self._rungs)
         n_brackets = min(self._n_brackets or n_rungs, n_rungs)
         # A bracket's points cost alike in epochs: see the source, algorithm 1.
@@ -120,7 +122,8 @@ class Hyperband(SteadyState):
         ]
         bracket = rng.choices(range(n_brackets), weights)[0]
         asked = {self._configuration(proposal.genes) for proposal in self._open.values()}
-        for _ in range(_MAX_DRAWS):
+        n_invalid = 0
+        for _ in range(MAX_DRAWS):
             genes = {**self._space.sample(rng), self._fidelity: self._rungs[bracket]}
             configuration = self._configuration(genes)
             if configuration in self._reached or configuration in asked:
@@ -128,6 +131,9 @@ class Hyperband(SteadyState):
             point = None if self._space.violated(genes) else self._new_point(genes)
             if point is not None:
                 return point
+            n_invalid += self._history.is_invalid(self._history.key(genes), genes)
+        if not self._reached and not asked:
+            self._refuse_unsatisfiable(n_invalid)
         return None
 
     def _promoted(self, seen: list[Seen], rung: int) -> Point | None:

@@ -24,9 +24,9 @@ from evonas.exceptions import UnsatisfiableSpaceError
 from evonas.records import Evaluation, Genes, Status
 from evonas.strategies.base import Proposal, SearchContext, Strategy
 
-__all__ = ["Point", "SteadyState"]
+__all__ = ["MAX_DRAWS", "Point", "SteadyState"]
 
-_MAX_DRAWS = 1_000  # in vain: then a finite space is gone through point by point
+MAX_DRAWS = 1_000  # in vain: then a finite space is gone through point by point
 _MAX_LISTED = 1_000_000
 
 
@@ -222,7 +222,7 @@ class SteadyState(Strategy):
         """
         space, history = self._space, self._history
         n_invalid = 0
-        for _ in range(0 if self._rest is not None else _MAX_DRAWS):
+        for _ in range(0 if self._rest is not None else MAX_DRAWS):
             genes = space.sample(rng)
             point = self._new_point(genes)
             if point is not None:
@@ -230,13 +230,21 @@ class SteadyState(Strategy):
             n_invalid += history.is_invalid(history.key(genes), genes)
         if space.cardinality <= _MAX_LISTED:
             return self._point_of_the_rest()
+        self._refuse_unsatisfiable(n_invalid)
+        return None
+
+    def _refuse_unsatisfiable(self, n_invalid: int) -> None:
+        """Refuses to go on where `MAX_DRAWS` points in a row were in vain, some of them invalid.
+
+        Raises:
+            UnsatisfiableSpaceError: Says what to do.
+        """
         if n_invalid:
             raise UnsatisfiableSpaceError(
-                f"none of {_MAX_DRAWS:,} points in a row builds anything new ({n_invalid:,} are "
+                f"none of {MAX_DRAWS:,} points in a row builds anything new ({n_invalid:,} are "
                 "invalid): loosen the space's constraints, or add one for what the problem finds "
                 "invalid"
             )
-        return None
 
     def _point_of_the_rest(self) -> Point | None:
         if self._rest is None:

@@ -99,6 +99,17 @@ def test_each_block_is_trained_as_its_state_says() -> None:
     assert all(p.requires_grad for p in model.parameters())
 
 
+def test_a_whole_multiple_is_a_multiple() -> None:
+    groups = Recipe({"layers.0": 3}, lr=0.1).apply(pretrained())
+    assert groups[0]["lr"] == pytest.approx(0.3)
+
+
+def test_to_build_one_leaves_the_global_generator() -> None:
+    before = torch.get_rng_state()
+    RecipeProblem(Net, DATA, VAL, n_epochs=1, precision="float32")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_trial_changes_what_the_recipe_trains_and_nothing_else(tmp_path: Path) -> None:
     made = problem()
     genes = {**STATES, "lr": 0.01}
@@ -170,11 +181,14 @@ def test_rivals_are_in_the_first_population_at_each_rate() -> None:
     )
 
 
+def strategy_of(n_initial: int) -> en.Strategy:
+    return en.SurrogateEvolution(n_initial=n_initial)  # 14: room for five rivals at two rates
+
+
 def test_a_search_ends_with_a_table_and_a_file(tmp_path: Path) -> None:
     made = problem()
-    strategy = en.SurrogateEvolution(n_initial=14)  # room for five rivals at two rates
     result = en.evolve(
-        made, strategy=strategy, max_evaluations=18, seed=0, run_dir=tmp_path, workers=1
+        made, strategy=strategy_of(14), max_evaluations=18, seed=0, run_dir=tmp_path, workers=1
     )
     assert result.counts.failed == 0
     table = compare_masks(made, tmp_path, TEST, top=1, n_random=1, repeats=2)
@@ -197,6 +211,9 @@ def test_a_search_ends_with_a_table_and_a_file(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "recipe.json").read_text())
     assert record["label"] == table.champion.label
     assert record["on_fresh_seeds"]["seeds"] == 2
+
+    en.evolve(made, strategy=strategy_of(14), max_evaluations=18, run_dir=tmp_path, workers=1)
+    assert json.loads((tmp_path / "recipe.json").read_text()) == record, "a start lost the scores"
 
     recipe = load_recipe(tmp_path)
     assert made.words({**recipe.states, "lr": 0}) == table.champion.words

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import evonas as en
+from evonas.exceptions import UnsatisfiableSpaceError
 from evonas.strategies import Hyperband
 from evonas.testing import RoughProblem, StrategyConformance
 
@@ -136,3 +137,12 @@ def test_a_gene_under_a_condition_is_refused() -> None:
     space = en.SearchSpace({"x": [1, 2], "n_epochs": [1, 9]}, conditions={"n_epochs": {"x": [1]}})
     with pytest.raises(ValueError, match="must be free of conditions"):
         en.evolve(space, gain, strategy=Hyperband(), max_evaluations=3)
+
+
+def test_a_space_of_invalid_points_is_refused() -> None:
+    class Nothing(en.Problem):
+        def invalid_reason(self, genes: Any) -> str:
+            return "nothing works"
+
+    with pytest.raises(UnsatisfiableSpaceError, match="builds anything new"):
+        en.evolve(Nothing(en.SearchSpace(SPACE)), strategy=Hyperband(), max_evaluations=3)
