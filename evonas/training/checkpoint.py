@@ -116,6 +116,7 @@ class EpochCheckpoint:
         self._path, self._identity = path, dict(identity)
         self.rows: list[dict[str, float]] = []
         """What each epoch reported, those before included: whoever reports adds to it."""
+        self._is_longer = False  # the training of the file
 
     def restore(
         self,
@@ -130,7 +131,10 @@ class EpochCheckpoint:
         Nothing where there is no file, it is damaged (said), or it is of more than `n_epochs`.
         """
         state = read(self._path, self._identity)
-        if state is None or len(state["rows"]) > n_epochs:
+        if state is None:
+            return []
+        if len(state["rows"]) > n_epochs:
+            self._is_longer = True
             return []
         with warnings.catch_warnings():  # torch holds a scheduler that steps first to be a mistake
             warnings.simplefilter("ignore", UserWarning)
@@ -150,10 +154,12 @@ class EpochCheckpoint:
         scheduler: LRScheduler | None,
         averaged: AveragedWeights | None,
     ) -> None:
-        """Writes where the training is, and makes room for it.
+        """Writes where the training is, and makes room for it; keeps the file of a longer one.
 
         A disk that does not take it costs only time: a warning says so.
         """
+        if self._is_longer:
+            return
         state = {
             "identity": self._identity,
             "rows": self.rows,

@@ -83,6 +83,19 @@ def test_it_ends_with_the_same_bits_as_a_training_from_the_start(
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+def test_a_shorter_training_begins_anew_and_keeps_the_longer_checkpoint(tmp_path: Path) -> None:
+    made = problem()
+    genes = {"width": 8, "lr": 0.05, "n_epochs": 2}
+    made.evaluate({**genes, "n_epochs": 3}, trial(tmp_path, made, genes))
+    (file,) = (tmp_path / "checkpoints").iterdir()
+    content = file.read_bytes()
+    short, alone = trial(tmp_path, made, genes), trial(None, made, genes)
+    assert made.evaluate(genes, short) == made.evaluate(genes, alone)
+    assert rows(short) == rows(alone)
+    assert len(rows(short)) == 2
+    assert file.read_bytes() == content
+
+
 def test_a_damaged_checkpoint_is_said_and_changes_nothing(tmp_path: Path) -> None:
     made = problem()
     genes = {"width": 4, "lr": 0.02, "n_epochs": 2}
