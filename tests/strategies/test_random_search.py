@@ -58,7 +58,7 @@ def test_it_evaluates_every_point_of_a_space_once() -> None:
 def test_the_last_points_come_in_one_order_however_often_it_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steady, "_MAX_DRAWS", 10)
+    monkeypatch.setattr(steady, "MAX_DRAWS", 10)
 
     def search(folder: str, n_rows: int) -> en.Result:
         strategy = RandomSearch(row_every=32)
