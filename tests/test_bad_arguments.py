@@ -66,6 +66,7 @@ KINDS = {
     "count": "1",
     "count or none": "None 1",
     "number of none or more": "0 1",
+    "number of none or more, or none": "None 0 1",
     "bool": "True False",
     "text": "'abc' '9'",
     "function": "None type lambda",
@@ -193,7 +194,8 @@ def report(folder: Path, **given: Any) -> None:
 POOL = ThreadPoolExecutor(1)
 STRATEGY = {
     "population": "nothing", "elite": "None 0 1", "crossover": "nothing",
-    "crossover_prob": "number of none or more", "gene_mutation_prob": "number of none or more",
+    "crossover_prob": "number of none or more",
+    "gene_mutation_prob": "number of none or more, or none",
     "selection": "nothing", "tournament_size": "count", "novelty_tries": "number of none or more",
     "hall_of_fame": "count", "toolbox": "nothing but its class", "row_every": "count",
 }  # fmt: skip

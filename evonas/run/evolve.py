@@ -110,10 +110,10 @@ def evolve(
             best; it is kept in the run and said by progress and `evonas show`. `"random"`,
             `"surrogate"`, …: that one with its defaults. None: `Generational`
             where one of the next four arguments is given, else `"auto"`.
-        population: Individuals in a generation (default 20).
+        population: Individuals in a generation (default 12).
         generations: Generations to run, the first included: rows of the logbook for a strategy
             without generations (default 25 where nothing else ends the search).
-        elite: Individuals carried over unchanged (default a tenth of the population).
+        elite: Individuals carried over unchanged (default two thirds of the population).
         toolbox: A DEAP toolbox whose individual, mate, mutate, select and clone are used.
         objectives: What the function returns. None: one, maximised.
         problem_id: Names the data and settings behind the function (see `FunctionProblem`).
@@ -355,8 +355,8 @@ def _as_strategy(
     """Returns the strategy asked for; None: it is to be chosen."""
     for_ga = population is not None or elite is not None or toolbox is not None
     if strategy is None and (for_ga or generations is not None):
-        size = 20 if population is None else population
-        return Generational(size, elite=elite, toolbox=toolbox)
+        size = {} if population is None else {"population": population}
+        return Generational(**size, elite=elite, toolbox=toolbox)
     if for_ga:
         raise ValueError("give either strategy or population, elite and toolbox, not both")
     if strategy is None or (isinstance(strategy, str) and strategy == "auto"):

@@ -52,11 +52,14 @@ class Generational(Strategy):
     parents. DEAP's operators run inside a guard around the global random generators.
 
     Args:
-        population: Individuals in a generation, at least 2.
-        elite: How many are carried over, less than `population`. None: a tenth.
+        population: Individuals in a generation, at least 2. `population - elite` of them are new,
+            so as many workers have something to do.
+        elite: How many are carried over, less than `population`. None: two thirds, so that each
+            few children learn from those before them.
         crossover: Kind of crossover.
         crossover_prob: Probability that a child has two parents (else it is a mutated clone).
-        gene_mutation_prob: Probability for each gene to take another value.
+        gene_mutation_prob: Probability for each gene to take another value. None: one gene of each
+            child on average.
         selection: How parents are chosen among the last generation.
         tournament_size: Individuals drawn per tournament.
         novelty_tries: How often a child seen before is varied again.
@@ -66,7 +69,9 @@ class Generational(Strategy):
 
     Source:
         Generational GA with elitism as in De Jong (1975); tournament selection as in Goldberg and
-        Deb (1991). Ours differs in what it does with duplicates and invalid points.
+        Deb (1991); a mutation rate of one gene in all as in Mühlenbein (1992). Ours differs in what
+        it does with duplicates and invalid points, and in the size of the elite, from
+        `benchmarks.search_quality`.
 
     Example:
         >>> Generational(population=20, elite=2).settings()["elite"]
@@ -75,12 +80,12 @@ class Generational(Strategy):
 
     def __init__(
         self,
-        population: int = 20,
+        population: int = 12,
         *,
         elite: int | None = None,
         crossover: Literal["one_point", "two_point", "uniform", "blend"] = "uniform",
         crossover_prob: float = 1.0,
-        gene_mutation_prob: float = 0.15,
+        gene_mutation_prob: float | None = None,
         selection: Literal["tournament", "roulette", "best"] = "tournament",
         tournament_size: int = 5,
         novelty_tries: int = 20,
@@ -89,17 +94,15 @@ class Generational(Strategy):
     ) -> None:
         check_int("population", population, minimum=2)
         if elite is None:
-            elite = max(1, population // 10)
+            elite = 2 * population // 3
         check_int("elite", elite, minimum=0)
         if elite >= population:
             raise ValueError(
                 f"elite must be less than population, got elite={elite}, population={population}"
             )
-        for name, value in (
-            ("crossover_prob", crossover_prob),
-            ("gene_mutation_prob", gene_mutation_prob),
-        ):
-            check_number(name, value, minimum=0.0, maximum=1.0)
+        check_number("crossover_prob", crossover_prob, minimum=0.0, maximum=1.0)
+        if gene_mutation_prob is not None:
+            check_number("gene_mutation_prob", gene_mutation_prob, minimum=0.0, maximum=1.0)
         check_choice("crossover", crossover, ("one_point", "two_point", "uniform", "blend"))
         check_choice("selection", selection, ("tournament", "roulette", "best"))
         if toolbox is not None:
@@ -179,7 +182,11 @@ class Generational(Strategy):
             context.space,
             objectives=context.objectives,
             crossover=self._crossover,
-            gene_mutation_prob=self._gene_mutation_prob,
+            gene_mutation_prob=(
+                1.0 / len(context.space)
+                if self._gene_mutation_prob is None
+                else self._gene_mutation_prob
+            ),
             selection=self._selection,
             tournament_size=self._tournament_size,
         )

@@ -40,7 +40,8 @@ class NSGA2(Generational):
         at_least: The same for smallest allowed values.
         crossover: See `Generational`, as for the rest.
         crossover_prob: Probability that a child has two parents.
-        gene_mutation_prob: Probability for each gene to take another value.
+        gene_mutation_prob: Probability for each gene to take another value. None: one gene of each
+            child on average.
         novelty_tries: How often a child seen before is varied again.
         hall_of_fame: How many of the best in the first objective to keep.
         toolbox: A DEAP toolbox whose individual, mate, mutate and clone are used instead.
@@ -69,7 +70,7 @@ class NSGA2(Generational):
         at_least: Mapping[str, float] | None = None,
         crossover: Literal["one_point", "two_point", "uniform", "blend"] = "one_point",
         crossover_prob: float = 1.0,
-        gene_mutation_prob: float = 0.15,
+        gene_mutation_prob: float | None = 0.15,
         novelty_tries: int = 20,
         hall_of_fame: int = 10,
         toolbox: Toolbox | None = None,

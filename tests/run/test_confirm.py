@@ -45,8 +45,9 @@ class Files:
 
 
 def search(run_dir: Path, problem: Any = None, generations: int = 3) -> en.Result:
+    strategy = en.Generational(8, elite=1, gene_mutation_prob=0.15)
     return en.evolve(
-        problem or Noisy(), population=8, generations=generations, elite=1, seed=2, run_dir=run_dir
+        problem or Noisy(), strategy=strategy, generations=generations, seed=2, run_dir=run_dir
     )
 
 

@@ -205,7 +205,7 @@ def test_killed_when_the_target_is_met(population: int) -> None:
 
     def search(path: Path) -> en.Result:
         return en.evolve(
-            problem, population=population, elite=1, generations=9, seed=2, run_dir=path,
+            problem, population=population, elite=1, generations=14, seed=2, run_dir=path,
             target_fitness=6.5,
         )  # fmt: skip
 

@@ -392,7 +392,7 @@ MISMATCHES = {
     "mutation": (
         {"population": None, "elite": None,
          "strategy": en.Generational(4, elite=1, gene_mutation_prob=0.5)},
-        r"another strategy \(gene_mutation_prob: 0.15 in the run, 0.5 here\)",
+        r"another strategy \(gene_mutation_prob: nothing in the run, 0.5 here\)",
     ),
     "toolbox": (
         {"toolbox": en.make_toolbox(onemax_space())},

@@ -63,7 +63,7 @@ def test_a_synchronous_strategy_is_told_in_the_order_of_asking() -> None:
             told.append(proposal.id)
             super().tell(proposal, evaluation, reused=reused)
 
-    search = en.AskTell(SPACE, Noting(8), seed=2)
+    search = en.AskTell(SPACE, Noting(8, elite=1), seed=2)
     for _ in range(3):
         for proposal in reversed(search.ask()):
             search.tell(proposal, value(proposal.genes))

@@ -177,7 +177,7 @@ def test_the_logbook_is_deaps_and_counts_every_place() -> None:
 @pytest.mark.parametrize("elite", [0, 3])
 def test_the_hall_of_fame_is_the_results(direction: Any, elite: int) -> None:
     """Among many ties too, and after a resume: DEAP's own would reverse them."""
-    strategy = en.Generational(8, elite=elite, hall_of_fame=5)
+    strategy = en.Generational(8, elite=elite, gene_mutation_prob=0.15, hall_of_fame=5)
     result = search(strategy, RoughProblem(objectives=en.Objective("score", direction)))
     hall = strategy.hall_of_fame
     assert isinstance(hall, tools.HallOfFame)
@@ -186,7 +186,7 @@ def test_the_hall_of_fame_is_the_results(direction: Any, elite: int) -> None:
     ]
     values = [entry.values[0] for entry in result.hall_of_fame]
     assert len(set(values)) < len(values) == 5
-    again = en.Generational(8, elite=elite, hall_of_fame=5)
+    again = en.Generational(8, elite=elite, gene_mutation_prob=0.15, hall_of_fame=5)
     problem = RoughProblem(objectives=en.Objective("score", direction))
     again.bind(context(problem))
     again.load_state_dict(strategy.state_dict(), [])
