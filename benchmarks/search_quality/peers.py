@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -95,6 +96,20 @@ def optuna_tpe(fitness: Recorder, seed: int) -> None:
     _optuna(fitness, optuna.samplers.TPESampler(seed=seed))
 
 
+def optuna_gp(fitness: Recorder, seed: int) -> None:
+    """Optuna's GPSampler with its defaults."""
+    import optuna
+
+    _optuna(fitness, optuna.samplers.GPSampler(seed=seed))
+
+
+def optuna_cma(fitness: Recorder, seed: int) -> None:
+    """Optuna's CMA-ES with its defaults; it takes choices from a random search."""
+    import optuna
+
+    _optuna(fitness, optuna.samplers.CmaEsSampler(seed=seed))
+
+
 def optuna_nsga2(fitness: Recorder, seed: int) -> None:
     """Optuna's NSGA-II with its defaults (population 50)."""
     import optuna
@@ -105,6 +120,7 @@ def optuna_nsga2(fitness: Recorder, seed: int) -> None:
 def _optuna(fitness: Recorder, sampler: Any) -> None:
     import optuna
 
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # it logs `Spent` with its traceback
     space = fitness.instance.space
     study = optuna.create_study(direction="maximize", sampler=sampler)
@@ -225,6 +241,8 @@ OURS: dict[str, Callable[[], Strategy]] = {
 OUTSIDE: dict[str, tuple[str, Peer]] = {
     "DEAP eaSimple": ("deap", ea_simple),
     "Optuna TPE": ("optuna", optuna_tpe),
+    "Optuna GP": ("optuna", optuna_gp),
+    "Optuna CMA-ES": ("cmaes", optuna_cma),
     "Optuna NSGA-II": ("optuna", optuna_nsga2),
     "pymoo GA": ("pymoo", pymoo_ga),
     "PyGAD": ("pygad", pygad_ga),

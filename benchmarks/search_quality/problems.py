@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 
 import evonas as en
+from benchmarks.search_quality.cells import EDGES, OPERATIONS, cells_table
 from benchmarks.search_quality.digits import digits_table
 from benchmarks.search_quality.instance import Genes, Instance, renumbered
+from benchmarks.search_quality.lcbench import TASKS, curve, lcbench_space, reach
 
-__all__ = ["PROBLEMS", "digits", "layers", "macro", "mixed"]
+__all__ = ["PROBLEMS", "cells", "digits", "layers", "lcbench", "macro", "mixed"]
 
 MACRO_FILE = "nas-bench-macro_cifar10.json"
 _N_GRID = 65  # places of a number at which the exact optimum of `mixed` is sought
@@ -251,9 +253,54 @@ def digits(seed: int) -> Instance:
     return Instance(own, scores["validation"], scores, best)
 
 
+# -- Cells trained on digits, and LCBench ----------------------------------------------------------
+
+
+def cells(seed: int) -> Instance:
+    """4,096 cells of four operations on six edges, each trained on digits.
+
+    The search sees the accuracy on 700 validation images after 10 epochs, regret is measured on it
+    and on the 797 test images (percent).
+    """
+    table = cells_table()
+    names = ["".join(map(str, edge)) for edge in EDGES]
+    space = en.SearchSpace({name: list(OPERATIONS) for name in names})
+
+    def accuracy(which: int) -> Callable[[Genes], float]:
+        return lambda genes: float(table[tuple(genes[name] for name in names)][which])
+
+    scores = {"validation": accuracy(-2), "test": accuracy(-1)}
+    best = {
+        name: float(max(entry[which] for entry in table.values()))
+        for name, which in (("validation", -2), ("test", -1))
+    }
+    return Instance(renumbered(space, random.Random(seed)), scores["validation"], scores, best)
+
+
+def lcbench(seed: int) -> Instance:
+    """LCBench, a surrogate of networks on 12 tabular tasks: seven numbers, another task each seed.
+
+    Regret is in percent of the distance between a middling random point and the best one known;
+    found is what comes within 1 % of it.
+    """
+    task = TASKS[seed % len(TASKS)]
+    best, middling = reach(task)
+
+    def accuracy(genes: Genes) -> float:
+        return float(curve(task, genes)[0][-1])
+
+    def score(genes: Genes) -> float:
+        return 100.0 * accuracy(genes) / (best - middling)
+
+    return Instance(lcbench_space(), accuracy, {"accuracy": score},
+                    {"accuracy": 100.0 * best / (best - middling)}, tolerance=1.0)  # fmt: skip
+
+
 PROBLEMS: dict[str, Callable[[int], Instance]] = {
     "macro": macro,
     "mixed": mixed,
     "layers": layers,
     "digits": digits,
+    "cells": cells,
+    "lcbench": lcbench,
 }

@@ -19,7 +19,9 @@ from evonas.evolution.individual import Fitness, Individual
 from evonas.exceptions import EvonasError, MissingDependencyError
 from evonas.files import as_directory, display_path
 from evonas.records import Evaluation, Genes, Status
+from evonas.run.importance import Importance, importance_of
 from evonas.run.store import PlannedProposal, RunReader
+from evonas.space import SearchSpace
 
 if TYPE_CHECKING:
     import pandas
@@ -191,6 +193,33 @@ class Result:
         from evonas.report.progress import progress
 
         return progress(self)
+
+    def importance(self, objective: str | None = None) -> Importance:
+        """Returns how much each gene matters for an objective, and with which others.
+
+        Args:
+            objective: Its name. None: the first.
+
+        Raises:
+            ValueError: There is no such objective, fewer than ten evaluations have a fitness, or
+                all the same; or the space has genes of a class that is not at hand.
+
+        Example:
+            >>> from evonas import Float, evolve
+            >>> result = evolve(
+            ...     {"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)},
+            ...     lambda genes, trial: 3 * genes["x"] + genes["y"], max_evaluations=30, seed=0,
+            ... )
+            >>> {name: round(share, 1) for name, share in result.importance().alone.items()}
+            {'x': 0.9, 'y': 0.1}
+        """
+        names = [each.name for each in self.objectives]
+        if objective is not None and objective not in names:
+            raise ValueError(f"there is no objective {objective!r}, only {', '.join(names)}")
+        place = 0 if objective is None else names.index(objective)
+        space = SearchSpace.from_json(self.record.space, constraints={})
+        ok = [entry for entry in self.evaluations if entry.status is Status.OK]
+        return importance_of(space, ok, place)
 
     def to_frame(self) -> pandas.DataFrame:
         """Returns a pandas DataFrame with a row per evaluation.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -116,22 +117,33 @@ class Encoding:
         """Returns the distances among rows in each gene, (n_genes, n, n)."""
         return np.stack([_squared(part, part) for part in self._coordinates(rows)])
 
-    def weighted(self, left: Floats, right: Floats, weights: Floats) -> Floats:
-        """Returns the weighted sums of distances, (n_left, n_right).
+    def weighted(self, left: Floats, right: Floats, weights: Floats) -> tuple[Floats, Floats]:
+        """Returns the weighted sums of distances over choices and over numbers.
 
-        One matrix product: 500 rows against 800 of 20 genes take 5 ms where gene by gene takes 20.
+        A matrix product each: 500 rows against 800 of 20 genes take 5 ms where gene by gene takes
+        20.
 
         Args:
             left: (n_left, n_genes).
             right: (n_right, n_genes).
             weights: One per gene.
+
+        Returns:
+            Two of (n_left, n_right).
         """
         scales = np.sqrt(weights)
         ours, theirs = (
-            np.hstack([s * part for s, part in zip(scales, self._coordinates(rows), strict=True)])
+            [scale * part for scale, part in zip(scales, self._coordinates(rows), strict=True)]
             for rows in (left, right)
         )
-        return _squared(ours, theirs)
+        sums = []
+        for kind in (~self.is_number, self.is_number):
+            if kind.any():
+                parts = (np.hstack(list(compress(each, kind))) for each in (ours, theirs))
+                sums.append(_squared(*parts))
+            else:
+                sums.append(np.zeros((len(left), len(right))))
+        return sums[0], sums[1]
 
     def _coordinates(self, rows: Floats) -> list[Floats]:
         """Returns for each gene coordinates (n, n_coordinates), the distance being their square."""

@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 
 from evonas.strategies.surrogate.encoding import Encoding
 
-__all__ = ["GaussianProcess", "Hyperparameters", "fitted", "log_posterior"]
+__all__ = [
+    "GaussianProcess",
+    "Hyperparameters",
+    "correlation",
+    "fitted",
+    "fitted_model",
+    "log_posterior",
+]
 
 Floats = NDArray[np.float64]
 
@@ -18,6 +25,7 @@ _NOISE_MEAN, _NOISE_SD = 0.01, 1.5
 _TOTAL_RELEVANCE = 1.0  # of two random points: a correlation of exp(-1) to begin with
 _DEGREES = 3.0  # of the prior on the variance
 _JITTER = 1e-6
+_MANY_STEPS = 50  # of BFGS, where a model is learnt once
 
 
 @dataclass(frozen=True)
@@ -55,10 +63,29 @@ def _prior_relevance(encoding: Encoding) -> Floats:
     return relevance
 
 
+def correlation(choices: Floats, numbers: Floats) -> tuple[Floats, Floats]:
+    """Returns the correlation of points, and how fast it falls with the distance in numbers.
+
+    exp(-choices) times the Matérn 5/2 function of the numbers' distance, in a scale in which a
+    little distance lowers the correlation by as much in either.
+
+    Args:
+        choices: Weighted sums of distances over choices, of any shape.
+        numbers: Those over numbers, of the same shape.
+
+    Returns:
+        The correlation, and minus its derivative by `numbers`; that by `choices` is minus itself.
+    """
+    root = np.sqrt(6.0 * numbers)
+    falling = np.exp(-choices - root)
+    slope = falling * (1.0 + root)
+    return slope + falling * (2.0 * numbers), slope
+
+
 class GaussianProcess:
     """Posterior over targets, given rows, targets and hyperparameters.
 
-    Correlation: the product over the genes of exp(-relevance * distance). Mean and variance of the
+    Correlation: see `correlation`, with distances weighted by relevance. Mean and variance of the
     signal are integrated out.
 
     Args:
@@ -74,9 +101,9 @@ class GaussianProcess:
         self._encoding = encoding
         self._rows = rows
         self._hyper = hyper
-        correlation = np.exp(-encoding.weighted(rows, rows, hyper.relevance))
-        correlation[np.diag_indices_from(correlation)] = 1.0 + hyper.noise + _JITTER
-        self._inverse = np.linalg.inv(correlation)
+        among, _ = correlation(*encoding.weighted(rows, rows, hyper.relevance))
+        among[np.diag_indices_from(among)] = 1.0 + hyper.noise + _JITTER
+        self._inverse = np.linalg.inv(among)
         self._row_sums = self._inverse.sum(axis=1)
         self._total = float(self._row_sums.sum())
         self.mean = float(self._row_sums @ targets) / self._total
@@ -88,12 +115,28 @@ class GaussianProcess:
 
     def predict(self, rows: Floats) -> tuple[Floats, Floats]:
         """Returns mean and standard deviation of the signal (without noise) at rows, (n,) each."""
-        cross = np.exp(-self._encoding.weighted(rows, self._rows, self._hyper.relevance))
+        cross, _ = correlation(*self._encoding.weighted(rows, self._rows, self._hyper.relevance))
         mean = self.mean + cross @ self._solved
         explained = ((cross @ self._inverse) * cross).sum(axis=1)
         unsure = (1.0 - cross @ self._row_sums) ** 2 / self._total
         variance = self.variance * np.maximum(1.0 - explained + unsure, 1e-10)
         return mean, np.sqrt(variance)
+
+    def left_out_errors(self) -> Floats:
+        """Returns target less prediction, (n,), each point being left out when it is predicted.
+
+        Source:
+            Equation 5.12 of Rasmussen and Williams (2006), "Gaussian processes for machine
+            learning".
+        """
+        return np.asarray(self._solved / np.diagonal(self._inverse))
+
+
+def fitted_model(encoding: Encoding, rows: Floats, targets: Floats) -> GaussianProcess:
+    """Returns the posterior of targets (n,) at rows (n, n_genes), its hyperparameters learnt."""
+    start = Hyperparameters.prior(encoding)
+    hyper = fitted(encoding, rows, targets, start, n_steps=_MANY_STEPS)
+    return GaussianProcess(encoding, rows, targets, hyper)
 
 
 def fitted(
@@ -126,6 +169,7 @@ class _Posterior:
         self._distances = encoding.distances(rows)
         n = len(rows)
         self._flat = self._distances.reshape(len(self._distances), n * n)
+        self._is_number = encoding.is_number
         self._targets = targets
         self._centre = np.log(np.append(_prior_relevance(encoding), _NOISE_MEAN))
         self._sd = np.full(len(self._centre), _RELEVANCE_SD)
@@ -134,14 +178,17 @@ class _Posterior:
     def __call__(self, vector: Floats) -> tuple[float, Floats]:
         n = len(self._targets)
         values = np.exp(vector)
-        signal = np.exp(-(values[:-1] @ self._flat)).reshape(n, n)
-        correlation = signal.copy()
-        correlation[np.diag_indices_from(correlation)] += values[-1] + _JITTER
+        weights = values[:-1]
+        numbers = np.where(self._is_number, weights, 0.0) @ self._flat
+        choices = np.where(self._is_number, 0.0, weights) @ self._flat
+        signal, falling = (part.reshape(n, n) for part in correlation(choices, numbers))
+        among = signal.copy()
+        among[np.diag_indices_from(among)] += values[-1] + _JITTER
         try:
-            factor = np.linalg.cholesky(correlation)
+            factor = np.linalg.cholesky(among)
         except np.linalg.LinAlgError:
             return -np.inf, np.zeros_like(vector)
-        inverse = np.linalg.inv(correlation)
+        inverse = np.linalg.inv(among)
         row_sums = inverse.sum(axis=1)
         mean = float(row_sums @ self._targets) / float(row_sums.sum())
         residual = self._targets - mean
@@ -156,7 +203,8 @@ class _Posterior:
         # d density / d correlation, times -correlation: what a step in a distance's weight does.
         slope = 0.5 * ((n + _DEGREES) / spread * np.outer(solved, solved) - inverse)
         gradient = np.empty_like(vector)
-        gradient[:-1] = -values[:-1] * (self._flat @ (slope * signal).ravel())
+        by_choice, by_number = (self._flat @ (slope * part).ravel() for part in (signal, falling))
+        gradient[:-1] = -weights * np.where(self._is_number, by_number, by_choice)
         gradient[-1] = values[-1] * float(np.trace(slope))
         return float(density), gradient - off / self._sd
 
