@@ -50,9 +50,9 @@ class SurrogateEvolution(SteadyState):
     of hill climbing in the model. Nothing is evaluated twice.
 
     The model learns from every evaluation on record (so from those of a warm start too): a failed
-    or pruned point counts as a poor one, a point still being evaluated as what the model expects of
-    it. The fitness is stretched near the best and squeezed far from it, by as much as the data ask
-    for.
+    or pruned point counts as a poor one, a point still being evaluated as a standard deviation less
+    than the model expects of it, so that the next is looked for elsewhere. The fitness is stretched
+    near the best and squeezed far from it, by as much as the data ask for.
 
     Serves several objectives too, by a random direction towards the Pareto front for each proposal;
     the logbook and the hall of fame then follow the first.
@@ -67,7 +67,8 @@ class SurrogateEvolution(SteadyState):
     Source:
         Expected improvement as in Jones et al. (1998), "Efficient global optimization"; a
         correlation that learns relevances as in their section 2, of distances for mixed genes as in
-        Halstrup (2016); points under way as in Ginsbourger et al. (2010), "kriging believer";
+        Halstrup (2016); points under way as in Ginsbourger et al. (2010), a "liar" between their
+        "kriging believer" and "constant liar";
         several objectives as in ParEGO (Knowles 2006). Offspring of the best as candidates, and the
         learnt logarithmic warp, are ours.
 
@@ -190,8 +191,8 @@ class SurrogateEvolution(SteadyState):
         model = GaussianProcess(self._encoding, rows, targets, self._hyper)
         if self._open:
             under_way = self._encoding.rows(self._under_way())
-            expected, _ = model.predict(under_way)
-            rows, targets = np.vstack((rows, under_way)), np.append(targets, expected)
+            mean, sd = model.predict(under_way)
+            rows, targets = np.vstack((rows, under_way)), np.append(targets, mean - sd)
             model = GaussianProcess(self._encoding, rows, targets, self._hyper)
         return model, best
 
