@@ -57,6 +57,8 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     add("--granularity", choices=["block", "stage", "layer"], **preset, help="what a gene freezes")
     add("--recipe", action="store_true", help="search not only which blocks are frozen, but also"
         " norms or biases alone, and multiples of the learning rate")  # fmt: skip
+    add("--lora-ranks", type=count(1), nargs="+", help="with --recipe: LoRA adapters of these ranks"
+        " too (pip install 'evonas[lora]')")  # fmt: skip
     add("--include-head", action="store_true", help="let the mask freeze the new head too")
     add_strategy_options(parser, ("trainable_share", "trainable_params", "train_seconds"))
 
@@ -97,6 +99,8 @@ def parse(
     settle(parser, options, presets[options.preset])
     if isinstance(options.lr, list) and len(options.lr) == 1:
         options.lr = options.lr[0]
+    if options.lora_ranks and not options.recipe:
+        parser.error("--lora-ranks needs --recipe: a mask has no adapters")
     if options.objectives[0] != "accuracy":
         parser.error("--objectives must begin with accuracy: the table at the end compares it")
     return options
@@ -120,6 +124,7 @@ def compute_options(options: argparse.Namespace) -> dict[str, Any]:
         "threads": options.threads or max(1, available_cores() // (options.workers or 1)),
         "precision": options.precision,
         "objectives": make_objectives(options),
+        **({"ranks": options.lora_ranks} if options.lora_ranks else {}),
     }
 
 

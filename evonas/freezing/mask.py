@@ -260,6 +260,10 @@ class AppliedMask:
         """Freezes one more parameter, until `undo`; a recipe does, of blocks trained in part."""
         self._undo.append(_freeze(self.model.get_parameter(name)))
 
+    def on_undo(self, action: Callable[[], None]) -> None:
+        """Has something done at `undo`, before what is undone already."""
+        self._undo.append(action)
+
     def undo(self) -> None:
         """Puts everything back as it was before the mask; weights stay as trained.
 
@@ -281,7 +285,10 @@ class AppliedMask:
         trainable = [b for b, bit in zip(self.blocks, self.mask, strict=True) if not bit]
         without = []
         for block in trainable:
-            parameters = [self.model.get_parameter(name) for name in block.parameters]
+            # Not by name: adapters have put some of them elsewhere, and are trained instead.
+            parts = [self.model.get_submodule(path) for path in block.modules]
+            parameters = [p for part in parts for p in part.parameters()]
+            parameters += [self.model.get_parameter(name) for name in block.loose_parameters]
             wanted = [p for p in parameters if p.requires_grad]
             if wanted and all(p.grad is None for p in wanted):
                 without.append(block.name)

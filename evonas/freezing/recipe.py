@@ -5,12 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from evonas.arguments import check_mapping, check_number
 from evonas.freezing._structure import is_norm
+from evonas.freezing.adapters import (
+    adapter_layers,
+    check_rank,
+    insert_adapters,
+    lora_config,
+    lora_rank,
+    lora_state,
+    merge_adapters,
+    n_adapter_weights,
+)
 from evonas.freezing.blocks import Block
 from evonas.freezing.files import read_champion
 from evonas.freezing.mask import AppliedMask, applied_mask, apply_mask
@@ -23,8 +34,9 @@ NORMS = "norms"
 BIASES = "biases"
 
 State = float | str
-"""Of a block: `frozen`; only its `norms` or its `biases` trained, at the recipe's rate; or all of
-it, at this multiple of the rate."""
+"""Of a block: `frozen`; only its `norms`, its `biases` or adapters of its linear layers (`lora 8`,
+or `lora 8 attention` for those of its attention) trained, at the recipe's rate; or all of it, at
+this multiple of the rate."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,7 @@ class Recipe:
         """Freezes what is not trained; returns the parameter groups of an optimizer.
 
         Frozen blocks are put in eval mode and stay there, as `apply_mask` does it;
-        `applied_mask(model).undo()` undoes that.
+        `applied_mask(model).undo()` undoes that, and merges adapters into the weights.
 
         Args:
             model: Changed in place.
@@ -90,23 +102,47 @@ class Recipe:
             those without (biases, norms), the first block's first.
 
         Raises:
-            ValueError: The recipe is of another model, or nothing would be trained.
+            ValueError: The recipe is of another model, nothing would be trained, or adapters do
+                not fit a block.
             RuntimeError: A mask is applied to the model already.
+            MissingDependencyError: It has adapters, and peft is not installed.
         """
         mask = SavedMask(self.mask, self.model_name, self.contents, self.beside)
-        return self.apply_in(apply_mask(model, mask))
+        applied = apply_mask(model, mask)
+        try:
+            self.restrict(applied)
+        except BaseException:
+            applied.undo()
+            raise
+        return self.groups(applied)
 
-    def apply_in(self, applied: AppliedMask) -> list[dict[str, Any]]:
-        """Does the rest of `apply` where the mask is in force already."""
+    def restrict(self, applied: AppliedMask) -> None:
+        """Freezes what of trained blocks is not, and puts the adapters in, where a mask is applied.
+
+        Raises:
+            ValueError, MissingDependencyError: See `apply`.
+        """
         model = applied.model
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        ranks = self._ranks(model, applied.blocks)
         norms = _norms(model)
         for block, names in _by_block(model, applied.blocks):
             state = 1.0 if block is None else self.states.get(block.name, 1.0)
             for name in names:
-                parameter = model.get_parameter(name)
                 if not _is_trained(name, state, norms):
                     applied.freeze(name)
+        if ranks:
+            insert_adapters(model, ranks)
+            applied.on_undo(partial(merge_adapters, model))
+
+    def groups(self, applied: AppliedMask) -> list[dict[str, Any]]:
+        """Returns the parameter groups of `apply`, after `restrict`."""
+        model = applied.model
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        norms = _norms(model)
+        for block, names in _by_block(model, applied.blocks):  # adapters are in no block
+            state = 1.0 if block is None else self.states.get(block.name, 1.0)
+            for name in names:
+                parameter = model.get_parameter(name)
                 if parameter.requires_grad:
                     rate = self._rate(state)
                     small = parameter.ndim < 2 or _is_bias(name) or name in norms
@@ -138,6 +174,10 @@ class Recipe:
             state = 1.0 if block is None else self.states.get(block.name, 1.0)
             sizes = {name: model.get_parameter(name).numel() for name in names}
             trained = sum(size for name, size in sizes.items() if _is_trained(name, state, norms))
+            rank = lora_rank(state)
+            if block is not None and rank:
+                layers = adapter_layers(model, block, str(state))
+                trained = n_adapter_weights(layers.values(), rank)
             rows.append(
                 (
                     "head" if block is None else block.name,
@@ -148,12 +188,62 @@ class Recipe:
                 )
             )
         width = max(len(row[0]) for row in [*rows, ("block",)])
+        second = max(9, *(len(row[1]) for row in rows))
         head = ("block", "state", "trained", "of", "lr")
         lines = [
-            f"{row[0]:<{width}}  {row[1]:<9} {row[2]:>11} {row[3]:>6} {row[4]:>9}".rstrip()
+            f"{row[0]:<{width}}  {row[1]:<{second}} {row[2]:>11} {row[3]:>6} {row[4]:>9}".rstrip()
             for row in [head, *rows]
         ]
         return "\n".join(lines)
+
+    def peft_config(self, model: nn.Module) -> Any:
+        """Returns peft's `LoraConfig` of the adapters, for training in `peft.get_peft_model`.
+
+        Blocks that are trained whole, and what is in no block, are its `modules_to_save`.
+
+        Args:
+            model: Not changed.
+
+        Raises:
+            ValueError: There are no adapters; or a block has a state that peft cannot train: a
+                multiple of the rate other than 1, norms or biases.
+            MissingDependencyError: peft is not installed.
+        """
+        mask = SavedMask(self.mask, self.model_name, self.contents, self.beside)
+        with apply_mask(model, mask) as applied:
+            blocks = applied.blocks
+        ranks = self._ranks(model, blocks)
+        if not ranks:
+            raise ValueError("the recipe has no adapters: peft has nothing to do")
+        whole: list[str] = []
+        for block, names in _by_block(model, blocks):
+            state = 1.0 if block is None else self.states.get(block.name, 1.0)
+            if state == 1.0:
+                whole += dict.fromkeys(name.rpartition(".")[0] for name in names)
+            elif state != FROZEN and lora_rank(state) is None:
+                raise ValueError(
+                    f"{'the head' if block is None else block.name} is trained as "
+                    f"{state_in_words(state)!r}, which a LoraConfig cannot say: take `apply`"
+                )
+        return lora_config(ranks, modules_to_save=whole or None)
+
+    def _ranks(self, model: nn.Module, blocks: Sequence[Block]) -> dict[str, int]:
+        """Returns the rank of the adapter of each layer that gets one, by path."""
+        ranks: dict[str, int] = {}
+        for block in blocks:
+            state = self.states.get(block.name, 1.0)
+            rank = lora_rank(state)
+            if rank is None:
+                continue
+            layers = adapter_layers(model, block, str(state))
+            if not layers:
+                raise ValueError(
+                    f"{block.name} has no linear layer for {state!r} (those of torch's own "
+                    "attention and transformer layers take none)"
+                )
+            check_rank(layers, rank)
+            ranks |= dict.fromkeys(layers, rank)
+        return ranks
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain data, for any language: rates are absolute too."""
@@ -213,12 +303,12 @@ def check_state(name: str, state: Any) -> None:
     Raises:
         TypeError, ValueError: Names the block.
     """
-    if state in (FROZEN, NORMS, BIASES):
+    if state in (FROZEN, NORMS, BIASES) or (isinstance(state, str) and lora_rank(state)):
         return
     if isinstance(state, bool) or not isinstance(state, (int, float)):
         raise TypeError(
-            f"the state of {name} must be a multiple of the rate, {FROZEN!r}, {NORMS!r} or "
-            f"{BIASES!r}, got {state!r}"
+            f"the state of {name} must be a multiple of the rate, {FROZEN!r}, {NORMS!r}, "
+            f"{BIASES!r} or adapters such as {lora_state(8)!r}, got {state!r}"
         )
     if state == 0:
         raise ValueError(f"the state of {name} is a multiple of 0: say {FROZEN!r}")
@@ -232,7 +322,9 @@ def state_in_words(state: State) -> str:
     return "all" if state == 1 else f"all x{state:g}"
 
 
-def states_of(model: nn.Module, block: Block, multiples: Sequence[float]) -> list[State]:
+def states_of(
+    model: nn.Module, block: Block, multiples: Sequence[float], ranks: Sequence[int] = ()
+) -> list[State]:
     """Returns the states that differ for a block: one without norms has no state `norms`."""
     norms = _norms(model)
     names = block.parameters
@@ -243,7 +335,25 @@ def states_of(model: nn.Module, block: Block, multiples: Sequence[float]) -> lis
         found.append(NORMS)
     if 0 < n_biases < len(names):
         found.append(BIASES)
+    found += _adapted(model, block, ranks)
     return [*found, *multiples]
+
+
+def _adapted(model: nn.Module, block: Block, ranks: Sequence[int]) -> list[State]:
+    """Returns the states with adapters of those ranks that a block is large enough for."""
+    everywhere = adapter_layers(model, block)
+    found: list[State] = []
+    for rank in ranks if everywhere else ():
+        for attention in (False, True):
+            state = lora_state(rank, attention=attention)
+            layers = adapter_layers(model, block, state)
+            if layers and not (attention and len(layers) == len(everywhere)):
+                try:
+                    check_rank(layers, rank)
+                except ValueError:
+                    continue
+                found.append(state)
+    return found
 
 
 def _by_block(
@@ -275,4 +385,6 @@ def _is_bias(name: str) -> bool:
 def _is_trained(name: str, state: State, norms: set[str]) -> bool:
     if state == NORMS:
         return name in norms
+    if lora_rank(state):
+        return False
     return _is_bias(name) if state == BIASES else state != FROZEN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Sequence
 from itertools import groupby
@@ -11,7 +12,9 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from evonas.arguments import check_list, check_number
+from evonas.arguments import check_int, check_list, check_number
+from evonas.execution.trial import Trial
+from evonas.freezing.adapters import lora_rank, lora_state, merge_adapters, require_peft
 from evonas.freezing.advice import usual_masks
 from evonas.freezing.files import ChampionFile
 from evonas.freezing.mask import AppliedMask, Mask, applied_mask, as_mask
@@ -31,14 +34,15 @@ DECAY = "layer-wise decay"
 class RecipeProblem(FreezingProblem):
     """Fine-tunes a pretrained model by a recipe and returns its validation accuracy.
 
-    One gene for each block, in forward order: `frozen`; only its `norms` or its `biases` trained;
-    or all of it, at a multiple of the learning rate. And a gene `lr`, where there are several.
-    What is in no block, the head as a rule, is trained at the rate itself. All else is as in
-    `FreezingProblem`: the same pretrained weights, AdamW, frozen prefixes computed once.
+    One gene for each block, in forward order: `frozen`; only its `norms`, its `biases` or, with
+    `ranks`, LoRA adapters of its linear layers trained; or all of it, at a multiple of the learning
+    rate. And a gene `lr`, where there are several. What is in no block, the head as a rule, is
+    trained at the rate itself. All else is as in `FreezingProblem`: the same pretrained weights,
+    AdamW, frozen prefixes computed once.
 
     The first population contains what people try, each at each learning rate: full fine-tuning,
-    head only, norms only, biases only (BitFit), rates that fall from the head to the input
-    (layer-wise decay), and the first k blocks frozen.
+    head only, norms only, biases only (BitFit), adapters everywhere (LoRA), rates that fall from
+    the head to the input (layer-wise decay), and the first k blocks frozen.
 
     Args:
         model_factory: See `FreezingProblem`.
@@ -46,6 +50,8 @@ class RecipeProblem(FreezingProblem):
         val: Likewise.
         lr: One learning rate, or several of which a gene chooses.
         multiples: Of the rate, of which a trained block has one; 1 is always among them.
+        ranks: Of LoRA adapters, of which a block's linear layers may have one instead: all of
+            them, or those of its attention. Needs peft (extra `lora`).
         **settings: The other arguments of `FreezingProblem`, without `optimizer`.
 
     Raises:
@@ -53,7 +59,8 @@ class RecipeProblem(FreezingProblem):
 
     Source:
         Lee et al. (2022), "Surgical fine-tuning improves adaptation to distribution shifts";
-        Ben Zaken et al. (2021), "BitFit"; Howard and Ruder (2018), "ULMFiT" (rates by layer).
+        Ben Zaken et al. (2021), "BitFit"; Howard and Ruder (2018), "ULMFiT" (rates by layer);
+        Hu et al. (2021), "LoRA".
 
     Example:
         >>> import torch
@@ -77,19 +84,33 @@ class RecipeProblem(FreezingProblem):
         *,
         lr: float | Sequence[float] = (1e-4, 3e-4, 1e-3),
         multiples: Sequence[float] = (0.1, 0.3, 1.0),
+        ranks: Sequence[int] = (),
         **settings: Any,
     ) -> None:
         if "optimizer" in settings:
             raise TypeError("RecipeProblem has no argument optimizer: a recipe is of AdamW's rates")
         for value in check_list("multiples", multiples, "multiples of the learning rate"):
             check_number("an entry of multiples", value, above=0)
+        for value in check_list("ranks", ranks, "ranks of LoRA adapters"):
+            check_int("an entry of ranks", value, minimum=1)
+        if ranks:
+            require_peft()
         self.multiples = tuple(sorted({1.0, *map(float, multiples)}))
+        self.ranks = tuple(sorted(set(ranks)))
         super().__init__(model_factory, train, val, lr=lr, **settings)
 
     def _space(self) -> SearchSpace:
         with seeded(0):  # a head of the factory's own draws its weights
             model = self.model_factory()
-        self.states = {block.name: states_of(model, block, self.multiples) for block in self.blocks}
+        self.states = {
+            block.name: states_of(model, block, self.multiples, self.ranks) for block in self.blocks
+        }
+        held = {lora_rank(state) for states in self.states.values() for state in states}
+        for rank in self.ranks:
+            if rank not in held:
+                raise ValueError(
+                    f"no block of {self.model_name} has linear layers for adapters of rank {rank}"
+                )
         genes: dict[str, Gene] = {
             name: Categorical(list(states)) for name, states in self.states.items()
         }
@@ -166,14 +187,21 @@ class RecipeProblem(FreezingProblem):
         applied = applied_mask(model)
         if applied is None:  # a step is timed before a search
             return super().optimizer(model, genes)
-        return self.training_of(genes).make_optimizer(self.recipe(genes).apply_in(applied))
+        return self.training_of(genes).make_optimizer(self.recipe(genes).groups(applied))
+
+    def keep(self, model: nn.Module, genes: Genes, trial: Trial) -> None:
+        """Keeps the fine-tuned weights with the adapters in them: those of the model as it was."""
+        if any(lora_rank(genes[block.name]) for block in self.blocks):
+            model = copy.deepcopy(model)
+            merge_adapters(model)
+        super().keep(model, genes, trial)
 
     def run_files(self, run_dir: Path) -> RecipeFiles:
         """Returns the writer of `recipe.json`."""
         return RecipeFiles(run_dir, self)
 
     def _restrict(self, applied: AppliedMask, genes: Genes) -> None:
-        self.recipe(genes).apply_in(applied)
+        self.recipe(genes).restrict(applied)
 
     def _at(self, states: dict[str, State], lr: float | None) -> Genes:
         genes: Genes = dict(states)
@@ -191,6 +219,12 @@ class RecipeProblem(FreezingProblem):
             partial = {each: state if state in self.states[each] else FROZEN for each in names}
             if state in partial.values():
                 found[name] = dict(partial)
+        for rank in self.ranks:
+            for attention in (True, False):
+                state = lora_state(rank, attention=attention)
+                has = {each: state if state in self.states[each] else FROZEN for each in names}
+                if state in has.values():
+                    found[f"LoRA {rank}, attention" if attention else f"LoRA {rank}"] = dict(has)
         n, steps = len(names), self.multiples[: self.multiples.index(1.0) + 1]
         if len(steps) > 1:
             found[DECAY] = {name: steps[at * len(steps) // n] for at, name in enumerate(names)}
