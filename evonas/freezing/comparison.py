@@ -16,7 +16,7 @@ from evonas.exceptions import EvonasError
 from evonas.execution.base import Executor
 from evonas.execution.choice import choose_executor
 from evonas.files import as_directory
-from evonas.freezing.advice import FULL, HEAD_ONLY, frozen_in_words
+from evonas.freezing.advice import frozen_in_words
 from evonas.freezing.problem import FreezingProblem
 from evonas.objectives import Limits
 from evonas.records import Evaluation, Genes, Status
@@ -28,9 +28,6 @@ from evonas.training.data.examples import Examples
 __all__ = ["MaskRow", "MaskTable", "compare_masks"]
 
 _MAX_DRAWS = 1000
-
-RIVALS = (FULL, HEAD_ONLY, "norms only", "biases only", "layer-wise decay")
-"""What a champion is compared with, where it is in the table."""
 
 Candidates = dict[str, tuple[Genes, list[str]]]
 """Points to compare, and what each is called, by key."""
@@ -151,7 +148,7 @@ class MaskTable:
                 f"the fastest within the noise of the best: {fastest.label}, "
                 f"{_spread(fastest.seconds, 1)} s"
             )
-        usual = [self.row(name) for name in RIVALS] + [self._best_first_k()]
+        usual = [row for row in self.rows if _is_usual(row.label)] + [self._best_first_k()]
         for row in usual:
             if row is not None and row is not self.champion:
                 yield f"against {row.label.split(', ')[0]}: {_difference(self.champion, row)}"
@@ -391,7 +388,8 @@ def _note(problem: FreezingProblem, result: Result) -> str:
     fewer = [
         name
         for name, variants in problem.rivals().items()
-        if name in RIVALS and not all(problem.key(genes) in known for genes in variants)
+        if not name.startswith("first ")
+        and not all(problem.key(genes) in known for genes in variants)
     ]
     notes = []
     if fewer and len(problem.rates) > 1:
@@ -425,6 +423,12 @@ def _standard_error(one: Sequence[float], two: Sequence[float]) -> float | None:
     if len(one) < 2 or len(two) < 2:
         return None
     return math.sqrt(statistics.variance(one) / len(one) + statistics.variance(two) / len(two))
+
+
+def _is_usual(label: str) -> bool:
+    """Whether a row is something that people try by hand, other than the first k frozen."""
+    name = label.split(", ")[0]
+    return not name.startswith(("first ", "search ", "random ")) and name not in ("mask", "recipe")
 
 
 def _part(row: MaskRow) -> str:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from evonas.arguments import check_int, check_list, check_number
+from evonas.execution.torch_env import torch_threads
 from evonas.execution.trial import Trial
 from evonas.freezing.adapters import lora_rank, lora_state, merge_adapters, require_peft
 from evonas.freezing.advice import usual_masks
 from evonas.freezing.files import ChampionFile
+from evonas.freezing.informed import relative_gradients, signal_to_noise
 from evonas.freezing.mask import AppliedMask, Mask, applied_mask, as_mask
 from evonas.freezing.problem import FreezingProblem
 from evonas.freezing.recipe import BIASES, FROZEN, NORMS, Recipe, State, state_in_words, states_of
@@ -29,6 +34,10 @@ from evonas.training import seeded
 __all__ = ["RecipeFiles", "RecipeProblem"]
 
 DECAY = "layer-wise decay"
+RGN = "relative gradients"
+SPECTRUM = "signal to noise"
+
+_N_LOOKED_AT = 64  # training examples of which gradients are taken
 
 
 class RecipeProblem(FreezingProblem):
@@ -42,7 +51,9 @@ class RecipeProblem(FreezingProblem):
 
     The first population contains what people try, each at each learning rate: full fine-tuning,
     head only, norms only, biases only (BitFit), adapters everywhere (LoRA), rates that fall from
-    the head to the input (layer-wise decay), and the first k blocks frozen.
+    the head to the input (layer-wise decay), rates by the relative norm of each block's gradient
+    (Auto-RGN), the half of the blocks whose weights have the larger signal-to-noise ratio
+    (Spectrum), and the first k blocks frozen.
 
     Args:
         model_factory: See `FreezingProblem`.
@@ -224,13 +235,37 @@ class RecipeProblem(FreezingProblem):
                 state = lora_state(rank, attention=attention)
                 has = {each: state if state in self.states[each] else FROZEN for each in names}
                 if state in has.values():
-                    found[f"LoRA {rank}, attention" if attention else f"LoRA {rank}"] = dict(has)
+                    found[f"LoRA {rank} on attention" if attention else f"LoRA {rank}"] = dict(has)
         n, steps = len(names), self.multiples[: self.multiples.index(1.0) + 1]
         if len(steps) > 1:
             found[DECAY] = {name: steps[at * len(steps) // n] for at, name in enumerate(names)}
+        for name, states in self._informed.items():
+            if states not in found.values():
+                found[name] = states
         for mask in masks[2:]:
             found[self.label(mask)] = self._frozen_by(mask)
         return found
+
+    @cached_property
+    def _informed(self) -> dict[str, dict[str, State]]:
+        """What rules that look at the pretrained model say, found out when first asked for."""
+        with seeded(0), torch_threads(self.threads):
+            model = self.model_factory()
+            model.train()
+            some = torch.arange(min(_N_LOOKED_AT, len(self.train)))
+            batch = self.train.gather(some), self.train.targets[some]
+            gradients = relative_gradients(model, self.blocks, batch, self.loss_function({}))
+            signals = signal_to_noise(model, self.blocks)
+        steps = (self.multiples[0] / 3, *self.multiples)  # below a step's third of it: nothing
+        nearest = [min(steps, key=lambda step: abs(math.log(step / max(share, 1e-12))))
+                   for share in gradients]  # fmt: skip
+        names = [block.name for block in self.blocks]
+        top = sorted(range(len(names)), key=lambda at: -signals[at])[: -(-len(names) // 2)]
+        return {
+            RGN: {name: FROZEN if step < self.multiples[0] else step
+                  for name, step in zip(names, nearest, strict=True)},
+            SPECTRUM: {name: 1.0 if at in top else FROZEN for at, name in enumerate(names)},
+        }  # fmt: skip
 
     def _frozen_by(self, mask: Sequence[int]) -> dict[str, State]:
         return {

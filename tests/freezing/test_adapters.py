@@ -195,7 +195,7 @@ def test_the_genes_and_the_rivals() -> None:
               0.1, 0.3, 1.0]  # fmt: skip
     assert made.space["layers.0"] == en.Categorical(states)  # its linear layers are 6 to 4
     rivals = made.rivals()
-    assert {"LoRA 2", "LoRA 2, attention", "LoRA 5, attention"} < set(rivals)
+    assert {"LoRA 2", "LoRA 2 on attention", "LoRA 5 on attention"} < set(rivals)
     assert "LoRA 5" not in rivals
     (point, _) = rivals["LoRA 2"]
     assert {point[f"layers.{i}"] for i in range(3)} == {"lora 2"}
