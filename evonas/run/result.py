@@ -19,7 +19,9 @@ from evonas.evolution.individual import Fitness, Individual
 from evonas.exceptions import EvonasError, MissingDependencyError
 from evonas.files import as_directory, display_path
 from evonas.records import Evaluation, Genes, Status
+from evonas.report.formats import number
 from evonas.run.importance import Importance, importance_of
+from evonas.run.notebook import as_html
 from evonas.run.store import PlannedProposal, RunReader
 from evonas.space import SearchSpace
 
@@ -270,11 +272,15 @@ class Result:
         return "in memory" if self.run_dir is None else display_path(self.run_dir)
 
     def __repr__(self) -> str:
-        best = f"champion {self._hall[0].fitness}" if self._hall else "no champion"
+        best = f"champion {number(self._hall[0].fitness)}" if self._hall else "no champion"
         return (
             f"<Result of {self.location}: {best}, {self.counts.evaluated} evaluated, "
             f"{self.counts.reused} reused, {self.counts.failed} failed>"
         )
+
+    def _repr_html_(self) -> str:
+        """Returns what a notebook shows."""
+        return as_html(self)
 
 
 def open_run(run_dir: str | os.PathLike[str]) -> Result:
