@@ -25,6 +25,7 @@ from evonas.space.canonical import copy_json
 __all__ = ["Executor", "Outcome", "Task", "driver_threads", "run_trial"]
 
 
+_EXIT_FORKED = 70  # EX_SOFTWARE, which Windows does not name
 _LARGEST = 1e100  # of a fitness: the squares of larger ones, in means and models, overflow
 
 
@@ -176,7 +177,7 @@ def _end_fork(parent: int) -> NoReturn:
     text = f"evonas: process {os.getpid()} ends: a fitness function of process {parent} forked it"
     with contextlib.suppress(OSError):
         os.write(2, f"{text} and returned; end it with os._exit()\n".encode())
-    os._exit(os.EX_SOFTWARE)
+    os._exit(_EXIT_FORKED)
 
 
 def _shown(values: tuple[float, ...]) -> str:

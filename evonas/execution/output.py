@@ -70,10 +70,11 @@ class OutputFile:
             os.close(saved)
         self._saved.clear()
         bound(descriptor)
-        if os.fstat(descriptor).st_size == 0:
+        is_empty = os.fstat(descriptor).st_size == 0
+        os.close(descriptor)
+        if is_empty:
             Path(self.path).unlink(missing_ok=True)
             self.path = None
-        os.close(descriptor)
 
     def bound(self) -> None:
         """Bounds the file while the trial still writes (from another thread)."""
@@ -87,7 +88,7 @@ def bound(descriptor: int) -> None:
     size = os.fstat(descriptor).st_size
     if size <= MAX_BYTES:
         return
-    end = os.pread(descriptor, _TAIL, size - _TAIL)
+    end = _read(descriptor, _TAIL, size - _TAIL)
     os.ftruncate(descriptor, _HEAD)
     left_out = f"\n[… {size - _HEAD - _TAIL} bytes left out …]\n".encode()
     os.write(descriptor, left_out + end)  # opened for appending: behind what is kept
@@ -104,7 +105,7 @@ def salvage(path: str | None) -> tuple[str | None, str]:
     try:
         bound(descriptor)
         size = os.fstat(descriptor).st_size
-        last = os.pread(descriptor, _SHOWN, max(0, size - _SHOWN))
+        last = _read(descriptor, _SHOWN, max(0, size - _SHOWN))
     finally:
         os.close(descriptor)
     if size == 0:
@@ -113,8 +114,13 @@ def salvage(path: str | None) -> tuple[str | None, str]:
     return path, last.decode(errors="replace")
 
 
+def _read(descriptor: int, n_bytes: int, start: int) -> bytes:
+    os.lseek(descriptor, start, os.SEEK_SET)  # what is written goes to the end all the same
+    return os.read(descriptor, n_bytes)
+
+
 def _open(path: Path) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
     try:
         return os.open(path, flags, 0o644)
     except FileNotFoundError:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import mmap
 import os
 import pickle
 import sys
 import tempfile
-from multiprocessing.reduction import DupFd
+import weakref
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -23,12 +26,13 @@ Span = tuple[int, int]
 
 
 class Payload:
-    """Any object, packed with cloudpickle into one anonymous file that processes map.
+    """Any object, packed with cloudpickle into one file that processes map.
 
     NumPy arrays and CPU tensors (also inside data frames, modules, closures) lie in the file as
     they are. A process that unpacks it maps them copy-on-write: all share the pages, and what one
     writes no other sees. The file has no name and goes when the last process that holds it ends,
-    however it ends.
+    however it ends; on Windows it has one, in the folder of temporary files, and goes with `close`
+    or the driver.
 
     Pass it as an argument of a spawned process; there, `unpack` returns the object.
 
@@ -50,9 +54,9 @@ class Payload:
     def __init__(self, thing: Any) -> None:
         buffers: list[memoryview] = []
         buffers.insert(0, memoryview(_pickled(thing, buffers)))
-        self._descriptor = _anonymous_file()
+        self._file = _SharedFile()
         self._spans: list[Span] = []
-        with open(self._descriptor, "wb", closefd=False) as file:
+        with open(self._file.descriptor, "wb", closefd=False) as file:
             for part in buffers:
                 self._spans.append((file.tell(), part.nbytes))
                 file.write(part)
@@ -65,26 +69,64 @@ class Payload:
 
     def close(self) -> None:
         """Lets go of the file; processes that hold it are not concerned."""
-        os.close(self._descriptor)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # DupFd: multiprocessing hands the descriptor to the process that is being spawned.
-        return _received, (DupFd(self._descriptor), self._spans)
+        self._file.close()
 
 
 def unpack(payload: Payload) -> Any:
     """Returns the packed object; its arrays are views of the file, mapped copy-on-write."""
-    mapped = mmap.mmap(
-        payload._descriptor, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE
-    )
+    mapped = mmap.mmap(payload._file.descriptor, 0, access=mmap.ACCESS_COPY)
     data, *buffers = (memoryview(mapped)[at : at + size] for at, size in payload._spans)
     return pickle.loads(data, buffers=buffers)
 
 
-def _received(descriptor: Any, spans: list[Span]) -> Payload:
-    payload = Payload.__new__(Payload)
-    payload._descriptor, payload._spans = descriptor.detach(), spans
-    return payload
+if sys.platform == "win32":
+
+    class _SharedFile:
+        """A temporary file that a process that is being spawned opens by its name."""
+
+        def __init__(self) -> None:
+            self.descriptor, self._name = tempfile.mkstemp(prefix="evonas")
+            self._closed: Callable[[], Any] = weakref.finalize(
+                self, _remove, self.descriptor, self._name
+            )
+
+        def close(self) -> None:
+            """Lets go of it; in the driver it goes."""
+            self._closed()
+
+        def __getstate__(self) -> str:
+            return self._name
+
+        def __setstate__(self, name: str) -> None:
+            self.descriptor = os.open(name, os.O_RDWR | os.O_BINARY)
+            self._closed = weakref.finalize(self, os.close, self.descriptor)
+
+    def _remove(descriptor: int, name: str) -> None:
+        os.close(descriptor)
+        with contextlib.suppress(OSError):  # still mapped by a process: the system clears it
+            Path(name).unlink()
+
+else:
+    from multiprocessing.reduction import DupFd
+
+    class _SharedFile:
+        """A file without a name, whose descriptor goes to a process that is being spawned."""
+
+        def __init__(self) -> None:
+            if hasattr(os, "memfd_create"):
+                self.descriptor = os.memfd_create("evonas")
+            else:
+                with tempfile.TemporaryFile() as file:  # it has no name any more
+                    self.descriptor = os.dup(file.fileno())
+
+        def close(self) -> None:
+            os.close(self.descriptor)
+
+        def __getstate__(self) -> Any:
+            return DupFd(self.descriptor)
+
+        def __setstate__(self, passed: Any) -> None:
+            self.descriptor = passed.detach()
 
 
 def _pickled(thing: Any, buffers: list[memoryview]) -> bytes:
@@ -120,10 +162,3 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             if reduced is not None:
                 return reduced
         return super().reducer_override(thing)
-
-
-def _anonymous_file() -> int:
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("evonas")
-    with tempfile.TemporaryFile() as file:  # it has no name any more
-        return os.dup(file.fileno())

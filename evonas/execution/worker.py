@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import fcntl
 import os
 import random
 import signal
@@ -22,6 +21,7 @@ import numpy as np
 from evonas.execution.base import Outcome, Task, run_trial
 from evonas.execution.output import OutputFile
 from evonas.execution.payload import Payload, unpack
+from evonas.execution.system import end_group, lead_a_group, take_signals
 from evonas.execution.wire import decode_task, encode_epoch, encode_outcome
 from evonas.problem import Problem
 from evonas.records import EpochMetrics, Status
@@ -47,8 +47,9 @@ def work(channel: Connection, payload: Payload) -> None:
     """
     companion = _Companion()
     signal.signal(signal.SIGINT, _ignore)  # not SIG_IGN, which subprocesses would inherit
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-    os.register_at_fork(after_in_child=channel.close)  # else it would outlive this process
+    take_signals()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=channel.close)  # else it would outlive this process
     with contextlib.suppress(AttributeError, ValueError, OSError):  # where there is no stderr
         faulthandler.enable()  # a segmentation fault leaves its traceback in the trial's output
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
@@ -122,12 +123,11 @@ class _Companion:
     """
 
     def __init__(self) -> None:
-        os.setpgid(0, 0)
         parent = parent_process()
         if parent is None:
             raise RuntimeError("a worker must be started as a process of multiprocessing")
         self._sentinel = parent.sentinel
-        _ask_the_kernel_to_kill(self._sentinel)
+        lead_a_group(self._sentinel)
         self._output: OutputFile | None = None
         threading.Thread(target=self._watch, name="evonas companion", daemon=True).start()
 
@@ -137,7 +137,7 @@ class _Companion:
             if output is not None:
                 with contextlib.suppress(OSError):  # a full disk: the next look may do better
                     output.bound()
-        os.killpg(0, signal.SIGKILL)
+        end_group()
 
     @contextmanager
     def printing_to(self, path: str | None) -> Iterator[OutputFile]:
@@ -153,20 +153,6 @@ class _Companion:
         finally:
             self._output = None
             output.__exit__()
-
-
-def _ask_the_kernel_to_kill(sentinel: int) -> None:
-    """Has Linux kill this process's group when the parent ends and so closes its pipe.
-
-    A thread needs the interpreter's lock for that, and C code may hold it for hours.
-    """
-    if not hasattr(fcntl, "F_SETSIG"):
-        return
-    with contextlib.suppress(OSError):  # a sandbox may refuse it: the thread remains
-        fcntl.fcntl(sentinel, fcntl.F_SETOWN, -os.getpgid(0))
-        fcntl.fcntl(sentinel, fcntl.F_SETSIG, signal.SIGKILL)
-        flags = fcntl.fcntl(sentinel, fcntl.F_GETFL)
-        fcntl.fcntl(sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
 def _ignore(number: int, frame: object) -> None:

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
-import select
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from multiprocessing import resource_tracker
+from collections.abc import Callable
 from multiprocessing.process import current_process
 
 from evonas.exceptions import WorkerError
 from evonas.execution.payload import Payload
+from evonas.execution.system import Waiter, blocked_signals, kill_group
 from evonas.execution.wire import decode_epoch
 from evonas.execution.worker import EPOCH, LOAD_ERROR, OUTCOME, READY, work
 from evonas.records import EpochMetrics
@@ -81,7 +79,7 @@ class WorkerProcess:
             self._process = context.Process(
                 target=work, args=(theirs, payload), name=f"{_NAME} {name}"
             )
-            with _starting, _blocked_signals():
+            with _starting, blocked_signals():
                 self._process.start()
             theirs.close()
         except OSError as error:
@@ -89,10 +87,7 @@ class WorkerProcess:
                 f"a worker process cannot be started ({error}): raise the limit (`ulimit -n`, "
                 "`ulimit -u`), or give fewer workers"
             ) from error
-        # Kept, where multiprocessing.connection.wait would make one for each message: 0.1 ms.
-        self._messages = select.poll()
-        for source in (self._channel.fileno(), self._process.sentinel):
-            self._messages.register(source, select.POLLIN)
+        self._messages = Waiter(self._channel, self._process.sentinel)
         self._is_ready = False
 
     @property
@@ -159,21 +154,17 @@ class WorkerProcess:
         if self._process.exitcode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
-        # Also where the worker itself is gone: children that it started may not be.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        kill_group(self.pid)  # also where the worker itself is gone: children may not be
 
     def _receive(self, deadline: float | None) -> bytes:
-        timeout = None if deadline is None else 1000 * max(0.0, deadline - time.monotonic())
-        ready = self._messages.poll(timeout)
-        if not ready:
-            self.kill()
-            raise TrialTimeout
-        try:
-            if ready[0][0] == self._channel.fileno() or self._channel.poll():
+        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        with contextlib.suppress(EOFError, OSError):
+            has_message = self._messages.wait(timeout)
+            if has_message:
                 return self._channel.recv_bytes()
-        except (EOFError, OSError):
-            pass
+            if has_message is None:
+                self.kill()
+                raise TrialTimeout
         raise self._death()
 
     def _death(self) -> Exception:
@@ -205,20 +196,6 @@ class WorkerProcess:
                 return False
             time.sleep(0.005)
         return True
-
-
-@contextlib.contextmanager
-def _blocked_signals() -> Iterator[None]:
-    """Blocks Ctrl-C and SIGTERM for a process started inside, until it unblocks them itself.
-
-    So that a Ctrl-C that comes while it imports does not end it with a traceback.
-    """
-    resource_tracker.ensure_running()  # started with the first process, it would unblock them
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _signal_name(number: int) -> str:

@@ -35,7 +35,7 @@ def relative_gradients(
         adaptation to distribution shifts", section 5; there it is taken anew at each step.
     """
     inputs, targets = batch
-    loss_function(forward(model, inputs).float(), targets).backward()
+    torch.autograd.backward(loss_function(forward(model, inputs).float(), targets))
     found = []
     for block in blocks:
         parameters = [model.get_parameter(name) for name in block.parameters]

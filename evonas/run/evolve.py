@@ -355,8 +355,9 @@ def _as_strategy(
     """Returns the strategy asked for; None: it is to be chosen."""
     for_ga = population is not None or elite is not None or toolbox is not None
     if strategy is None and (for_ga or generations is not None):
-        size = {} if population is None else {"population": population}
-        return Generational(**size, elite=elite, toolbox=toolbox)
+        if population is None:
+            return Generational(elite=elite, toolbox=toolbox)
+        return Generational(population, elite=elite, toolbox=toolbox)
     if for_ga:
         raise ValueError("give either strategy or population, elite and toolbox, not both")
     if strategy is None or (isinstance(strategy, str) and strategy == "auto"):

@@ -272,7 +272,8 @@ class Result:
         return "in memory" if self.run_dir is None else display_path(self.run_dir)
 
     def __repr__(self) -> str:
-        best = f"champion {number(self._hall[0].fitness)}" if self._hall else "no champion"
+        values = ", ".join(map(number, self._hall[0].values)) if self._hall else ""
+        best = f"champion {values}" if values else "no champion"
         return (
             f"<Result of {self.location}: {best}, {self.counts.evaluated} evaluated, "
             f"{self.counts.reused} reused, {self.counts.failed} failed>"

@@ -67,7 +67,8 @@ def test_many_genes_and_a_front() -> None:
     space = {f"g{i}": en.Boolean() for i in range(45)}
     objectives = (en.Objective("good"), en.Objective("cost", "min"))
     result, root = view(
-        problem=space, fitness=lambda genes, trial: (float(genes["g0"]), 1.0), objectives=objectives,
+        problem=space, objectives=objectives,
+        fitness=lambda genes, trial: (float(genes["g0"]), 1.0),
     )  # fmt: skip
     shown = text_of(root)
     assert "and 5 genes more" in shown

@@ -6,6 +6,7 @@ import errno
 import logging
 import math
 import os
+import sys
 import tempfile
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
@@ -26,6 +27,7 @@ TensorSpec = tuple[tuple[int, ...], torch.dtype]
 """Shape and dtype of one tensor of a level."""
 
 _ALIGN = 64
+_CHUNK = 1 << 20
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM)
 
 
@@ -229,11 +231,23 @@ class PrefixStore:
 
 
 def _mapped(level: StoredLevel, folder: Path | str | None) -> tuple[Tensor, ...]:
-    """Returns tensors of a level in a new file that has no name any more."""
+    """Returns tensors of a level in a new file that has no name any more.
+
+    Raises:
+        OSError: There is no room for it; or the system is Windows, where a file has its name for as
+            long as it is used, and would be left behind.
+    """
+    if sys.platform == "win32":
+        raise OSError(errno.ENOSPC, "no files without a name on this system")
     with tempfile.NamedTemporaryFile(dir=folder, prefix="evonas-prefix-") as file:
         # Reserved before it is mapped: writing to a page that the disk cannot hold would end the
         # process with SIGBUS.
-        os.posix_fallocate(file.fileno(), 0, max(level.n_bytes, 1))
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, max(level.n_bytes, 1))
+        else:
+            for start in range(0, max(level.n_bytes, 1), _CHUNK):
+                file.write(bytes(min(_CHUNK, max(level.n_bytes, 1) - start)))
+            file.flush()
         memory = torch.from_file(file.name, shared=True, size=level.n_bytes, dtype=torch.uint8)
     tensors = []
     start = 0
