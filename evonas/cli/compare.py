@@ -11,7 +11,6 @@ import click
 from evonas.cli.screen import (
     CommandWithExamples,
     RunPath,
-    aligned,
     json_option,
     json_text,
     put,
@@ -19,7 +18,7 @@ from evonas.cli.screen import (
 )
 from evonas.cli.trajectory import Trajectory, round_numbers, trajectory
 from evonas.exceptions import EvonasError
-from evonas.report.formats import duration, number
+from evonas.report.formats import aligned, duration, number
 from evonas.run.identity import comparable
 from evonas.run.result import Result, open_run
 from evonas.space.canonical import canonical_json

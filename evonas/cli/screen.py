@@ -15,7 +15,6 @@ import click
 
 from evonas.exceptions import RunStorageError
 from evonas.files import replace_file
-from evonas.report.formats import number
 from evonas.run.store.schema import DATABASE
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = [
     "CommandWithExamples",
     "RunPath",
-    "aligned",
     "check_output",
     "console",
     "echo",
@@ -163,22 +161,6 @@ def pairs(entries: Iterable[tuple[str, object]], *, indent: int = 0) -> Renderab
     for name, value in entries:
         grid.add_row(Text(" " * indent + printable(name)), Text(printable(str(value))))
     return grid
-
-
-def aligned(values: Sequence[float | None]) -> list[str]:
-    """Returns the numbers of a column, all with as many decimals as the longest needs.
-
-    Example:
-        >>> aligned([0.553, 0.56025, None])
-        ['0.5530', '0.5603', '-']
-        >>> aligned([21_780.0, 5_371.0])
-        ['21,780', '5,371']
-    """
-    texts = [number(value) for value in values]
-    if any("e" in text for text in texts):
-        return texts
-    decimals = max((len(text.partition(".")[2]) for text in texts), default=0)
-    return ["-" if value is None else f"{value:,.{decimals}f}" for value in values]
 
 
 def shown(value: object) -> str:

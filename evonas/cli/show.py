@@ -13,7 +13,6 @@ from click.core import ParameterSource
 
 from evonas.cli.screen import (
     CommandWithExamples,
-    aligned,
     console,
     echo,
     json_option,
@@ -25,7 +24,7 @@ from evonas.cli.screen import (
     table,
 )
 from evonas.cli.state import State, is_preparing, last_start, read_state, summary
-from evonas.report.formats import duration, number
+from evonas.report.formats import aligned, duration, number
 from evonas.report.network import layer_rows, network_of
 from evonas.run.store import RunRecord
 

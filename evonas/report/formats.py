@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["duration", "format_duration", "number"]
+from collections.abc import Sequence
+
+__all__ = ["aligned", "duration", "format_duration", "number"]
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -46,3 +48,19 @@ def duration(seconds: float) -> str:
         ('0.0492 s', '1 min 33 s')
     """
     return f"{seconds:.3g} s" if seconds < 59.95 else format_duration(seconds)
+
+
+def aligned(values: Sequence[float | None]) -> list[str]:
+    """Returns the numbers of a column, all with as many decimals as the longest needs.
+
+    Example:
+        >>> aligned([0.553, 0.56025, None])
+        ['0.5530', '0.5603', '-']
+        >>> aligned([21_780.0, 5_371.0])
+        ['21,780', '5,371']
+    """
+    texts = [number(value) for value in values]
+    if any("e" in text for text in texts):
+        return texts
+    decimals = max((len(text.partition(".")[2]) for text in texts), default=0)
+    return ["-" if value is None else f"{value:,.{decimals}f}" for value in values]

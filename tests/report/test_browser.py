@@ -71,7 +71,7 @@ def show(page: Path, proxy: Recorder, tmp_path: Path, *options: str) -> Shown:
         "--disable-features=OptimizationHints,MediaRouter,Translate,NetworkTimeServiceQuerying",
         f"--user-data-dir={tmp_path / 'profile'}", f"--proxy-server={address}",
         "--enable-logging=stderr", "--v=0", "--virtual-time-budget=60000", *options, "--dump-dom",
-        page.as_uri(),
+        f"{page.as_uri()}#all",  # opens what is folded
     ]  # fmt: skip
     if os.geteuid() == 0:
         command.insert(1, "--no-sandbox")  # Chromium's sandbox refuses to run as root
