@@ -6,10 +6,10 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -41,6 +41,7 @@ __all__ = [
 
 
 _ENDLESS = 1_000_000
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class CommandWithExamples(click.Command):
@@ -83,11 +84,17 @@ class RunPath(click.Path):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Returns the directory."""
+        if value == "":
+            self.fail("must name a directory, got ''", param, ctx)
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         return path.parent if path.name == DATABASE and os.path.isfile(path) else path
 
 
-run_argument = partial(click.argument, "run", type=RunPath(), metavar="RUN")
+def run_argument(metavar: str = "RUN", **settings: Any) -> Callable[[_Command], _Command]:
+    """Returns the decorator for a command that takes a run's directory as `run`."""
+    return click.argument("run", type=RunPath(), metavar=metavar, **settings)
+
+
 json_option = partial(click.option, "--json", "as_json", is_flag=True, help="JSON for programs.")
 
 

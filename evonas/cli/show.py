@@ -23,9 +23,10 @@ from evonas.cli.screen import (
     shown,
     table,
 )
-from evonas.cli.state import State, is_preparing, last_start, read_state, summary
 from evonas.report.formats import aligned, duration, number
+from evonas.report.listing import PREPARING
 from evonas.report.network import layer_rows, network_of
+from evonas.report.state import State, is_preparing, last_start, read_state, summary
 from evonas.run.store import RunRecord
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ __all__ = ["show"]
 
 _MAX_LISTED = 12
 _MAX_LAYERS = 24
-PREPARING = "preparing (measuring, checking, reading data); no trial has begun"
 
 
 @click.command(

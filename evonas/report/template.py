@@ -13,21 +13,22 @@ if TYPE_CHECKING:
 __all__ = ["rendered"]
 
 
-def rendered(name: str, **values: Any) -> str:
-    """Returns a template of `evonas/report/templates` with its values, which are escaped.
+def rendered(name: str, /, *, package: str = "evonas.report", **values: Any) -> str:
+    """Returns a template with its values, which are escaped.
 
     Args:
         name: Of the file.
+        package: In whose folder `templates` it is.
         values: What the template names.
 
     Raises:
         MissingDependencyError: Jinja2 is not installed.
     """
-    return _environment().get_template(name).render(**values)
+    return _environment(package).get_template(name).render(**values)
 
 
 @cache
-def _environment() -> Environment:
+def _environment(package: str) -> Environment:
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
@@ -35,7 +36,7 @@ def _environment() -> Environment:
             "figures and reports need Jinja2: pip install 'evonas[report]'"
         ) from error
     return Environment(
-        loader=PackageLoader("evonas.report"),
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

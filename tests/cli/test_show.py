@@ -12,7 +12,7 @@ import pytest
 
 import evonas as en
 from evonas.cli import main
-from evonas.cli.state import read_state
+from evonas.report.state import read_state
 from evonas.testing import (
     ProcessKilled,
     dies_at_commit,
@@ -178,7 +178,7 @@ def test_where_the_system_does_not_tell(
 ) -> None:
     with pytest.raises(ProcessKilled), dies_at_commit(9):
         search(tmp_path)
-    monkeypatch.setattr("evonas.cli.state.is_held", lambda path: None)
+    monkeypatch.setattr("evonas.report.state.is_held", lambda path: None)
     assert main(["show", str(tmp_path)]) == 0
     assert pair(capsys.readouterr().out, "state") == "running, or killed"
 
@@ -212,7 +212,7 @@ def test_watch_shows_each_change_and_ends_with_the_search(
 
     monkeypatch.setattr("evonas.cli.show.time.sleep", nap)
     # The run of another process, which goes on until the second nap.
-    monkeypatch.setattr("evonas.cli.state.is_held", lambda path: len(naps) < 2)
+    monkeypatch.setattr("evonas.report.state.is_held", lambda path: len(naps) < 2)
     assert main(["show", str(tmp_path), "--watch", "--every", "7", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert naps == [7.0, 7.0]
