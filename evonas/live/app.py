@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import os
+import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -56,7 +59,7 @@ class _Runs:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="evonas-live")
+        self._thread = ThreadPoolExecutor(1, "evonas-live", initializer=_step_back)
         self._watches: dict[Path, Watch] = {}
         self._listed: dict[Path, Listed] = {}
         self._reports: dict[Path, tuple[float, str]] = {}
@@ -117,6 +120,12 @@ class _Runs:
             self._reports.clear()  # each is 5 MB
             known = self._reports[run] = (at, render(open_run(run)))
         return known[1]
+
+
+def _step_back() -> None:
+    """Lets trials compute first, where a thread has a priority of its own."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def live_app(root: Path, token: str, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:

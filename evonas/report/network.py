@@ -122,17 +122,23 @@ def network_of(evaluation: Evaluation) -> Net | None:
     return Net(_inputs(known.get("inputs")), layers) if layers else None
 
 
-def layer_rows(net: Net, most: int = MAX_LAYERS) -> list[tuple[str, str, str, str, str]]:
-    """Returns name, type, output, weights and multiply-adds of each layer, and their sums."""
-    found = [("", "input", net.inputs, "", "")]
+def layer_rows(net: Net, most: int = MAX_LAYERS) -> list[tuple[str, str, str, str, str, str]]:
+    """Returns the layers for a terminal, and their sums.
+
+    Name, type, output, weights and multiply-adds of each, and a bar as long as its share of the
+    multiply-adds.
+    """
+    found = [("", "input", net.inputs, "", "", "")]
+    largest = max((layer.macs for layer in net.layers), default=0) or 1
     for entry in _shortened(net.layers, most):
         if isinstance(entry, Layer):
             found.append((
                 entry.name, entry.kind, _shape(entry.shape), short(entry.params), short(entry.macs),
+                "▇" * round(10 * entry.macs / largest),
             ))  # fmt: skip
         else:
-            found.append(("", f"… {entry} more layers", "", "", ""))
-    return [*found, ("", "together", "", short(net.params), short(net.macs))]
+            found.append(("", f"… {entry} more layers", "", "", "", ""))
+    return [*found, ("", "together", "", short(net.params), short(net.macs), "")]
 
 
 def draw(net: Net) -> str:

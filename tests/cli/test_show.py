@@ -125,6 +125,15 @@ def test_two_objectives_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert pair(shown, "objectives") == "value (max), cost (min)"
     assert re.search(r"champion    number \d+, value 0\.8571, cost [\d.]+\n", shown)
     assert re.search(r"number +value +cost +seconds +key", shown)
+    assert "hall of fame" not in shown
+    front = en.open_run(tmp_path).pareto_front
+    title, heads, *rows = shown[shown.index("Pareto front, ") :].splitlines()
+    assert title == f"Pareto front, {len(front)} that no other beats in every objective"
+    assert heads.split() == ["number", "value", "cost", "seconds", "key"]
+    assert [int(row.split()[0]) for row in rows] == [entry.number for entry in front]
+    assert main(["show", str(tmp_path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [entry["number"] for entry in told["pareto_front"]] == [e.number for e in front]
 
 
 def test_a_run_that_was_killed_says_what_is_open(
