@@ -46,7 +46,11 @@ def duration(seconds: float) -> str:
     Example:
         >>> duration(0.04917), duration(93)
         ('0.0492 s', '1 min 33 s')
+        >>> duration(2e-5)
+        'under 1 ms'
     """
+    if 0.0 < seconds < 0.001:
+        return "under 1 ms"
     return f"{seconds:.3g} s" if seconds < 59.95 else format_duration(seconds)
 
 

@@ -44,7 +44,7 @@ function next(){  // one a frame, the first ones first: a page of sixty is there
 // What is folded is drawn when it is opened: it has no width before.
 function draw(within){
   within.querySelectorAll(".chart").forEach(function(box){
-    if(box.dataset.asked||!box.offsetParent)return;
+    if(box.dataset.asked||box.closest("details:not([open])"))return;
     box.dataset.asked="1";queue.push(box);
   });
   if(!busy)next();
