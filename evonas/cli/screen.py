@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ import click
 
 from evonas.exceptions import RunStorageError
 from evonas.files import replace_file
+from evonas.report.formats import plain
 from evonas.run.store.schema import DATABASE
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ __all__ = [
     "json_option",
     "json_text",
     "pairs",
-    "plain",
     "printable",
     "put",
     "run_argument",
@@ -177,17 +176,6 @@ def shown(value: object) -> str:
     if isinstance(value, (list, tuple, dict)):
         return json.dumps(value, ensure_ascii=False)
     return str(value)
-
-
-def plain(value: Any) -> Any:
-    """Returns a value as strict JSON: NaN and the infinities, which are not, as null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(name): plain(entry) for name, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
-    return value
 
 
 def json_text(value: Any, *, indent: int | None = 2) -> str:

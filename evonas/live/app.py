@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from evonas.exceptions import EvonasError, MissingDependencyError
 from evonas.live.watch import Watch
-from evonas.report.formats import duration, number
+from evonas.report.formats import duration, number, plain
 from evonas.report.html import render
 from evonas.report.listing import Listed, changed_at, find_runs, listed
 from evonas.report.page import POLICY
@@ -252,5 +252,5 @@ def _page(text: str, policy: str = _LIVE) -> Response:
 def _json(value: Any) -> Response:
     from starlette.responses import Response
 
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(plain(value), allow_nan=False, separators=(",", ":"))
     return Response(text, media_type="application/json", headers=_HEADERS)

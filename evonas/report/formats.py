@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-__all__ = ["aligned", "duration", "format_duration", "number"]
+__all__ = ["aligned", "duration", "format_duration", "number", "plain"]
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -68,3 +70,14 @@ def aligned(values: Sequence[float | None]) -> list[str]:
         return texts
     decimals = max((len(text.partition(".")[2]) for text in texts), default=0)
     return ["-" if value is None else f"{value:,.{decimals}f}" for value in values]
+
+
+def plain(value: Any) -> Any:
+    """Returns a value as strict JSON: NaN and the infinities, which are not, as null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): plain(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    return value

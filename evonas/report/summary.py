@@ -239,7 +239,7 @@ def _settings(result: Result) -> list[tuple[str, object]]:
     }
     told: dict[str, object] = {"strategy": record.strategy_name, **strategy, "seed": record.seed}
     told |= {"threads per trial": record.threads, "workers": record.workers}
-    told |= {"pruner": (record.pruner or {}).get("name"), **record.problem_settings}
+    told |= {"pruner": record.pruner, **record.problem_settings}
     known = {
         name: value
         for name, value in record.fingerprint.items()

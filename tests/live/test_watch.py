@@ -29,7 +29,8 @@ class Follower:
 
 
 def search(run_dir: Path, fitness: Any, **more: Any) -> en.Result:
-    settings: dict[str, Any] = {"population": 6, "generations": 4, "seed": 0, "progress": False}
+    settings: dict[str, Any] = {"population": 6, "generations": 4, "elite": 1, "seed": 0}
+    settings["progress"] = False
     problem = en.FunctionProblem(en.SearchSpace({"x": en.Float(0.0, 1.0)}), fitness, problem_id="x")
     return en.evolve(problem, run_dir=run_dir, **(settings | more))
 

@@ -136,7 +136,7 @@ def test_failures_are_listed_with_their_tracebacks(small: en.Result, page: Reade
 
 def test_how_to_reproduce_is_what_was_recorded(small: en.Result, page: Reader) -> None:
     texts = page.of("dd")
-    assert "3" in texts  # the seed
+    assert "5" in texts  # the seed
     assert any(str(small.sessions[0]["environment"]["python"]) in text for text in texts)
     assert sys.orig_argv[-1] in " ".join(page.of("code"))
 
