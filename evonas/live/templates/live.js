@@ -12,6 +12,7 @@ function add(parent,tag,text,kind){
   if(text!==undefined)made.textContent=text;
   return made;
 }
+function blue(){return dark.matches?"#6fa8e0":"#2b6cb0";}
 function layout(x,y,more){
   var ink=dark.matches?"#d7dde3":"#1d2733",grid=dark.matches?"#323b45":"#e3e7eb";
   var axis={gridcolor:grid,zeroline:false,automargin:true};
@@ -33,7 +34,7 @@ function points(told){
   var it=told.points;
   if(!it.n)return draw("points",[]);
   draw("points",[
-    {x:it.x,y:it.y,mode:"markers",name:"one evaluation",marker:{color:"#2b6cb0",opacity:0.6,size:it.n<500?6:4}},
+    {x:it.x,y:it.y,mode:"markers",name:"one evaluation",marker:{color:blue(),opacity:0.6,size:it.n<500?6:4}},
     {x:it.best_x,y:it.best_y,mode:it.best_x.length>1?"lines":"markers",name:"best so far",
      line:{color:"#d9480f",width:2.5,shape:"hv"}}
   ],layout("evaluation, in ask order",told.objectives[0],it.range?{range:it.range}:{}));
@@ -57,7 +58,7 @@ function curves(told,known){
   told.running.trials.forEach(function(trial){
     var own=metric===undefined?Object.keys(trial.curves)[0]:metric,curve=trial.curves[own];
     if(curve)traces.push({x:trial.epochs,y:curve,mode:"lines+markers",name:"now: "+trial.number,
-      line:{color:"#2b6cb0",width:2},marker:{size:5}});
+      line:{color:blue(),width:2},marker:{size:5}});
   });
   by("metric").textContent=metric?"By epoch: "+metric:"By epoch";
   draw("curves",traces,layout("epoch",known.metric||""));

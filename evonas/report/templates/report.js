@@ -5,9 +5,9 @@ var touch=matchMedia("(pointer: coarse)").matches;
 var dark=matchMedia("(prefers-color-scheme: dark)");
 // `lines`: from the best to the rest, which must not shine brightest on a dark page.
 var LIGHT={ink:"#1d2733",grid:"#e3e7eb",mark:"rgba(255,255,255,0.8)",
-  lines:["#08519c","#4292c6","#9ecae1","#d3d9df"]};
+  lines:["#08519c","#4292c6","#9ecae1","#d3d9df","#2b6cb0"]};
 var DARK={ink:"#d7dde3",grid:"#323b45",mark:"rgba(27,34,42,0.8)",
-  lines:["#9ecae1","#4292c6","#2c5f8a","#3d4650"]};
+  lines:["#9ecae1","#4292c6","#2c5f8a","#3d4650","#6fa8e0"]};
 function colours(layout,of){
   var found={"paper_bgcolor":"rgba(0,0,0,0)","plot_bgcolor":"rgba(0,0,0,0)","font.color":of.ink,
     "xaxis.gridcolor":of.grid,"yaxis.gridcolor":of.grid,"modebar.bgcolor":"rgba(0,0,0,0)","modebar.color":of.ink};
@@ -18,13 +18,17 @@ function colours(layout,of){
   return found;
 }
 function colour(box,of){
-  var from=of===DARK?LIGHT:DARK,places=[],chosen=[];
-  box.data.forEach(function(trace,i){
-    var at=trace.line?from.lines.indexOf(trace.line.color):-1;
-    if(at>=0&&from.lines[at]!==of.lines[at]){places.push(i);chosen.push(of.lines[at]);}
+  var from=of===DARK?LIGHT:DARK,last=Promise.resolve();
+  ["line","marker"].forEach(function(part){
+    var places=[],chosen=[];
+    box.data.forEach(function(trace,i){
+      var at=trace[part]?from.lines.indexOf(trace[part].color):-1;
+      if(at>=0&&from.lines[at]!==of.lines[at]){places.push(i);chosen.push(of.lines[at]);}
+    });
+    var change={};change[part+".color"]=chosen;
+    if(places.length)last=last.then(function(){return Plotly.restyle(box,change,places);});
   });
-  var changed=places.length?Plotly.restyle(box,{"line.color":chosen},places):Promise.resolve();
-  return changed.then(function(){return Plotly.relayout(box,colours(box.layout,of));});
+  return last.then(function(){return Plotly.relayout(box,colours(box.layout,of));});
 }
 // plotly.js 4 offers by itself to upload a chart: here nothing leaves the page.
 var CONFIG={responsive:true,displaylogo:false,showSendToCloud:false,plotlyServerURL:"",
