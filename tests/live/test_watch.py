@@ -68,6 +68,14 @@ def test_what_is_known_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     watch, counted = Watch(tmp_path), list[list[int]]()
     search(tmp_path, slow_first)
     assert counted[:4] == [[], [0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    watch._looked_at = -1e9
+    watch.look()
+    del watch._evaluations[2]  # as where a slow trial ends after those that began behind it
+    watch._first_unknown = 2
+    watch._looked_at = -1e9
+    read.clear()
+    watch.look()
+    assert read == [2]
 
 
 def test_a_look_is_kept_for_ten_times_what_it_cost(tmp_path: Path) -> None:

@@ -174,6 +174,7 @@ def test_two_objectives_have_a_front(two_objectives: en.Result) -> None:
     assert "accuracy and size" in page.of("h3")
     assert "size by evaluation" in page.of("h3")
     assert page.of("h2")[0] == "Pareto front"
+    assert "Best points" not in page.of("h2"), "the front says it"
     (found,) = [text for text in page.of("dd") if "no other beats" in text]
     assert found.startswith(f"{len(two_objectives.pareto_front)} of 40 are points")
     assert "Family tree" not in page.of("h2")
