@@ -122,6 +122,15 @@ class Problem:
         """
         return genes
 
+    def strip(self) -> Mapping[str, Any]:
+        """Returns how a point is drawn as a strip of blocks, as JSON; empty where it is not one.
+
+        `blocks` names the genes that are blocks, from the input of the model on, `states` has a
+        pair of value and words for each value of theirs, that which trains nothing first, and
+        `labels` the values of all blocks of those points that people have a name for.
+        """
+        return {}
+
     def build(self, genes: Genes) -> Any:
         """Returns the untrained `torch.nn.Module` of these genes, into which weights are loaded.
 

@@ -42,6 +42,7 @@ LAYERS = [
     "run",
     "training",
     "nas freezing report testing integrations",
+    "live",
     "cli",
 ]
 # The root offers what lies up to `run`; `python -m evonas` is the command.

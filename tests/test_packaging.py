@@ -142,6 +142,13 @@ def test_all_lists_what_is_there_once() -> None:
     assert en.__doc__
 
 
+def test_the_templates_are_part_of_the_package() -> None:
+    declared = CONFIG["options.package_data"]["evonas.report"].split()
+    assert declared == ["templates/*"], "of which a wheel is made"
+    names = {path.name for path in (ROOT / "evonas" / "report" / "templates").iterdir()}
+    assert {"report.html", "report.css", "report.js"} <= names
+
+
 def test_the_package_is_marked_as_typed() -> None:
     assert (ROOT / "evonas" / "py.typed").is_file()
     assert CONFIG["options.package_data"]["evonas"] == "py.typed"
@@ -218,7 +225,7 @@ def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
     there = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "evonas").rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed"
+        if path.suffix == ".py" or path.name == "py.typed" or path.parent.name == "templates"
     }
     packaged = {name for name in names if ".dist-info/" not in name}
     assert packaged == there
@@ -242,6 +249,8 @@ if __name__ == "__main__":
     print(en.__file__, result.counts.evaluated)
     for module in pkgutil.walk_packages(en.__path__, "evonas."):
         importlib.import_module(module.name)
+    from evonas.report import write_report
+    write_report("runs/there")  # of the templates that the wheel holds
 """
 
 
@@ -258,7 +267,7 @@ def test_the_wheel_installs_and_runs_in_an_empty_environment(wheel: Path, tmp_pa
     (tmp_path / "search.py").write_text(SEARCH)
     where, n_evaluated = run(python, "search.py", cwd=tmp_path, **isolated).split()
     assert Path(where).is_relative_to(site)
-    assert int(n_evaluated) == 7
+    assert int(n_evaluated) == 6
     shown = run(tmp_path / "empty/bin/evonas", "show", "runs/there", cwd=tmp_path, **isolated)
     assert "champion" in shown
     version = run(python, "-m", "pip", "show", "evonas", cwd=tmp_path, **isolated)

@@ -12,9 +12,11 @@ import click
 
 from evonas.cli.compare import compare
 from evonas.cli.export import export
+from evonas.cli.list import list_runs
 from evonas.cli.report import report
 from evonas.cli.resume import resume
 from evonas.cli.screen import CommandWithExamples, echo
+from evonas.cli.serve import serve
 from evonas.cli.show import show
 from evonas.cli.source import source
 from evonas.exceptions import EvonasError
@@ -53,6 +55,7 @@ def _version() -> str:
     examples=(
         "evonas show runs/demo             # how is it, what is the best so far",
         "evonas show runs/demo --watch     # the same, until the search ends",
+        "evonas serve runs                 # the runs of a folder in a browser, live",
         "evonas source runs/demo champion  # the best network, as code",
         "evonas compare runs/a runs/b      # which search found more, sooner",
         "evonas export runs/demo --format csv -o demo.csv",
@@ -76,7 +79,7 @@ def _evonas() -> None:
     """
 
 
-for _command in (show, report, export, source, compare, resume):
+for _command in (list_runs, show, serve, report, export, source, compare, resume):
     _evonas.add_command(_command)
 
 

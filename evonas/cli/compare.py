@@ -11,15 +11,14 @@ import click
 from evonas.cli.screen import (
     CommandWithExamples,
     RunPath,
-    aligned,
     json_option,
     json_text,
     put,
     table,
 )
-from evonas.cli.trajectory import Trajectory, round_numbers, trajectory
+from evonas.cli.trajectory import Trajectory, box_of, round_numbers, trajectory
 from evonas.exceptions import EvonasError
-from evonas.report.formats import duration, number
+from evonas.report.formats import aligned, duration, number
 from evonas.run.identity import comparable
 from evonas.run.result import Result, open_run
 from evonas.space.canonical import canonical_json
@@ -41,32 +40,34 @@ _SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
 def compare(runs: tuple[Path, ...], as_json: bool) -> None:
     """Compare the course of several searches.
 
-    The best so far, against evaluations and against seconds. Evaluations are those that were
-    trained, in the order in which the search asked for them; seconds are those of searching, over
-    all starts. A dash: the search did not get so far, or had no fitness yet. One search each says
-    little: compare several seeds before you conclude.
+    The best so far, against evaluations and against seconds; with several objectives, how much
+    the front covers of the box between the worst and the best values (hypervolume).
+
+    Evaluations are those that were trained, in the order in which the search asked for them;
+    seconds are those of searching, over all starts. A dash: the search did not get so far, or had
+    no fitness yet. One search each says little: compare several seeds before you conclude.
     """
     if len(runs) < 2:
         raise click.UsageError("compare wants two runs or more: evonas compare runs/a runs/b")
     results = [open_run(run) for run in runs]
     _refuse_other_objectives(results)
-    courses = [trajectory(result) for result in results]
+    box = box_of(results)
+    courses = [trajectory(result, box) for result in results]
     notes = _notes(results, courses)
     counts = _counts(courses)
     times = _times(courses)
     if as_json:
         click.echo(json_text(_as_json(results, courses, counts, times, notes)))
         return
-    objective = results[0].objectives[0]
+    measure = _measure(results[0])
     names = [f"[{place}]" for place in range(1, len(runs) + 1)]
     put(_runs(names, results, courses))
-    better = "highest" if objective.direction == "max" else "lowest"
-    put(f"\n{better} {objective.name} after so many evaluations")
+    put(f"\n{measure} after n evaluations")
     reached = [n for n in counts if any(course.after(n) is not None for course in courses)]
     columns = [aligned([course.after(n) for n in reached]) for course in courses]
     rows = list(zip(map(str, reached), *columns, strict=True))
     put(table(["evaluations", *names], rows))
-    put(f"\n{better} {objective.name} after so long a search")
+    put(f"\n{measure} after a time of searching")
     told = [at for at in times if any(course.at(at) is not None for course in courses)]
     columns = [aligned([course.at(at) for at in told]) for course in courses]
     rows = list(zip(map(duration, told), *columns, strict=True))
@@ -115,10 +116,18 @@ def _notes(results: Sequence[Result], courses: Sequence[Trajectory]) -> list[str
             notes.append(f"[{place}] has not ended")
     if len(results[0].objectives) > 1:
         notes.append(
-            f"only the first objective is compared, {results[0].objectives[0].name}, of "
-            f"{_named(results[0])}"
+            "what a front covers is the share of the box between the worst and the best value of "
+            "each objective, over all these runs, in which no point beats it (hypervolume)"
         )
     return notes
+
+
+def _measure(result: Result) -> str:
+    """Returns what is compared, in words."""
+    if len(result.objectives) > 1:
+        return "share that the front covers"
+    objective = result.objectives[0]
+    return f"{'highest' if objective.direction == 'max' else 'lowest'} {objective.name}"
 
 
 def _counts(courses: Sequence[Trajectory]) -> list[int]:
@@ -135,19 +144,22 @@ def _times(courses: Sequence[Trajectory]) -> list[float]:
 
 
 def _runs(names: Sequence[str], results: Sequence[Result], courses: Sequence[Trajectory]) -> Any:
+    several = len(results[0].objectives) > 1
     rows = [
         (
             name,
             len(course.by_count),
             duration(course.seconds),
             number(course.by_count[-1] if course.by_count else None),
+            *([len(result.pareto_front)] if several else []),
             result.record.seed,
             result.record.strategy_name,
             result.location,
         )
         for name, result, course in zip(names, results, courses, strict=True)
     ]
-    return table(["", "evaluations", "time", "best", "seed", "strategy", "run"], rows, left=2)
+    best = ["covered", "front"] if several else ["best"]
+    return table(["", "evaluations", "time", *best, "seed", "strategy", "run"], rows, left=2)
 
 
 def _as_json(
@@ -160,6 +172,7 @@ def _as_json(
     objective = results[0].objectives[0]
     return {
         "objective": {"name": objective.name, "direction": objective.direction},
+        "measure": "objective" if len(results[0].objectives) == 1 else "hypervolume",
         "runs": [
             {
                 "run_dir": str(result.run_dir),

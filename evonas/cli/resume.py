@@ -14,8 +14,8 @@ from types import FrameType
 import click
 
 from evonas.cli.screen import CommandWithExamples, echo, json_option, json_text, run_argument
-from evonas.cli.state import Start, last_start
 from evonas.exceptions import EvonasError
+from evonas.report.state import Start, last_start
 from evonas.run.result import open_run
 from evonas.run.store.lock import LOCK, is_held
 

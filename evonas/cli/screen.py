@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from evonas.exceptions import RunStorageError
 from evonas.files import replace_file
-from evonas.report.formats import number
+from evonas.report.formats import plain
 from evonas.run.store.schema import DATABASE
 
 if TYPE_CHECKING:
@@ -25,14 +24,12 @@ if TYPE_CHECKING:
 __all__ = [
     "CommandWithExamples",
     "RunPath",
-    "aligned",
     "check_output",
     "console",
     "echo",
     "json_option",
     "json_text",
     "pairs",
-    "plain",
     "printable",
     "put",
     "run_argument",
@@ -43,6 +40,7 @@ __all__ = [
 
 
 _ENDLESS = 1_000_000
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class CommandWithExamples(click.Command):
@@ -85,11 +83,17 @@ class RunPath(click.Path):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Returns the directory."""
+        if value == "":
+            self.fail("must name a directory, got ''", param, ctx)
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         return path.parent if path.name == DATABASE and os.path.isfile(path) else path
 
 
-run_argument = partial(click.argument, "run", type=RunPath(), metavar="RUN")
+def run_argument(metavar: str = "RUN", **settings: Any) -> Callable[[_Command], _Command]:
+    """Returns the decorator for a command that takes a run's directory as `run`."""
+    return click.argument("run", type=RunPath(), metavar=metavar, **settings)
+
+
 json_option = partial(click.option, "--json", "as_json", is_flag=True, help="JSON for programs.")
 
 
@@ -165,22 +169,6 @@ def pairs(entries: Iterable[tuple[str, object]], *, indent: int = 0) -> Renderab
     return grid
 
 
-def aligned(values: Sequence[float | None]) -> list[str]:
-    """Returns the numbers of a column, all with as many decimals as the longest needs.
-
-    Example:
-        >>> aligned([0.553, 0.56025, None])
-        ['0.5530', '0.5603', '-']
-        >>> aligned([21_780.0, 5_371.0])
-        ['21,780', '5,371']
-    """
-    texts = [number(value) for value in values]
-    if any("e" in text for text in texts):
-        return texts
-    decimals = max((len(text.partition(".")[2]) for text in texts), default=0)
-    return ["-" if value is None else f"{value:,.{decimals}f}" for value in values]
-
-
 def shown(value: object) -> str:
     """Returns a gene's value or a metric: floats short, lists and dicts as JSON."""
     if isinstance(value, float):
@@ -188,17 +176,6 @@ def shown(value: object) -> str:
     if isinstance(value, (list, tuple, dict)):
         return json.dumps(value, ensure_ascii=False)
     return str(value)
-
-
-def plain(value: Any) -> Any:
-    """Returns a value as strict JSON: NaN and the infinities, which are not, as null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(name): plain(entry) for name, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
-    return value
 
 
 def json_text(value: Any, *, indent: int | None = 2) -> str:

@@ -13,30 +13,34 @@ from click.core import ParameterSource
 
 from evonas.cli.screen import (
     CommandWithExamples,
-    aligned,
     console,
     echo,
     json_option,
     json_text,
     pairs,
+    printable,
     put,
     run_argument,
     shown,
     table,
 )
-from evonas.cli.state import State, is_preparing, last_start, read_state, summary
-from evonas.report.formats import duration, number
+from evonas.report.formats import aligned, duration, number
+from evonas.report.listing import PREPARING
 from evonas.report.network import layer_rows, network_of
+from evonas.report.state import State, is_preparing, last_start, read_state, summary
+from evonas.report.strip import blocks_of
 from evonas.run.store import RunRecord
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
 
+    from evonas.run.result import Result
+
 __all__ = ["show"]
 
 _MAX_LISTED = 12
 _MAX_LAYERS = 24
-PREPARING = "preparing (measuring, checking, reading data); no trial has begun"
+_MAX_FRONT = 30
 
 
 @click.command(
@@ -144,14 +148,17 @@ def _page(state: State, *, live: bool = False) -> Group:
     genes = [(name, shown(value)) for name, value in champion.genes.items()]
     if live and len(genes) > _MAX_LISTED:
         genes = [*genes[:_MAX_LISTED], (f"… and {len(genes) - _MAX_LISTED} more", "")]
-    parts += [Text(title), pairs(genes, indent=2)]
+    blocks = blocks_of(result)
+    if blocks is not None:
+        title += f"\n  {blocks.label(champion)}"
+    parts += [Text(printable(title)), pairs(genes, indent=2)]
     net = None if live else network_of(champion)
     if net is not None:
         parts.append(Text("\nits network"))
-        names = ["weights", "multiply-adds", "layer", "type", "output"]
+        names = ["weights", "multiply-adds", "share", "layer", "type", "output"]
         layers = layer_rows(net, _MAX_LAYERS)
-        lines = [(*costs, name, kind, shape) for name, kind, shape, *costs in layers]
-        parts.append(table(names, lines, left=3))
+        lines = [(*costs, bar, name, kind, shape) for name, kind, shape, *costs, bar in layers]
+        parts.append(table(names, lines, left=4))
     if result.confirmed:
         parts.append(Text("\nrepeated on fresh seeds"))
         rows = [
@@ -165,23 +172,28 @@ def _page(state: State, *, live: bool = False) -> Group:
             for entry in result.confirmed
         ]
         parts.append(table(["number", "mean", "std", "repeats", "key"], rows, left=1))
-    names = [objective.name for objective in result.objectives]
-    columns = [
-        aligned([entry.values[place] for entry in result.hall_of_fame])
-        for place in range(len(names))
-    ]
-    hall = [
-        (
-            entry.number,
-            *(column[place] for column in columns),
-            f"{entry.seconds:.1f}",
-            entry.key[:12],
-        )
-        for place, entry in enumerate(result.hall_of_fame)
-    ]
-    parts.append(Text("\nhall of fame"))
-    parts.append(table(["number", *names, "seconds", "key"], hall, left=1))
+    parts += _ranking(result)
     return Group(*parts)
+
+
+def _ranking(result: Result) -> list[RenderableType]:
+    """Returns the hall of fame, or with several objectives the front."""
+    from rich.text import Text
+
+    several = len(result.objectives) > 1
+    entries = result.pareto_front if several else result.hall_of_fame
+    title = "\nhall of fame"
+    if several:
+        title = f"\nPareto front, {len(entries)} that no other beats in every objective"
+    names = [objective.name for objective in result.objectives]
+    kept = entries[:_MAX_FRONT]
+    columns = [aligned([entry.values[place] for entry in kept]) for place in range(len(names))]
+    rows = [
+        (entry.number, *values, f"{entry.seconds:.1f}", entry.key[:12])
+        for entry, values in zip(kept, zip(*columns, strict=True), strict=True)
+    ]
+    more = [Text(f"… and {len(entries) - len(kept)} more")] if len(entries) > len(kept) else []
+    return [Text(title), table(["number", *names, "seconds", "key"], rows, left=1), *more]
 
 
 def _strategy_words(record: RunRecord) -> str:

@@ -10,13 +10,55 @@ from typing import Any
 from evonas.objectives import Objective
 from evonas.records import Evaluation, Status
 from evonas.run.result import Result
+from evonas.strategies.hypervolume import hypervolume
 
-__all__ = ["Trajectory", "round_numbers", "trajectory"]
+__all__ = ["Box", "Trajectory", "box_of", "round_numbers", "trajectory"]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """The worst and the best values of several objectives, over all runs that are compared.
+
+    Attributes:
+        weights: 1 of an objective that is maximised, else -1.
+        low: The worst of each, times its weight.
+        high: The best of each, times its weight.
+    """
+
+    weights: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def share(self, front: Sequence[tuple[float, ...]]) -> float:
+        """Returns which share of the box is no better than a point of the front."""
+        return hypervolume(front, [0.0] * len(self.low))
+
+    def scaled(self, values: Sequence[float]) -> tuple[float, ...]:
+        """Returns a point in the box: 0 is the worst value, 1 the best, or the only one."""
+        rows = zip(values, self.weights, self.low, self.high, strict=True)
+        return tuple(
+            (w * v - low) / (high - low) if high > low else 1.0 for v, w, low, high in rows
+        )
+
+
+def box_of(results: Sequence[Result]) -> Box | None:
+    """Returns the box of runs with several objectives; None: they have one, or no fitness."""
+    weights = tuple(objective.weight for objective in results[0].objectives)
+    found = [
+        tuple(w * v for w, v in zip(weights, entry.values, strict=True))
+        for result in results
+        for entry in result.evaluations
+        if entry.status is Status.OK
+    ]
+    if len(weights) < 2 or not found:
+        return None
+    columns = list(zip(*found, strict=True))
+    return Box(weights, tuple(map(min, columns)), tuple(map(max, columns)))
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """The best of a run so far, by its first objective.
+    """The best of a run so far, by its first objective, or by its front in a `Box`.
 
     Attributes:
         by_count: Entry i is the best after i + 1 evaluations, in ask order; None before the first
@@ -45,8 +87,13 @@ class Trajectory:
         return self.by_time[place - 1] if place else None
 
 
-def trajectory(result: Result) -> Trajectory:
-    """Returns the course of a run."""
+def trajectory(result: Result, box: Box | None = None) -> Trajectory:
+    """Returns the course of a run.
+
+    Args:
+        result: Of the run.
+        box: Makes it the share of the box that its front dominates. None: its first objective.
+    """
     n_copied = result.record.n_copied
     objective = result.objectives[0]
     copies = [entry for entry in result.evaluations if entry.number < n_copied]
@@ -55,13 +102,19 @@ def trajectory(result: Result) -> Trajectory:
         for entry in result.evaluations
         if entry.number >= n_copied and entry.status is not Status.INVALID
     ]
-    start = next(iter([*_best_so_far(copies, objective, None)][-1:]), None)
+
+    def course(entries: Sequence[Evaluation]) -> tuple[float | None, ...]:
+        """Returns the best after each entry, those that were copied in before them included."""
+        both = [*copies, *entries]
+        values = _best_so_far(both, objective) if box is None else _shares(both, box)
+        return tuple(values)[len(copies) :]
+
     clock = _Clock(result.sessions)
     ended = sorted(own, key=lambda entry: (clock.seconds(entry), entry.number))
     return Trajectory(
-        by_count=tuple(_best_so_far(own, objective, start)),
+        by_count=course(own),
         times=tuple(clock.seconds(entry) for entry in ended),
-        by_time=tuple(_best_so_far(ended, objective, start)),
+        by_time=course(ended),
         seconds=result.seconds,
         n_copied=n_copied,
     )
@@ -81,14 +134,31 @@ def round_numbers(most: int) -> list[int]:
     return [*numbers, most] if most else []
 
 
-def _best_so_far(
-    entries: Sequence[Evaluation], objective: Objective, best: float | None
-) -> Iterator[float | None]:
+def _best_so_far(entries: Sequence[Evaluation], objective: Objective) -> Iterator[float | None]:
+    best = None
     for entry in entries:
         if entry.status is Status.OK:
             value = entry.values[0]
             best = value if best is None or objective.better(value, best) else best
         yield best
+
+
+def _shares(entries: Sequence[Evaluation], box: Box) -> Iterator[float | None]:
+    front: list[tuple[float, ...]] = []
+    share = None
+    for entry in entries:
+        if entry.status is Status.OK:
+            point = box.scaled(entry.values)
+            if not any(_dominates(known, point) for known in front):
+                front = [known for known in front if not _dominates(point, known)]
+                front.append(point)
+                share = box.share(front)
+        yield share
+
+
+def _dominates(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Whether a point is as good in every objective (equal ones dominate each other)."""
+    return all(a >= b for a, b in zip(first, second, strict=True))
 
 
 class _Clock:

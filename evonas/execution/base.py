@@ -16,6 +16,7 @@ from typing import Any, NoReturn, Protocol
 from evonas.exceptions import FitnessError, InvalidPoint, TrialPruned
 from evonas.execution.late_torch import late_torch_environment
 from evonas.execution.process_state import process_state
+from evonas.execution.running import RunningFile
 from evonas.execution.trial import Trial, TrialSettings
 from evonas.objectives import fitness_values
 from evonas.problem import Problem
@@ -96,7 +97,8 @@ def run_trial(
     Only KeyboardInterrupt passes. This is the one place that catches everything a fitness
     function may raise: the reason and the traceback go on record.
     """
-    trial = Trial(task.settings, on_report=on_report)
+    running = RunningFile(task.genes, task.settings, on_report)
+    trial = Trial(task.settings, on_report=running)
     began, process = time.time(), os.getpid()
     status, error = Status.FAILED, None
     values: tuple[float, ...] = ()
@@ -128,6 +130,7 @@ def run_trial(
     finally:
         if os.getpid() != process:
             _end_fork(process)
+        running.remove()
     return Outcome(
         status=status,
         values=values if status in (Status.OK, Status.PRUNED) else (),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-__all__ = ["FULL", "HEAD_ONLY", "frozen_in_words", "mask_label", "usual_masks"]
+__all__ = ["FULL", "HEAD_ONLY", "frozen_in_words", "mask_label", "strip_of", "usual_masks"]
 
 FULL = "full fine-tuning"
 HEAD_ONLY = "head only"
@@ -74,3 +75,17 @@ def usual_masks(
         depths = [round(deepest * (i + 1) / (wanted + 1)) for i in range(wanted)]
     masks = [tuple(int(i < depth) for i in range(n_blocks)) for depth in (0, deepest, *depths)]
     return list(dict.fromkeys(masks))[:n]
+
+
+def strip_of(
+    names: Sequence[str], states: list[list[Any]], rivals: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> dict[str, Any]:
+    """Returns what `Problem.strip` does, of points that people have names for.
+
+    Args:
+        names: Of the blocks, which are their genes.
+        states: Pairs of a value and what it is called.
+        rivals: Name to points that differ in other genes alone.
+    """
+    labels = {name: [points[0][block] for block in names] for name, points in rivals.items()}
+    return {"blocks": list(names), "states": states, "labels": labels}

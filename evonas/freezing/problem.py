@@ -28,7 +28,7 @@ from evonas.freezing._setup import (
     warn_of_fresh,
     without_frozen,
 )
-from evonas.freezing.advice import frozen_in_words, mask_label, usual_masks
+from evonas.freezing.advice import frozen_in_words, mask_label, strip_of, usual_masks
 from evonas.freezing.blocks import Granularity, Patterns, find_blocks
 from evonas.freezing.files import ChampionFile, MaskFiles
 from evonas.freezing.mask import (
@@ -293,6 +293,14 @@ class FreezingProblem(TrainingProblem):
         """Returns a point for a table: the mask, and what it freezes by name."""
         names = [block.name for block in self.blocks]
         return f"{self.short(genes)} {frozen_in_words(names, self.mask_of(genes))}"
+
+    def strip(self) -> dict[str, Any]:
+        """Returns the blocks with their states and the points that people try by hand."""
+        return strip_of([block.name for block in self.blocks], self.state_words(), self.rivals())
+
+    def state_words(self) -> list[list[Any]]:
+        """Returns the states of a block with what they are called, see `strip`."""
+        return [[True, "frozen"], [False, "trained"]]
 
     def random_point(self, rng: random.Random, lr: float) -> Genes:
         """Returns a random mask, at a learning rate."""

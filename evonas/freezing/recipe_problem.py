@@ -167,6 +167,11 @@ class RecipeProblem(FreezingProblem):
             parts.append(f"{span} {state_in_words(state)}")
         return ", ".join(parts)
 
+    def state_words(self) -> list[list[Any]]:
+        """Returns the states of a block with what they are called, see `strip`."""
+        states = dict.fromkeys(state for own in self.states.values() for state in own)
+        return [[state, state_in_words(state)] for state in states]
+
     def random_point(self, rng: random.Random, lr: float) -> Genes:
         """Returns a random state for each block, at a learning rate."""
         return self._at({name: rng.choice(states) for name, states in self.states.items()}, lr)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["duration", "format_duration", "number"]
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["aligned", "duration", "format_duration", "number", "plain"]
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -44,5 +48,36 @@ def duration(seconds: float) -> str:
     Example:
         >>> duration(0.04917), duration(93)
         ('0.0492 s', '1 min 33 s')
+        >>> duration(2e-5)
+        'under 1 ms'
     """
+    if 0.0 < seconds < 0.001:
+        return "under 1 ms"
     return f"{seconds:.3g} s" if seconds < 59.95 else format_duration(seconds)
+
+
+def aligned(values: Sequence[float | None]) -> list[str]:
+    """Returns the numbers of a column, all with as many decimals as the longest needs.
+
+    Example:
+        >>> aligned([0.553, 0.56025, None])
+        ['0.5530', '0.5603', '-']
+        >>> aligned([21_780.0, 5_371.0])
+        ['21,780', '5,371']
+    """
+    texts = [number(value) for value in values]
+    if any("e" in text for text in texts):
+        return texts
+    decimals = max((len(text.partition(".")[2]) for text in texts), default=0)
+    return ["-" if value is None else f"{value:,.{decimals}f}" for value in values]
+
+
+def plain(value: Any) -> Any:
+    """Returns a value as strict JSON: NaN and the infinities, which are not, as null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): plain(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    return value

@@ -22,7 +22,6 @@ __all__ = [
     "Column",
     "Groups",
     "Window",
-    "all_boolean",
     "column",
     "gene_names",
     "importances",
@@ -160,12 +159,6 @@ class Column:
 def gene_names(result: Result) -> list[str]:
     """Returns the names of the run's genes, in the order of its space."""
     return result.record.gene_names
-
-
-def all_boolean(result: Result) -> bool:
-    """Whether every gene is a Boolean, as in a search for what to freeze."""
-    genes = result.record.gene_specs
-    return bool(genes) and all(entry.get("type") == "boolean" for entry in genes)
 
 
 def column(result: Result, gene: str, evaluations: Sequence[Evaluation]) -> Column:

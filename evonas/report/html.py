@@ -11,20 +11,19 @@ from evonas.arguments import check_one_of
 from evonas.files import as_directory, display_path, replace_file
 from evonas.records import Status
 from evonas.report import plots
-from evonas.report.gene_columns import all_boolean
-from evonas.report.network import draw, network_of
-from evonas.report.page import Page, details, table
+from evonas.report.answer import answer, run_state
+from evonas.report.network import network_of
+from evonas.report.page import Chart, Drawing, Expandable, Fold, Grid, Heading, Page, Table, Text
+from evonas.report.page import chart as drawn
+from evonas.report.strip import blocks_of
 from evonas.report.summary import (
     champion_code,
     champion_genes,
     confirmed_table,
-    front_table,
-    hall_table,
-    headline,
+    ranking,
     reproduction,
     run_name,
 )
-from evonas.report.values import all_genes
 from evonas.run.result import open_run
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["render", "write_report"]
 
 _MAX_GENES = 16
+_SHOWN_GENES = 10
 _MAX_KINDS = 40
 _MAX_ERROR = 4_000
 
@@ -53,7 +53,7 @@ def write_report(
         FileNotFoundError: There is no run in `run_dir`.
         RunCorruptError: Its database is damaged.
         RunStorageError: The report cannot be written.
-        MissingDependencyError: plotly is not installed.
+        MissingDependencyError: plotly or Jinja2 is not installed.
     """
     folder = as_directory(run_dir)
     if path is not None:
@@ -71,111 +71,140 @@ def render(result: Result) -> str:
     """Returns the report of a result as HTML.
 
     Raises:
-        MissingDependencyError: plotly is not installed.
+        MissingDependencyError: plotly or Jinja2 is not installed.
     """
-    page = Page(f"evonas: {run_name(result)}")
-    page.header = headline(result)
+    strategy, seed = result.record.strategy_name, result.record.seed
+    page = Page(f"evonas: {run_name(result)}", f"{strategy} · seed {seed} · {run_state(result)}")
+    page.answer = answer(result)
     has_fitness = bool(result.hall_of_fame)
     if has_fitness:
+        if len(result.objectives) > 1:
+            _front(page, result)
         _champion(page, result)
+        if result.confirmed or len(result.objectives) == 1:
+            _best(page, result)
     _course(page, result)
-    if has_fitness:
-        _front(page, result)
+    if len(result.hall_of_fame) > 1:
         _genes(page, result)
         _family(page, result)
-    _failures(page, result)
+    _failures(page, result, is_open=not has_fitness)
     if has_fitness:
-        page.section("Code").parts.append(champion_code(result))
-    page.section("How to reproduce").parts += reproduction(result)
+        page.section("Code", is_open=False).add(champion_code(result))
+    page.section("How to reproduce", is_open=False).add(*reproduction(result))
     return page.render()
 
 
 def _champion(page: Page, result: Result) -> None:
     section = page.section("Champion")
-    section.parts.append(champion_genes(result))
+    blocks = blocks_of(result)
+    if blocks is not None:
+        section.add(blocks.large_strip(result.champion))
     net = network_of(result.champion)
-    if net is not None:
-        section.parts.append(f'<h3>Its network</h3><div class="card tall">{draw(net)}</div>')
+    if net is not None and blocks is None:
+        section.add(Heading("Its network"), Drawing(net))
+    section.add(*champion_genes(result))
+    if net is not None and blocks is not None:
+        section.add(Fold("Its network", [Drawing(net)]))
+
+
+def _best(page: Page, result: Result) -> None:
+    section = page.section("Best points")
     if result.confirmed:
-        section.parts.append("<h3>Repeated on fresh seeds</h3>")
-        section.parts += confirmed_table(result)
-    section.parts.append("<h3>Hall of fame</h3>")
-    section.parts.append(hall_table(result))
+        section.add(Heading("Repeated on fresh seeds"), *confirmed_table(result))
+        section.add(Heading("In the search"))
+    section.add(ranking(result, result.hall_of_fame))
 
 
 def _course(page: Page, result: Result) -> None:
     section = page.section("The search")
+    charts: list[Chart | None] = []
     if result.hall_of_fame:
-        for place in range(len(result.objectives)):
-            section.parts.append(page.chart(plots.progress(result, objective=place)))
+        charts += [
+            drawn(plots.progress(result, objective=p)) for p in range(len(result.objectives))
+        ]
     if result.logbook:
-        section.parts.append(page.chart(plots.generations(result)))
+        charts.append(drawn(plots.generations(result)))
     for metric in plots.curve_metrics(result)[:2]:
         figure = plots.learning_curves(result, metric)
-        section.parts.append(page.chart(figure, "Coloured by the evaluation's final fitness."))
+        charts.append(drawn(figure, "Coloured by the evaluation's final fitness."))
+    if len(result.hall_of_fame) > 1:
+        charts.append(drawn(plots.gene_importance(result, most=_SHOWN_GENES), _IMPORTANCE))
+        if blocks_of(result) is not None:
+            note = "Of the points proposed in each generation; the last column is the champion."
+            charts += [
+                drawn(plots.frozen_shares(result), note),
+                drawn(plots.best_strips(result), "The best point of each generation, its blocks."),
+            ]
+    section.add(*_grid(charts))
+
+
+_IMPORTANCE = (
+    "One gene at a time, corrected for the number of values (Kruskal-Wallis eta squared): the "
+    "effect of two genes together is not seen, and genes that changed together share credit."
+)
+
+
+def _grid(charts: list[Chart | None]) -> list[Grid]:
+    kept = [each for each in charts if each is not None]
+    return [Grid(kept)] if kept else []
 
 
 def _front(page: Page, result: Result) -> None:
-    if len(result.objectives) < 2:
-        return
     section = page.section("Pareto front")
-    for x, y in list(combinations(range(len(result.objectives)), 2))[:3]:
-        section.parts.append(page.chart(plots.pareto(result, x, y)))
-    section.parts.append(front_table(result))
+    pairs = list(combinations(range(len(result.objectives)), 2))[:3]
+    section.add(*_grid([drawn(plots.pareto(result, x, y)) for x, y in pairs]))
+    section.add(ranking(result, result.pareto_front))
 
 
 def _genes(page: Page, result: Result) -> None:
-    mask_search = all_boolean(result)
-    if mask_search:
-        note = "Of the masks proposed in each generation; the last column is the champion's mask."
-        figure = plots.frozen_shares(result)
-        chart = page.chart(figure, note, wide=len(figure.data[0].x) > 12)
-        page.section("Masks").parts.append(chart)
-    section = page.section("Genes")
-    note = (
-        "One gene at a time, corrected for the number of values (Kruskal-Wallis eta squared): the "
-        "effect of two genes together is not seen, and genes that changed together share credit."
-    )
-    section.parts.append(page.chart(plots.gene_importance(result), note))
-    if not mask_search:
+    section = page.section("Genes", is_open=False)
+    is_strip = blocks_of(result) is not None
+    if not is_strip:
         note = "One line per evaluation, the most important genes from the left. Click the legend."
-        section.parts.append(page.chart(plots.parallel_coordinates(result), note, wide=True))
-    names = all_genes(result, _MAX_GENES)
+        section.add(drawn(plots.parallel_coordinates(result), note, wide=True))
+    names = list(plots.importances(result))[:_MAX_GENES]
     n_all = len(result.record.gene_names)
     if len(names) < n_all:
-        section.parts.append(f"<p>The {len(names)} most important of {n_all} genes:</p>")
-    cards = []
-    for name in names:
-        cards.append(page.chart(plots.fitness_by_gene(result, name)))
-        if not mask_search and result.proposals:
-            cards.append(page.chart(plots.value_shares(result, name)))
-    section.parts.append(f'<div class="grid">{"".join(cards)}</div>')
+        section.add(Text(f"The {len(names)} most important of {n_all} genes, those first:"))
+
+    def charts(chosen: list[str]) -> list[Grid]:
+        found: list[Chart | None] = []
+        for name in chosen:
+            found.append(drawn(plots.fitness_by_gene(result, name)))
+            if not is_strip and result.proposals:
+                found.append(drawn(plots.value_shares(result, name)))
+        return _grid(found)
+
+    section.add(*charts(names[:_SHOWN_GENES]))
+    if rest := names[_SHOWN_GENES:]:
+        section.add(Fold(f"{len(rest)} more genes", charts(rest)))
 
 
 def _family(page: Page, result: Result) -> None:
     tree = plots.ancestry(result)
     if sum(entry.status is Status.OK for entry in tree.members.values()) > 1:
         note = "Hover over an ancestor to see which genes set it apart from its best parent."
-        page.section("Family tree").parts.append(page.chart(plots.family_tree(result), note))
+        section = page.section("Family tree", is_open=False)
+        section.add(drawn(plots.family_tree(result), note))
 
 
-def _failures(page: Page, result: Result) -> None:
+def _failures(page: Page, result: Result, *, is_open: bool) -> None:
     kinds = plots.failure_kinds(result)
     if not kinds:
         return
-    section = page.section("Failures")
-    section.parts.append(page.chart(plots.failures(result)))
+    section = page.section("Failures", is_open=is_open)
+    section.add(drawn(plots.failures(result)))
     rows = [
         (
             kind.status.value.replace("_", " "),
             f"{len(kind.evaluations):,}",
             kind.evaluations[0].number,
-            details(kind.reason[:300], error[:_MAX_ERROR])
+            Expandable(kind.reason[:300], error[:_MAX_ERROR])
             if (error := kind.evaluations[0].error or "").strip() != kind.reason
             else kind.reason[:300],
         )
         for kind in kinds[:_MAX_KINDS]
     ]
-    section.parts.append(table(["status", "times", "first", "reason"], rows, text=(0, 3)))
-    if len(kinds) > _MAX_KINDS:
-        section.parts.append(f"<p>… and {len(kinds) - _MAX_KINDS:,} other reasons.</p>")
+    n_more = len(kinds) - _MAX_KINDS
+    note = f"… and {n_more:,} other reasons." if n_more > 0 else ""
+    section.add(Table(["status", "times", "first", "reason"], rows, text=(0, 3), note=note))

@@ -9,10 +9,10 @@ from typing import Any
 
 from evonas.exceptions import WeightsError
 from evonas.records import Evaluation
-from evonas.report.page import esc
 from evonas.report.style import GREY, PALETTE
+from evonas.report.template import rendered
 
-__all__ = ["Layer", "Net", "draw", "layer_rows", "network_of"]
+__all__ = ["Layer", "Net", "Row", "draw", "layer_rows", "network_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -23,7 +23,6 @@ _KINDS = (  # by what a type's name holds, the first that fits
     ("attention", PALETTE[3]), ("embedding", PALETTE[7]), ("lstm", PALETTE[5]),
     ("gru", PALETTE[5]), ("rnn", PALETTE[5]),
 )  # fmt: skip
-_WIDTH, _ROW, _GAP, _LEFT = 720, 24, 6, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,27 @@ class Layer:
     shape: tuple[int, ...] | None
     params: int
     macs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the drawing.
+
+    Attributes:
+        kind: Of the layer.
+        name: Of the layer.
+        shape: Of its output.
+        costs: Weights and multiply-adds, in words.
+        colour: Of the block.
+        share: Of the multiply-adds of the costliest layer.
+    """
+
+    kind: str
+    name: str = ""
+    shape: str = ""
+    costs: str = ""
+    colour: str = GREY
+    share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +87,23 @@ class Net:
         """Multiply-adds of one example."""
         return sum(layer.macs for layer in self.layers)
 
+    @property
+    def rows(self) -> list[Row]:
+        """The lines of the drawing: the input, each layer, and the sums."""
+        largest = max((layer.macs for layer in self.layers), default=0) or 1
+        rows = [Row("input", shape=self.inputs)]
+        for entry in _shortened(self.layers, MAX_LAYERS):
+            if not isinstance(entry, Layer):
+                rows.append(Row(f"… {entry} more layers"))
+                continue
+            costs = [f"{short(entry.params)} weights"] if entry.params else []
+            costs += [f"{short(entry.macs)} multiply-adds"] if entry.macs else []
+            colour = next((c for word, c in _KINDS if word in entry.kind.lower()), GREY)
+            shape, share = _shape(entry.shape), entry.macs / largest
+            rows.append(Row(entry.kind, entry.name, shape, ", ".join(costs), colour, share))
+        total = f"{short(self.params)} weights, {short(self.macs)} multiply-adds"
+        return [*rows, Row("together", costs=total)]
+
 
 def network_of(evaluation: Evaluation) -> Net | None:
     """Returns the network that was kept with an evaluation's weights; None: none was.
@@ -85,43 +122,32 @@ def network_of(evaluation: Evaluation) -> Net | None:
     return Net(_inputs(known.get("inputs")), layers) if layers else None
 
 
-def layer_rows(net: Net, most: int = MAX_LAYERS) -> list[tuple[str, str, str, str, str]]:
-    """Returns name, type, output, weights and multiply-adds of each layer, and their sums."""
-    found = [("", "input", net.inputs, "", "")]
+def layer_rows(net: Net, most: int = MAX_LAYERS) -> list[tuple[str, str, str, str, str, str]]:
+    """Returns the layers for a terminal, and their sums.
+
+    Name, type, output, weights and multiply-adds of each, and a bar as long as its share of the
+    multiply-adds.
+    """
+    found = [("", "input", net.inputs, "", "", "")]
+    largest = max((layer.macs for layer in net.layers), default=0) or 1
     for entry in _shortened(net.layers, most):
         if isinstance(entry, Layer):
             found.append((
                 entry.name, entry.kind, _shape(entry.shape), short(entry.params), short(entry.macs),
+                "▇" * round(10 * entry.macs / largest),
             ))  # fmt: skip
         else:
-            found.append(("", f"… {entry} more layers", "", "", ""))
-    return [*found, ("", "together", "", short(net.params), short(net.macs))]
+            found.append(("", f"… {entry} more layers", "", "", "", ""))
+    return [*found, ("", "together", "", short(net.params), short(net.macs), "")]
 
 
 def draw(net: Net) -> str:
-    """Returns the network as an SVG: a block for each layer, as dark as its share of the cost."""
-    entries = _shortened(net.layers, MAX_LAYERS)
-    height = (len(entries) + 2) * (_ROW + _GAP) + _GAP
-    largest = max((layer.macs for layer in net.layers), default=0) or 1
-    parts = [_block(0, "input", "", net.inputs, "", GREY, 0.0)]
-    for place, entry in enumerate(entries, 1):
-        if not isinstance(entry, Layer):
-            parts.append(_block(place, f"… {entry} more layers", "", "", "", GREY, 0.0))
-            continue
-        costs = f"{short(entry.params)} weights" if entry.params else ""
-        if entry.macs:
-            costs += f"{', ' if costs else ''}{short(entry.macs)} multiply-adds"
-        share = entry.macs / largest
-        colour = next((c for word, c in _KINDS if word in entry.kind.lower()), GREY)
-        parts.append(
-            _block(place, entry.kind, entry.name, _shape(entry.shape), costs, colour, share)
-        )
-    total = f"{short(net.params)} weights, {short(net.macs)} multiply-adds"
-    parts.append(_block(len(entries) + 1, "together", "", "", total, GREY, 0.0))
-    return (
-        f'<svg class="network" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" role="img" '
-        f'aria-label="The layers of the network, from its input on">{"".join(parts)}</svg>'
-    )
+    """Returns the network as an SVG: a block for each layer, as dark as its share of the cost.
+
+    Raises:
+        MissingDependencyError: Jinja2 is not installed.
+    """
+    return rendered("network.svg", net=net)
 
 
 def short(count: int) -> str:
@@ -137,27 +163,6 @@ def short(count: int) -> str:
         if count >= size:
             return f"{count / size:.3g}{unit}"
     return str(count)
-
-
-def _block(
-    place: int, kind: str, name: str, shape: str, costs: str, colour: str, share: float
-) -> str:
-    y = _GAP + place * (_ROW + _GAP)
-    middle = y + _ROW / 2 + 4
-    line = (
-        f'<line x1="24" y1="{y - _GAP}" x2="24" y2="{y}" stroke="{GREY}" stroke-width="2"/>'
-        if place
-        else ""
-    )
-    return (
-        f'{line}<rect x="{_LEFT}" y="{y}" width="{_WIDTH - 2 * _LEFT}" height="{_ROW}" rx="5" '
-        f'fill="{colour}" fill-opacity="{0.08 + 0.37 * share:.2f}" stroke="{colour}"/>'
-        f'<text x="18" y="{middle}" font-size="13" font-weight="600">{esc(kind)}'
-        f'<tspan font-weight="400" fill="#56616d" dx="8">{esc(name)}</tspan></text>'
-        f'<text x="370" y="{middle}" font-size="12.5">{esc(shape)}</text>'
-        f'<text x="{_WIDTH - 18}" y="{middle}" font-size="12.5" text-anchor="end">{esc(costs)}'
-        "</text>"
-    )
 
 
 def _shortened(layers: Sequence[Layer], most: int) -> list[Layer | int]:

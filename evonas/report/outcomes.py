@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evonas.records import Evaluation, Status
 from evonas.report.gene_columns import (
-    all_boolean,
-    gene_names,
     ok_evaluations,
     window_title,
     windows,
 )
 from evonas.report.progress import require_fitness
+from evonas.report.strip import Blocks, blocks_of
 from evonas.report.style import (
     BEST,
     GREY,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from evonas.run.result import Result
 
-__all__ = ["FailureKind", "failure_kinds", "failures", "frozen_shares", "pareto"]
+__all__ = ["FailureKind", "best_strips", "failure_kinds", "failures", "frozen_shares", "pareto"]
 
 _MAX_POINTS = 2_000
 
@@ -163,49 +163,92 @@ def failures(result: Result) -> Figure:
 
 
 def frozen_shares(result: Result) -> Figure:
-    """Returns the mask heat map: in which share of a generation's masks each block is frozen.
+    """Returns in which share of a generation's points each block is frozen.
 
-    The last column is the champion's mask. Blocks are in the order of the model, input at the top.
+    The last column is the champion. Blocks are in the order of the model, input at the top.
 
     Raises:
-        ValueError: The run's genes are not all Booleans.
+        ValueError: The run's points do not say what is done to blocks.
         EvonasError: No evaluation has a fitness.
     """
-    if not all_boolean(result):
+    blocks = _needed_blocks(result)
+    stretches = [window for window in windows(result) if window.evaluations]
+    columns = [
+        np.mean([[place == 0 for place in blocks.places(e.genes)] for e in w.evaluations], axis=0)
+        for w in stretches
+    ]
+    columns.append(np.array([float(place == 0) for place in blocks.places(result.champion.genes)]))
+    heat = _heat(blocks, np.array(columns).T, [*(w.label for w in stretches), "champion"])
+    heat.update(
+        zmin=0, zmax=1, colorscale=[[0, "#f4f1ea"], [1, MAIN]],
+        colorbar={"tickformat": ".0%", "thickness": 12},
+        hovertemplate=f"%{{text}}, %{{x}}: %{{z:.0%}} {safe(blocks.words[0])}<extra></extra>",
+    )  # fmt: skip
+    return _blocks_figure(result, blocks, heat, "share of points that freeze each block")
+
+
+def best_strips(result: Result) -> Figure:
+    """Returns what the best point of each generation does to each block; the last: the champion.
+
+    Raises:
+        ValueError: The run's points do not say what is done to blocks.
+        EvonasError: No evaluation has a fitness.
+    """
+    blocks = _needed_blocks(result)
+    weight = result.objectives[0].weight
+    columns, labels = [], []
+    for window in windows(result):
+        ok = [entry for entry in window.evaluations if entry.status is Status.OK]
+        if ok:
+            best = max(ok, key=lambda entry: (entry.values[0] * weight, -entry.number))
+            columns.append(blocks.places(best.genes))
+            labels.append(window.label)
+    columns.append(blocks.places(result.champion.genes))
+    n = len(blocks.values)
+    heat = _heat(blocks, np.array(columns).T, [*labels, "champion"])
+    heat.update(
+        zmin=-0.5, zmax=n - 0.5,
+        colorscale=[[end, colour] for at, colour in enumerate(blocks.colours)
+                    for end in (at / n, (at + 1) / n)],
+        colorbar={"tickvals": list(range(n)), "ticktext": [safe(w, 16) for w in blocks.words],
+                  "thickness": 12},
+        customdata=[[safe(blocks.words[at]) if at >= 0 else "?" for at in row]
+                    for row in np.array(columns).T],
+        hovertemplate="%{text}, %{x}: %{customdata}<extra></extra>",
+    )  # fmt: skip
+    return _blocks_figure(result, blocks, heat, "the best point of each generation")
+
+
+def _needed_blocks(result: Result) -> Blocks:
+    blocks = blocks_of(result)
+    if blocks is None:
         raise ValueError(
-            "a mask heat map needs a search whose genes are all Booleans (what to freeze): "
-            "`value_shares(result, gene)` draws the others"
+            "a map of blocks needs a search of what to do with each block of a model "
+            "(`Problem.strip` describes them): `value_shares(result, gene)` draws other genes"
         )
     require_fitness(result)
-    names = gene_names(result)
-    stretches = [window for window in windows(result) if window.evaluations]
-    shares = [
-        [float(np.mean([bool(entry.genes.get(name)) for entry in window.evaluations]))
-         for window in stretches]
-        for name in names
-    ]  # fmt: skip
-    shares = [
-        [*row, float(bool(result.champion.genes.get(name)))]
-        for name, row in zip(names, shares, strict=True)
-    ]
-    heat = graph_objects().Heatmap(
-        z=np.array(shares), x=[*(window.label for window in stretches), "champion"],
+    return blocks
+
+
+def _heat(blocks: Blocks, shares: NDArray[Any], labels: list[str]) -> Any:
+    return graph_objects().Heatmap(
+        z=shares, x=labels,
         # Numbers, not names: two long names may be shortened to the same.
-        y=np.arange(len(names)), zmin=0, zmax=1,
-        colorscale=[[0, "#f4f1ea"], [1, MAIN]], xgap=1, ygap=1,
-        text=[[safe(name)] * len(row) for name, row in zip(names, shares, strict=True)],
-        hovertemplate="%{text}, %{x}: %{z:.0%} frozen<extra></extra>",
-        colorbar={"tickformat": ".0%", "thickness": 12},
+        y=np.arange(len(blocks.names)), xgap=1, ygap=1,
+        text=[[safe(name)] * shares.shape[1] for name in blocks.names],
     )  # fmt: skip
-    ticks = thinned(len(names), 60)
+
+
+def _blocks_figure(result: Result, blocks: Blocks, heat: Any, title: str) -> Figure:
+    ticks = thinned(len(blocks.names), 60)
     return new_figure(
-        "share of masks that freeze each block",
+        title,
         [heat],
-        height=190 + 22 * min(len(names), 40),
+        height=190 + 22 * min(len(blocks.names), 40),
         xaxis={"title": window_title(result), "type": "category"},
         yaxis={
             "autorange": "reversed",
             "tickvals": ticks.tolist(),
-            "ticktext": [safe(names[place], 30) for place in ticks],
+            "ticktext": [safe(blocks.names[place], 30) for place in ticks],
         },
     )

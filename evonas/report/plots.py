@@ -23,6 +23,7 @@ from evonas.report.ancestry import Ancestry, ancestry, family_tree
 from evonas.report.gene_columns import importances
 from evonas.report.outcomes import (
     FailureKind,
+    best_strips,
     failure_kinds,
     failures,
     frozen_shares,
@@ -40,6 +41,7 @@ __all__ = [
     "Ancestry",
     "FailureKind",
     "ancestry",
+    "best_strips",
     "curve_metrics",
     "failure_kinds",
     "failures",

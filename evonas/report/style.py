@@ -77,6 +77,10 @@ def new_figure(title: str, traces: Sequence[Any], **layout: Any) -> Figure:
         layout: Whatever else plotly's layout takes; `xaxis` and `yaxis` add to the look.
     """
     go = graph_objects()
+    for trace in traces:
+        # A line of one point would be nothing.
+        if trace.type == "scatter" and trace.mode == "lines" and len(trace.y) == 1:
+            trace.mode = "lines+markers"
     xaxis, yaxis = layout.pop("xaxis", {}), layout.pop("yaxis", {})
     look: dict[str, Any] = {
         "template": go.layout.Template(),  # not plotly's own, which is 7 kB in every figure

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import math
 import shlex
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evonas.records import Evaluation, Status
-from evonas.report.formats import duration, number
-from evonas.report.gene_columns import all_boolean, gene_names
-from evonas.report.page import code_block, description_list, esc, table
+from evonas.report.answer import spread
+from evonas.report.formats import aligned, duration, number
+from evonas.report.gene_columns import importances
+from evonas.report.page import Code, Fold, Heading, Pairs, Part, Strip, Table, Text
+from evonas.report.strip import Blocks, blocks_of
 from evonas.report.style import as_number, shown
-from evonas.run.store.lock import LOCK, is_held
 
 if TYPE_CHECKING:
     from evonas.run.result import Confirmed, Result
@@ -25,47 +25,14 @@ __all__ = [
     "champion_code",
     "champion_genes",
     "confirmed_table",
-    "front_table",
-    "hall_table",
-    "headline",
+    "ranking",
     "reproduction",
     "run_name",
 ]
 
 _MAX_ROWS = 50
+_MAX_GENES = 6
 _MAX_CODE = 200_000
-
-
-def headline(result: Result) -> list[str]:
-    """Returns the run's name, what it is, and its figures as tiles."""
-    counts = result.counts
-    strategy = result.record.strategy_name
-    wanted = ", ".join(
-        f"{'highest' if objective.direction == 'max' else 'lowest'} {objective.name}"
-        for objective in result.objectives
-    )
-    tiles = [*_best_tiles(result)]
-    tiles += [("trained", f"{counts.evaluated:,}", "evaluations"),
-              ("reused", f"{counts.reused:,}", "proposals known already")]  # fmt: skip
-    invalid = counts.by_status.get("invalid", 0)
-    note = f"and {invalid:,} invalid, never trained" if invalid else "without a fitness"
-    tiles.append(("failed", f"{counts.failed:,}", note))
-    if pruned := counts.by_status.get("pruned", 0):
-        tiles.append(("pruned", f"{pruned:,}", "stopped early"))
-    spent = sum(entry.seconds for entry in result.evaluations)
-    tiles.append(("time", duration(result.seconds), f"{duration(spent)} inside trials"))
-    return [
-        f"<h1>{esc(run_name(result))}</h1>",
-        f'<p class="soft">{esc(strategy)} looking for the {esc(wanted)} · seed '
-        f"{esc(result.record.seed)} · {esc(_state(result))}</p>",
-        '<div class="tiles">',
-        *(
-            f'<div class="tile{" best" if place == 0 else ""}"><span>{esc(label)}</span>'
-            f"<b>{esc(value)}</b><span>{esc(note)}</span></div>"
-            for place, (label, value, note) in enumerate(tiles)
-        ),
-        "</div>",
-    ]
 
 
 def run_name(result: Result) -> str:
@@ -75,47 +42,28 @@ def run_name(result: Result) -> str:
     return "/".join(part for part in result.run_dir.resolve().parts[-2:] if part != "/")
 
 
-def _best_tiles(result: Result) -> list[tuple[str, str, str]]:
-    if not result.hall_of_fame:
-        return [("champion", "none yet", "no evaluation has a fitness")]
-    champion = result.champion
-    for entry in result.confirmed:
-        if entry.evaluation.key == champion.key and entry.values:
-            note = f"mean of {len(entry.values)} fresh seeds, evaluation {champion.number}"
-            return [(f"champion's {result.objectives[0].name}", _spread(entry.values), note)]
-    value = ", ".join(number(value, 4) for value in champion.values)
-    names = ", ".join(objective.name for objective in result.objectives)
-    note = f"one training of evaluation {champion.number}: the best of many is partly luck"
-    if len(result.objectives) > 1:
-        note = f"evaluation {champion.number}, best by {result.objectives[0].name}: see the front"
-    return [(f"champion's {names}", value, note)]
-
-
-def _state(result: Result) -> str:
-    if result.outcome is None:
-        held = None if result.run_dir is None else is_held(result.run_dir / LOCK)
-        return {True: "still running", False: "killed", None: "still running, or killed"}[held]
-    return f"{result.outcome}: {result.stop_reason}"
-
-
-def champion_genes(result: Result) -> str:
-    """Returns number, fitness, metrics and genes of the champion."""
+def champion_genes(result: Result) -> list[Part]:
+    """Returns number, metrics and genes of the champion."""
     champion = result.champion
     pairs: list[tuple[str, object]] = [
-        ("evaluation", f"{champion.number}, key {champion.key[:12]}")
+        ("evaluation", champion.number),
+        ("key", champion.key[:12]),
+        ("seconds", f"{champion.seconds:.1f}"),
     ]
-    searched = _searched(result, champion)
-    for place, objective in enumerate(result.objectives):
-        if searched is not None:
-            pairs.append((f"{objective.name} in the search", number(searched.values[place], 5)))
-    pairs.append(("seconds", f"{champion.seconds:.1f}"))
     pairs += [
         (name, number(value, 5) if type(value) in (int, float) else _value(value))
         for name, value in champion.metrics.items()
         if value is not None
     ]
-    genes = [(name, shown(value)) for name, value in champion.genes.items()]
-    return f"{description_list(pairs)}<h3>Genes</h3>{description_list(genes)}"
+    searched = _searched(result, champion)
+    for place, objective in enumerate(result.objectives):
+        if searched is not None and objective.name not in champion.metrics:
+            pairs.insert(1 + place, (objective.name, number(searched.values[place], 5)))
+    blocks = blocks_of(result)
+    names = () if blocks is None else blocks.names
+    genes = [(name, shown(value)) for name, value in champion.genes.items() if name not in names]
+    parts: list[Part] = [Heading("Its genes"), Pairs(genes)] if genes else []
+    return [*parts, Fold("Its measurements", [Pairs(pairs)])]
 
 
 def _searched(result: Result, evaluation: Evaluation) -> Evaluation | None:
@@ -126,34 +74,44 @@ def _searched(result: Result, evaluation: Evaluation) -> Evaluation | None:
     return None
 
 
-def hall_table(result: Result) -> str:
-    """Returns the hall of fame."""
-    names = [objective.name for objective in result.objectives]
-    return _ranking(["number", *names, "seconds", "key"], result.hall_of_fame)
-
-
-def front_table(result: Result) -> str:
-    """Returns the evaluations that no other dominates."""
-    names = [objective.name for objective in result.objectives]
-    return _ranking(["number", *names, "seconds", "key"], result.pareto_front)
-
-
-def _ranking(head: list[str], entries: Sequence[Evaluation]) -> str:
-    rows = [
-        (
-            entry.number,
-            *(number(value, 5) for value in entry.values),
-            f"{entry.seconds:.1f}",
-            entry.key[:12],
-        )
-        for entry in entries[:_MAX_ROWS]
+def ranking(result: Result, entries: Sequence[Evaluation]) -> Table:
+    """Returns evaluations with their values and the genes in which they differ."""
+    kept = entries[:_MAX_ROWS]
+    blocks = blocks_of(result)
+    strips = () if blocks is None else blocks.names
+    differing = [
+        name
+        for name in (importances(result) if len(kept) > 1 else ())
+        if name not in strips and len({_gene(entry, name) for entry in kept}) > 1
     ]
-    more = len(entries) - len(rows)
-    note = f"<p class='soft'>… and {more:,} more.</p>" if more > 0 else ""
-    return table(head, rows, text=(len(head) - 1,)) + note
+    genes = differing[:_MAX_GENES]
+    head = ["number", *(objective.name for objective in result.objectives)]
+    head += [*genes, "seconds", *(["blocks"] if blocks is not None else [])]
+    columns = [
+        aligned([entry.values[place] for entry in kept]) for place in range(len(result.objectives))
+    ]
+    rows: list[list[object]] = []
+    for place, entry in enumerate(kept):
+        row: list[object] = [entry.number, *(column[place] for column in columns)]
+        row += [*(_gene(entry, name) for name in genes), f"{entry.seconds:.1f}"]
+        row += [] if blocks is None else [blocks.strip(entry.genes, blocks.label(entry))]
+        rows.append(row)
+    notes = []
+    if len(kept) < len(entries):
+        notes.append(f"… and {len(entries) - len(kept):,} more.")
+    if len(differing) > len(genes):
+        n_more = len(differing) - len(genes)
+        notes.append(f"They differ in {n_more} more genes, which matter less.")
+    places = () if blocks is None else (len(head) - 1,)
+    best = next((at for at, e in enumerate(kept) if e.key == result.champion.key), None)
+    return Table(head, rows, text=places, best=best, note=" ".join(notes))
 
 
-def confirmed_table(result: Result) -> list[str]:
+def _gene(entry: Evaluation, name: str) -> str:
+    return shown(entry.genes[name]) if name in entry.genes else "–"
+
+
+def confirmed_table(result: Result) -> list[Part]:
     """Returns the honest table: what was trained again on fresh seeds, and the search's own score.
 
     Test scores are metrics called `test_…` (as `compare_masks` records them).
@@ -167,22 +125,22 @@ def confirmed_table(result: Result) -> list[str]:
             if name.startswith("test_") and not math.isnan(as_number(value))
         }
     )
-    masks = all_boolean(result)
+    blocks = blocks_of(result)
     shares = any("trainable_share" in repeat.metrics for entry in result.confirmed
                  for repeat in entry.repeats)  # fmt: skip
     objective = result.objectives[0].name
-    head = ["number", *(["mask"] if masks else []), f"{objective} (mean ± std)", "seeds"]
+    head = ["number", *(["blocks"] if blocks else []), f"{objective} (mean ± std)", "seeds"]
     head += [*metrics, *(["trainable"] if shares else []), "seconds", "in the search"]
     rows: list[list[object]] = []
     for entry in result.confirmed:
         searched = _searched(result, entry.evaluation)
         row: list[object] = [entry.evaluation.number if entry.evaluation.number >= 0 else "–"]
-        row += [_mask_label(result, entry.evaluation)] if masks else []
-        row += [_spread(entry.values), f"{len(entry.values)} of {len(entry.repeats)}"]
-        row += [_spread(_metric(entry, name)) for name in metrics]
+        row += [_strip(blocks, entry.evaluation)] if blocks else []
+        row += [spread(entry.values), f"{len(entry.values)} of {len(entry.repeats)}"]
+        row += [spread(_metric(entry, name)) for name in metrics]
         row += [_percent(_metric(entry, "trainable_share"))] if shares else []
         seconds = _metric(entry, "train_seconds") or [repeat.seconds for repeat in entry.repeats]
-        row += [_spread(seconds, 3), number(searched.values[0], 4) if searched else "–"]
+        row += [spread(seconds, 3), number(searched.values[0], 4) if searched else "–"]
         rows.append(row)
     confirmed_keys = [entry.evaluation.key for entry in result.confirmed]
     champion = result.champion.key
@@ -198,10 +156,7 @@ def confirmed_table(result: Result) -> list[str]:
             f"{note}. The champion is still the search's best single score: the repeats are not "
             "finished, or the search went on after them. Confirm again to have the best mean."
         )
-    return [
-        f'<p class="soft">{esc(note)}</p>',
-        table(head, rows, text=(1,) if masks else (), best=best),
-    ]
+    return [Text(note), Table(head, rows, text=(1,) if blocks else (), best=best)]
 
 
 def _metric(entry: Confirmed, name: str) -> list[float]:
@@ -209,22 +164,15 @@ def _metric(entry: Confirmed, name: str) -> list[float]:
     return [value for value in map(as_number, found) if not math.isnan(value)]
 
 
-def _mask_label(result: Result, evaluation: Evaluation) -> str:
-    frozen = [bool(evaluation.genes.get(name)) for name in gene_names(result)]
-    bits = "".join("1" if bit else "0" for bit in frozen)
-    bits = bits if len(bits) <= 40 else f"{bits[:39]}…"
-    if not any(frozen):
-        return f"{bits} nothing frozen"
-    if all(frozen):
-        return f"{bits} all frozen"
-    first = frozen.index(False)
-    if not any(frozen[first:]):
-        return f"{bits} first {first} frozen"
-    # `compare_masks` draws the others that the search did not train.
-    return f"{bits} {'of the search' if evaluation.number >= 0 else 'random'}"
+def _strip(blocks: Blocks, evaluation: Evaluation) -> Strip:
+    label = blocks.label(evaluation)
+    if label == blocks.in_words(evaluation.genes):
+        # `compare_masks` draws the others that the search did not train.
+        label = "of the search" if evaluation.number >= 0 else "random"
+    return blocks.strip(evaluation.genes, label)
 
 
-def champion_code(result: Result) -> str:
+def champion_code(result: Result) -> Code:
     """Returns the champion's source where the run keeps it, its genes otherwise."""
     champion = result.champion
     for file in _source_files(result.run_dir, champion.number):
@@ -233,9 +181,9 @@ def champion_code(result: Result) -> str:
         except OSError:
             continue  # it vanished under us, as files of a running search do
         if len(code) <= _MAX_CODE:
-            return code_block(file.name, code, "champion-code")
+            return Code(file.name, code, "champion-code")
     genes = json.dumps(champion.genes, indent=4, ensure_ascii=False)
-    return code_block("the champion's genes (JSON)", genes, "champion-code")
+    return Code("the champion's genes (JSON)", genes, "champion-code")
 
 
 def _source_files(run_dir: Path | None, number: int) -> list[Path]:
@@ -247,17 +195,25 @@ def _source_files(run_dir: Path | None, number: int) -> list[Path]:
     ]
 
 
-def reproduction(result: Result) -> list[str]:
-    """Returns command, versions, hardware, and what the run is, as it was recorded."""
-    parts = []
+def reproduction(result: Result) -> list[Part]:
+    """Returns command, settings, machine and versions, as they were recorded."""
+    parts: list[Part] = []
     sessions = result.sessions
     if sessions:
         last = sessions[-1]["environment"]
         command = last.get("command")
         if isinstance(command, list):
-            parts.append(code_block("the command", shlex.join(map(str, command)), "command"))
-        pairs = [(name, _value(value)) for name, value in last.items() if name != "command"]
-        parts += ["<h3>Machine and versions</h3>", description_list(pairs)]
+            parts.append(Code("the command", shlex.join(map(str, command)), "command"))
+    parts += [Heading("Settings"), Pairs(_settings(result))]
+    if sessions:
+        packages = last.get("packages")
+        versions = packages if isinstance(packages, Mapping) else {}
+        machine = [
+            (name, last[name]) for name in ("platform", "processor", "cores") if name in last
+        ]
+        machine += [("python", last.get("python")), *versions.items()]
+        parts += [Heading("Machine and versions")]
+        parts.append(Pairs([(name, _value(value)) for name, value in machine if value is not None]))
         rows = [
             (
                 place,
@@ -268,15 +224,46 @@ def reproduction(result: Result) -> list[str]:
             )
             for place, session in enumerate(sessions, 1)
         ][-_MAX_ROWS:]
-        parts.append(f"<h3>Starts ({len(sessions)})</h3>")
-        parts.append(table(["start", "at", "for", "outcome", "reason"], rows, text=(1, 3, 4)))
-    left_out = {"space", "initial", "baselines", "retryable"}
+        parts.append(Heading(f"Starts ({len(sessions)})"))
+        parts.append(Table(["start", "at", "for", "outcome", "reason"], rows, text=(1, 3, 4)))
+    return [*parts, Fold("Internals", _internals(result))]
+
+
+def _settings(result: Result) -> list[tuple[str, object]]:
+    """Returns what a person would write down of a search, in words."""
+    record = result.record
+    strategy = {
+        name: value
+        for name, value in record.strategy.items()
+        if name != "name" and value is not None
+    }
+    told: dict[str, object] = {"strategy": record.strategy_name, **strategy, "seed": record.seed}
+    told |= {"threads per trial": record.threads, "workers": record.workers}
+    told |= {"pruner": record.pruner, **record.problem_settings}
+    known = {
+        name: value
+        for name, value in record.fingerprint.items()
+        if name not in ("data", "weights", "blocks", "code") and not isinstance(value, Mapping)
+    }
+    known |= {name: value for name, value in record.metadata.items() if value is not None}
+    return [
+        (name.replace("_", " "), _value(value))
+        for name, value in {**known, **told}.items()
+        if value not in (None, "", [])
+    ]
+
+
+def _internals(result: Result) -> list[Part]:
+    left_out = {"space", "initial", "baselines", "retryable", "strip"}
     record = result.record.to_json()
-    settings = [(name, _value(value)) for name, value in record.items() if name not in left_out]
-    parts += ["<h3>Settings</h3>", description_list(settings)]
+    pairs = [(name, _value(value)) for name, value in record.items() if name not in left_out]
+    parts: list[Part] = [Pairs(pairs)]
+    if result.sessions:
+        last = result.sessions[-1]["environment"]
+        parts.append(Pairs([(name, _value(value)) for name, value in last.items()]))
     space = json.dumps(result.record.space, indent=1, ensure_ascii=False)
     if len(space) <= _MAX_CODE:
-        parts.append(code_block("search space (JSON)", space, "space"))
+        parts.append(Code("search space (JSON)", space, "space"))
     return parts
 
 
@@ -288,13 +275,6 @@ def _value(value: object) -> str:
     if value is None:
         return "–"
     return shown(value)
-
-
-def _spread(values: Sequence[float], digits: int = 4) -> str:
-    if not values:
-        return "–"
-    mean = f"{statistics.fmean(values):.{digits}g}"
-    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.2g}"
 
 
 def _percent(values: Sequence[float]) -> str:

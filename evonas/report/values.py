@@ -11,7 +11,6 @@ from evonas.report.gene_columns import (
     INACTIVE,
     Column,
     column,
-    gene_names,
     importances,
     ok_evaluations,
     window_title,
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
     from evonas.run.result import Result
 
-__all__ = ["fitness_by_gene", "gene_importance", "parallel_coordinates", "value_shares"]
+__all__ = ["fitness_by_gene", "gene_importance", "parallel_coordinates", "smooth", "value_shares"]
 
 _MAX_POINTS = 400
 _MAX_LINES = 300
@@ -49,7 +48,7 @@ def fitness_by_gene(result: Result, gene: str, *, most: int = _MAX_POINTS) -> Fi
     Args:
         result: Of the run.
         gene: Its name.
-        most: Points drawn; boxes and medians are of all evaluations.
+        most: Points drawn; boxes and trends are of all evaluations.
 
     Raises:
         ValueError: The space has no such gene.
@@ -60,7 +59,7 @@ def fitness_by_gene(result: Result, gene: str, *, most: int = _MAX_POINTS) -> Fi
     values = column(result, gene, ok)
     fitness = np.array([entry.values[0] for entry in ok], dtype=np.float64)
     numbers = np.array([entry.number for entry in ok])
-    draw = _scatter_with_median if values.is_continuous else _boxes
+    draw = _scatter_with_trend if values.is_continuous else _boxes
     traces, xaxis = draw(values, fitness, numbers, most)
     objective = result.objectives[0].name
     return new_figure(
@@ -105,35 +104,83 @@ def _boxes(
     return traces, axis
 
 
-def _scatter_with_median(
+def _scatter_with_trend(
     values: Column, fitness: NDArray[np.float64], numbers: NDArray[Any], most: int
 ) -> tuple[list[Any], dict[str, Any]]:
-    """Returns points (of some evaluations) and the medians of up to ten bins (of all)."""
+    """Returns points (of some evaluations) and a smooth trend with its uncertainty (of all)."""
     go = graph_objects()
     x, y, ids = values.numbers(), fitness[values.active], numbers[values.active]
     keep = thinned(len(x), most)
     traces = [_points(x[keep], y[keep], ids[keep])]
-    n_bins = min(10, len(x) // 5)
-    if n_bins >= 2:
-        # Values that many individuals share would make bins at one place: those are merged.
-        edges = np.unique(np.quantile(x, np.linspace(0, 1, n_bins + 1)))
-        bins = np.searchsorted(edges[1:-1], x, side="right")
-        parts = [np.flatnonzero(bins == place) for place in np.unique(bins)]
-        traces.append(
+    trend = smooth(np.log(x) if values.log else x, y)
+    if trend is not None:
+        at, mean, error = trend
+        at = np.exp(at) if values.log else at
+        traces += [
             go.Scatter(
-                x=np.array([np.median(x[part]) for part in parts]),
-                y=np.array([np.median(y[part]) for part in parts]),
-                mode="lines+markers", line={"color": BEST, "width": 2}, marker={"size": 5},
-                hovertemplate="median near %{x:.4g}: %{y:.5g}<extra></extra>",
-            )
-        )  # fmt: skip
-    axis: dict[str, Any] = {"type": "log", "dtick": 1} if values.log else {}
+                x=np.r_[at, at[::-1]], y=np.r_[mean + 2 * error, (mean - 2 * error)[::-1]],
+                fill="toself", fillcolor="rgba(217,72,15,0.15)", line={"width": 0}, mode="lines",
+                hoverinfo="skip",
+            ),
+            go.Scatter(
+                x=at, y=mean, mode="lines", line={"color": BEST, "width": 2},
+                hovertemplate="mean near %{x:.4g}: %{y:.5g}<extra></extra>",
+            ),
+        ]  # fmt: skip
+    axis: dict[str, Any] = {}
     if values.log:
         low, high = (float(values.spec[end]) for end in ("low", "high"))
         axis = {"type": "log", "range": [np.log10(low) - 0.03, np.log10(high) + 0.03]}
         axis |= {"dtick": 1} if high / low > 90 else {"nticks": 6}
         axis["exponentformat"] = "power"
     return traces, axis
+
+
+def smooth(
+    x: NDArray[np.float64], y: NDArray[np.float64], n: int = 60
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None:
+    """Returns places (n,), the local mean of `y` there (n,) and its standard error (n,).
+
+    A line is fitted at each place, weighted by a Gaussian of the distance, of the width among four
+    whose predictions of left-out values are best. Drawn only where there are points. None: there
+    are fewer than ten points, or all at one place.
+
+    Source: local linear regression, Fan and Gijbels (1996), chapter 3; Gaussian weights and
+    leave-one-out cross validation over shares of the range of `x` here.
+    """
+    if len(x) < 10 or np.ptp(x) == 0.0:
+        return None
+    few = thinned(len(x), 500)
+    widths = np.array([0.05, 0.1, 0.2, 0.4]) * np.ptp(x)
+    own = np.arange(len(few))
+    misses = []
+    for width in widths:
+        hat = _hat(x[few], x[few], float(width))
+        left_out = (y[few] - hat @ y[few]) / np.maximum(1.0 - hat[own, own], 0.05)
+        misses.append(float(np.median(np.abs(left_out))))
+    width = float(widths[int(np.argmin(misses))])
+    at = np.linspace(x.min(), x.max(), n)
+    hat = _hat(at, x, width)
+    mean = hat @ y
+    near = np.exp(-0.5 * ((at[:, None] - x[None, :]) / width) ** 2)
+    residuals = y - np.interp(x, at, mean)
+    variance = (near @ residuals**2) / np.maximum(near.sum(axis=1), 1e-300)
+    error = np.sqrt(variance * (hat**2).sum(axis=1))
+    drawn = near.sum(axis=1) >= 3.0
+    return (at[drawn], mean[drawn], error[drawn]) if drawn.sum() > 1 else None
+
+
+def _hat(at: NDArray[np.float64], x: NDArray[np.float64], width: float) -> NDArray[np.float64]:
+    """Returns the weights (n_at, n_x) of the local linear fit: times `y`, its values at `at`."""
+    gaps = x[None, :] - at[:, None]
+    near = np.exp(-0.5 * (gaps / width) ** 2) + 1e-12
+    s0, s1 = near.sum(axis=1), (near * gaps).sum(axis=1)
+    s2 = (near * gaps**2).sum(axis=1)
+    # A ridge keeps the fit level where all points lie at one place.
+    s2 = s2 + 1e-3 * width**2 * s0
+    weights: NDArray[np.float64] = near * (s2[:, None] - s1[:, None] * gaps)
+    fit: NDArray[np.float64] = weights / (s0 * s2 - s1**2)[:, None]
+    return fit
 
 
 def _points(x: NDArray[Any], y: NDArray[np.float64], numbers: NDArray[Any]) -> Any:
@@ -303,12 +350,3 @@ def _mark(x: int, y: float, text: str) -> dict[str, Any]:
         "x": x, "y": y, "text": safe(text, 12), "showarrow": False, "xanchor": "left",
         "xshift": 3, "font": {"size": 10, "color": "#38424d"}, "bgcolor": "rgba(255,255,255,0.8)",
     }  # fmt: skip
-
-
-def all_genes(result: Result, most: int) -> list[str]:
-    """Returns the genes in the order of the space, of more than `most` the most important ones."""
-    names = gene_names(result)
-    if len(names) <= most:
-        return names
-    chosen = set(list(importances(result))[:most])
-    return [name for name in names if name in chosen]

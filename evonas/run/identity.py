@@ -78,6 +78,7 @@ def identify(
         threads=threads,
         process=changed_state(),
         tie_breaker=problem.tie_breaker,
+        strip=dict(problem.strip()) if stored is None else stored.strip,
     )
     # As a later start will find it: tuples are lists.
     here = RunRecord.from_json(from_json(to_json(here.to_json())))

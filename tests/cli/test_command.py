@@ -17,7 +17,7 @@ import evonas as en
 from evonas.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ["show", "report", "export", "source", "compare", "resume"]
+COMMANDS = ["list", "show", "serve", "report", "export", "source", "compare", "resume"]
 
 
 @pytest.mark.parametrize(

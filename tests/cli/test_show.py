@@ -12,7 +12,7 @@ import pytest
 
 import evonas as en
 from evonas.cli import main
-from evonas.cli.state import read_state
+from evonas.report.state import read_state
 from evonas.testing import (
     ProcessKilled,
     dies_at_commit,
@@ -125,6 +125,15 @@ def test_two_objectives_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert pair(shown, "objectives") == "value (max), cost (min)"
     assert re.search(r"champion    number \d+, value 0\.8571, cost [\d.]+\n", shown)
     assert re.search(r"number +value +cost +seconds +key", shown)
+    assert "hall of fame" not in shown
+    front = en.open_run(tmp_path).pareto_front
+    title, heads, *rows = shown[shown.index("Pareto front, ") :].splitlines()
+    assert title == f"Pareto front, {len(front)} that no other beats in every objective"
+    assert heads.split() == ["number", "value", "cost", "seconds", "key"]
+    assert [int(row.split()[0]) for row in rows] == [entry.number for entry in front]
+    assert main(["show", str(tmp_path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [entry["number"] for entry in told["pareto_front"]] == [e.number for e in front]
 
 
 def test_a_run_that_was_killed_says_what_is_open(
@@ -178,7 +187,7 @@ def test_where_the_system_does_not_tell(
 ) -> None:
     with pytest.raises(ProcessKilled), dies_at_commit(9):
         search(tmp_path)
-    monkeypatch.setattr("evonas.cli.state.is_held", lambda path: None)
+    monkeypatch.setattr("evonas.report.state.is_held", lambda path: None)
     assert main(["show", str(tmp_path)]) == 0
     assert pair(capsys.readouterr().out, "state") == "running, or killed"
 
@@ -212,7 +221,7 @@ def test_watch_shows_each_change_and_ends_with_the_search(
 
     monkeypatch.setattr("evonas.cli.show.time.sleep", nap)
     # The run of another process, which goes on until the second nap.
-    monkeypatch.setattr("evonas.cli.state.is_held", lambda path: len(naps) < 2)
+    monkeypatch.setattr("evonas.report.state.is_held", lambda path: len(naps) < 2)
     assert main(["show", str(tmp_path), "--watch", "--every", "7", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert naps == [7.0, 7.0]

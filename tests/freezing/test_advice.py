@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evonas.freezing.advice import FULL, HEAD_ONLY, mask_label, usual_masks
+from evonas.freezing.advice import FULL, HEAD_ONLY, mask_label, strip_of, usual_masks
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,13 @@ def test_as_many_masks_as_there_is_room_for_each_once(n_blocks: int, n: int, hea
     labels = [mask_label(mask, head_is_a_gene=head) for mask in masks]
     assert labels[:2] == [FULL, HEAD_ONLY][: len(masks)]
     assert set(masks) <= set(usual_masks(n_blocks, head_is_a_gene=head))
+
+
+def test_a_strip_names_the_points_that_people_try() -> None:
+    states = [[True, "frozen"], [False, "trained"]]
+    rivals = {"head only": [{"a": True, "b": True, "lr": 0.1}, {"a": True, "b": True, "lr": 0.2}]}
+    assert strip_of(["a", "b"], states, rivals) == {
+        "blocks": ["a", "b"],
+        "states": states,
+        "labels": {"head only": [True, True]},
+    }

@@ -144,6 +144,16 @@ def test_prefixes_change_nothing() -> None:
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
+def test_the_strip_has_the_blocks_and_the_states_and_the_rivals() -> None:
+    strip = problem().strip()
+    assert strip["blocks"] == ["layers.0", "layers.1", "layers.2", "layers.3"]
+    assert strip["states"] == [
+        ["frozen", "frozen"], ["norms", "norms"], ["biases", "biases"], [0.1, "all x0.1"],
+        [0.3, "all x0.3"], [1.0, "all"],
+    ]  # fmt: skip
+    assert strip["labels"]["first 2 frozen"] == ["frozen", "frozen", 1.0, 1.0]
+
+
 def test_the_table_says_what_is_trained() -> None:
     model = pretrained()
     recipe = Recipe(STATES, lr=0.01)

@@ -49,18 +49,25 @@ def masked(genes: en.Genes, trial: en.Trial) -> float:
 def small(tmp_path_factory: pytest.TempPathFactory) -> en.Result:
     """Real: 5 generations of a space with conditions; some evaluations fail."""
     return en.evolve(
-        SPACE, train, population=12, generations=5, elite=2, seed=3, progress=False,
+        SPACE, train, population=12, generations=5, elite=2, seed=5, progress=False,
         run_dir=tmp_path_factory.mktemp("small"), max_consecutive_failures=100,
     )  # fmt: skip
 
 
+class Masked(en.FunctionProblem):
+    """Blocks that are frozen or trained; two masks have a name."""
+
+    def strip(self) -> dict[str, Any]:
+        names = list(self.space)
+        labels = {"all trained": [False] * 6, "first 2 frozen": [True] * 2 + [False] * 4}
+        return {"blocks": names, "states": [[True, "frozen"], [False, "trained"]], "labels": labels}
+
+
 @pytest.fixture(scope="session")
 def masks(tmp_path_factory: pytest.TempPathFactory) -> en.Result:
-    """Real, like a freezing search: all genes Boolean, the best confirmed on fresh seeds."""
+    """Real, like a freezing search: a strip of blocks, the best confirmed on fresh seeds."""
     run_dir = tmp_path_factory.mktemp("masks")
-    problem = en.FunctionProblem(
-        en.SearchSpace({f"block{place}": en.Boolean() for place in range(6)}), masked
-    )
+    problem = Masked(en.SearchSpace({f"block{place}": en.Boolean() for place in range(6)}), masked)
     en.evolve(
         problem, population=8, generations=4, elite=1, seed=0, run_dir=run_dir, progress=False
     )

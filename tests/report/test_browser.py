@@ -63,7 +63,7 @@ def proxy() -> Iterator[Recorder]:
         server.shutdown()
 
 
-def show(page: Path, proxy: Recorder, tmp_path: Path, *options: str) -> Shown:
+def show(page: Path, proxy: Recorder, tmp_path: Path, *options: str, hash_: str = "#all") -> Shown:
     address = f"127.0.0.1:{proxy.server_address[1]}"
     command = [
         CHROMIUM, "--headless=new", "--disable-gpu", "--disable-background-networking",
@@ -71,7 +71,7 @@ def show(page: Path, proxy: Recorder, tmp_path: Path, *options: str) -> Shown:
         "--disable-features=OptimizationHints,MediaRouter,Translate,NetworkTimeServiceQuerying",
         f"--user-data-dir={tmp_path / 'profile'}", f"--proxy-server={address}",
         "--enable-logging=stderr", "--v=0", "--virtual-time-budget=60000", *options, "--dump-dom",
-        page.as_uri(),
+        f"{page.as_uri()}{hash_}",  # #all opens what is folded
     ]  # fmt: skip
     if os.geteuid() == 0:
         command.insert(1, "--no-sandbox")  # Chromium's sandbox refuses to run as root
@@ -134,3 +134,16 @@ def test_the_checks_above_can_fail(proxy: Recorder, tmp_path: Path) -> None:
     assert n_charts(shown.document) == (1, 0, "none")
     assert any("no good" in line for line in shown.console)
     assert any("example.test" in host for host in shown.hosts)
+
+
+@pytest.mark.timeout(600)
+def test_what_is_folded_is_drawn_when_it_is_opened(
+    small: en.Result, proxy: Recorder, tmp_path: Path
+) -> None:
+    assert small.run_dir is not None
+    page = write_report(small.run_dir, tmp_path / "report.html")
+    folded = show(page, proxy, tmp_path, hash_="")
+    n_all, n_drawn, said = n_charts(folded.document)
+    assert (n_all, n_drawn, said) == (18, 5, "5"), "the first look draws what it shows"
+    genes = show(page, proxy, tmp_path, hash_="#genes")
+    assert n_charts(genes.document) == (18, 16, "16")

@@ -82,11 +82,19 @@ def test_nothing_is_asked_of_a_network(page: Reader) -> None:
     assert "Content-Security-Policy" in render.__globals__["Page"]("x").render()
 
 
-def test_the_headline_is_there(small: en.Result, page: Reader) -> None:
-    assert f"{small.champion.fitness:.4g}" in page.of("b")
-    assert str(small.counts.evaluated) in page.of("b")
-    assert str(small.counts.failed) in page.of("b")
-    assert any("Generational looking for the highest fitness" in text for text in page.of("p"))
+def test_the_answer_comes_first(small: en.Result, page: Reader) -> None:
+    answer = dict(zip(page.of("dt")[:5], page.of("dd")[:5], strict=True))
+    assert list(answer) == ["Searched", "Found", "How sure", "Cost", "Next"]
+    assert answer["Searched"].startswith("Generational looked for the highest fitness of the func")
+    assert "5 genes and infinitely many points" in answer["Searched"]
+    champion = small.champion
+    assert f"Evaluation {champion.number} has fitness {champion.fitness:.4g}" in answer["Found"]
+    first = [entry.values[0] for entry in small.evaluations[:12] if entry.values]
+    assert f"The first {len(first)} points had {max(first):.4g} at best" in answer["Found"]
+    assert "partly luck" in answer["How sure"]
+    assert f"{small.counts.evaluated} trainings" in answer["Cost"]
+    assert f"{small.counts.failed} failed" in answer["Cost"]
+    assert "evonas.confirm(problem" in answer["Next"]
 
 
 def test_the_figures_of_a_run_are_there(page: Reader) -> None:
@@ -100,8 +108,20 @@ def test_the_figures_of_a_run_are_there(page: Reader) -> None:
         assert title in titles
     assert len(page.figures) == 18
     assert page.of("h2") == [
-        "Champion", "The search", "Genes", "Family tree", "Failures", "Code", "How to reproduce",
+        "Champion", "Best points", "The search", "Genes", "Family tree", "Failures", "Code",
+        "How to reproduce",
     ]  # fmt: skip
+    assert page.tags.count("details") >= 5, "what is not for the first look is folded"
+
+
+def test_the_best_points_show_what_differs(small: en.Result, page: Reader) -> None:
+    heads = page.of("th")
+    assert heads[:2] == ["number", "fitness"]
+    assert "key" not in heads[: heads.index("seconds")]
+    hall = small.hall_of_fame
+    for gene in ("lr", "width", "deep", "layers", "dropout"):
+        differs = len({str(entry.genes.get(gene)) for entry in hall}) > 1
+        assert (gene in heads[: heads.index("seconds")]) == differs
 
 
 def test_the_champion_stands_with_its_genes(small: en.Result, page: Reader) -> None:
@@ -116,23 +136,26 @@ def test_failures_are_listed_with_their_tracebacks(small: en.Result, page: Reade
 
 def test_how_to_reproduce_is_what_was_recorded(small: en.Result, page: Reader) -> None:
     texts = page.of("dd")
-    assert "3" in texts  # the seed
+    assert "5" in texts  # the seed
     assert any(str(small.sessions[0]["environment"]["python"]) in text for text in texts)
     assert sys.orig_argv[-1] in " ".join(page.of("code"))
 
 
 def test_a_mask_search_has_its_heat_map_and_its_honest_table(masks: en.Result) -> None:
     page = Reader(render(masks))
-    assert "share of masks that freeze each block" in page.of("h3")
+    assert "share of points that freeze each block" in page.of("h3")
     assert "Repeated on fresh seeds" in page.of("h3")
     assert "gene values and fitness" not in page.of("h3")
     cells = page.of("td")
     for entry in masks.confirmed:
         assert f"{entry.mean:.4g} ± {entry.std:.2g}" in cells
-    assert "000000 nothing frozen" in cells
-    assert any(cell.endswith(" of the search") for cell in cells)
+    labels = page.of("span")
+    assert "all trained" in labels
+    assert "of the search" in labels
+    assert page.tags.count("i") > 6 * len(masks.confirmed), "a square for each block"
     best = masks.confirmed[0]
-    assert f"{best.mean:.4g} ± {best.std:.2g}" in page.of("b")
+    (sure,) = [text for text in page.of("dd") if text.startswith("Trained again")]
+    assert f"on 3 fresh seeds it has fitness {best.mean:.4g} ± {best.std:.2g}." in sure
     assert not any("not finished" in text for text in page.of("p"))
 
 
@@ -150,7 +173,10 @@ def test_two_objectives_have_a_front(two_objectives: en.Result) -> None:
     page = Reader(render(two_objectives))
     assert "accuracy and size" in page.of("h3")
     assert "size by evaluation" in page.of("h3")
-    assert {"Pareto front"} <= set(page.of("h2"))
+    assert page.of("h2")[0] == "Pareto front"
+    assert "Best points" not in page.of("h2"), "the front says it"
+    (found,) = [text for text in page.of("dd") if "no other beats" in text]
+    assert found.startswith(f"{len(two_objectives.pareto_front)} of 40 are points")
     assert "Family tree" not in page.of("h2")
 
 
@@ -159,7 +185,7 @@ def test_ten_thousand_evaluations_stay_small(large: en.Result, tmp_path: Path) -
     assert path.stat().st_size < 7_000_000
     page = Reader(path.read_text(encoding="utf-8"))
     assert len(page.figures) == 5 + 2 * 16 + 2
-    assert "The 16 most important of 40 genes:" in page.of("p")
+    assert "The 16 most important of 40 genes, those first:" in page.of("p")
     assert any(text.startswith("… and ") and "other reasons" in text for text in page.of("p"))
 
 
@@ -171,8 +197,14 @@ def test_ten_evaluations_are_enough(write_run: Write) -> None:
 
 def test_a_run_without_a_fitness_has_a_report(write_run: Write) -> None:
     page = Reader(render(write_run(5, failed=1.1)))
-    assert "none yet" in page.of("b")
+    assert "Nothing yet: no evaluation has a fitness." in page.of("dd")
     assert page.of("h2") == ["The search", "Failures", "How to reproduce"]
+
+
+def test_one_evaluation_has_no_chart(write_run: Write) -> None:
+    page = Reader(render(write_run(1, failed=0.0, epochs=1)))
+    assert page.figures == []
+    assert "Champion" in page.of("h2")
 
 
 def test_a_killed_run_has_a_report(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_a_deep_network_is_drawn_short(tmp_path: Path) -> None:
     assert net is not None
     rows = layer_rows(net)
     assert len(rows) == MAX_LAYERS + 3
-    assert ("", f"… {201 - MAX_LAYERS} more layers", "", "", "") in rows
+    assert ("", f"… {201 - MAX_LAYERS} more layers", "", "", "", "") in rows
     assert draw(net).count("<rect") == MAX_LAYERS + 3
 
 
@@ -59,7 +59,7 @@ def test_show_lists_the_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str
     searched(tmp_path, nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 2)))
     assert main(["show", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    assert re.search(r"112 +3\.89k +0 +Conv2d +4×6×6", printed)
+    assert re.search(r"112 +3\.89k +▇{10} +0 +Conv2d +4×6×6", printed)
     assert re.search(r"402 +4\.18k +together", printed)
 
 

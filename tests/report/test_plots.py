@@ -13,6 +13,7 @@ import evonas as en
 from evonas.exceptions import MissingDependencyError
 from evonas.records import EpochMetrics, Evaluation, Status
 from evonas.report import plots
+from evonas.report.values import smooth
 
 FRAME = 'Traceback (most recent call last):\n  File "m.py", line 1, in f\n    x\n'
 Write = Callable[..., en.Result]
@@ -126,13 +127,38 @@ def test_fitness_by_a_discrete_gene_has_a_box_for_each_value(small: en.Result) -
     assert len(points.x) == len(ok)
 
 
-def test_fitness_by_a_number_has_medians(small: en.Result) -> None:
+def test_fitness_by_a_number_has_a_trend(small: en.Result) -> None:
     figure = plots.fitness_by_gene(small, "lr")
-    points, medians = figure.data
+    points, band, trend = figure.data
     assert figure.layout.xaxis.type == "log"
     ok = [entry for entry in small.evaluations if entry.status is Status.OK]
     assert list(points.x) == [entry.genes["lr"] for entry in ok]
-    assert list(medians.x) == sorted(medians.x)
+    assert list(trend.x) == sorted(trend.x)
+    upper, lower = band.y[: len(trend.y)], band.y[len(trend.y) :][::-1]
+    assert np.allclose((np.array(upper) + np.array(lower)) / 2, trend.y)
+    assert (np.array(upper) >= np.array(lower)).all()
+
+
+def test_a_trend_is_near_what_made_the_points() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 1, 400)
+    y = np.sin(3 * x) + rng.normal(0, 0.1, 400)
+    found = smooth(x, y)
+    assert found is not None
+    at, mean, error = found
+    inner = (at > 0.05) & (at < 0.95)
+    misses = np.abs(mean - np.sin(3 * at))[inner]
+    assert misses.max() < 0.06
+    assert (misses < 2 * error[inner]).mean() > 0.8, "the band holds the truth"
+    assert 0.003 < error[inner].mean() < 0.03
+    straight = smooth(x, 2 * x)
+    assert straight is not None
+    assert np.allclose(straight[1], 2 * straight[0], atol=0.01)
+
+
+def test_a_trend_needs_points_at_several_places() -> None:
+    assert smooth(np.arange(9.0), np.arange(9.0)) is None
+    assert smooth(np.ones(20), np.arange(20.0)) is None
 
 
 def test_shares_of_a_generation_sum_to_one(small: en.Result) -> None:
@@ -271,9 +297,19 @@ def test_the_heat_map_shows_shares_of_frozen_blocks(masks: en.Result) -> None:
     assert list(heat.x) == ["0", "1", "2", "3", "champion"]
 
 
-def test_a_heat_map_needs_masks(small: en.Result) -> None:
-    with pytest.raises(ValueError, match="a mask heat map needs a search whose genes are all Bo"):
-        plots.frozen_shares(small)
+def test_the_best_of_each_generation_is_a_column_of_states(masks: en.Result) -> None:
+    (heat,) = plots.best_strips(masks).data
+    assert heat.z.shape == (6, 5)
+    best = max(masks.evaluations[:8], key=lambda entry: entry.values[0])
+    assert heat.z[:, 0].tolist() == [int(not frozen) for frozen in best.genes.values()]
+    assert heat.z[:, -1].tolist() == [int(not bit) for bit in masks.champion.genes.values()]
+    assert heat.colorscale[0][1] != heat.colorscale[-1][1]
+
+
+@pytest.mark.parametrize("draw", [plots.frozen_shares, plots.best_strips])
+def test_a_map_of_blocks_needs_blocks(small: en.Result, draw: Any) -> None:
+    with pytest.raises(ValueError, match="a map of blocks needs a search of what to do with each"):
+        draw(small)
 
 
 @pytest.fixture(scope="module")

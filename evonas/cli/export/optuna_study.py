@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from evonas.cli.export.rows import reason
-from evonas.cli.screen import plain
 from evonas.exceptions import EvonasError, MissingDependencyError
 from evonas.files import replace_file
 from evonas.records import Evaluation, Status
+from evonas.report.formats import plain
 from evonas.run.result import Result
 from evonas.space import SearchSpace
 from evonas.space.canonical import canonical_json

@@ -198,14 +198,19 @@ class RunReader:
                 found[row[0]] = self._planned(row)
         return found
 
-    def proposals(self) -> Iterator[PlannedProposal]:
-        """Yields every proposal in the order in which the strategy made it."""
-        for row in self._rows("SELECT * FROM proposals ORDER BY id"):
+    def proposals(self, first: int = 0) -> Iterator[PlannedProposal]:
+        """Yields every proposal from id `first` on, in the order in which the strategy made it."""
+        for row in self._rows("SELECT * FROM proposals WHERE id >= ? ORDER BY id", first):
             yield self._planned(row)
 
     def evaluation(self, number: int) -> Evaluation | None:
         """Returns the evaluation with its epochs, or None where it is not (yet) recorded."""
         return next(self._evaluations("WHERE number = ?", number), None)
+
+    def numbers(self, first: int = 0) -> list[int]:
+        """Returns the numbers on record from `first` on, ascending."""
+        rows = self._all("SELECT number FROM evaluations WHERE number >= ? ORDER BY number", first)
+        return [number for (number,) in rows]
 
     def evaluations(self) -> Iterator[Evaluation]:
         """Yields every evaluation with its epochs, in ask order."""

@@ -31,6 +31,7 @@ class RunRecord:
         process: What was set for the whole process when the run began (`changed_state`).
         tie_breaker: The recorded metric of which less is better among equals, if there is one.
         chosen_for: Why `"auto"` chose this strategy; None: the user chose it.
+        strip: How points are drawn as a strip of blocks (`Problem.strip`); empty: they are not.
         n_copied: How many evaluations `warm_start` copied in; they have the first numbers.
         metadata: What the user noted at the latest start.
         retryable: Numbers of evaluations that failed before the user fixed the cause; their
@@ -55,6 +56,7 @@ class RunRecord:
     process: dict[str, Any] = field(default_factory=dict)
     tie_breaker: str | None = None
     chosen_for: str | None = None
+    strip: dict[str, Any] = field(default_factory=dict)
     n_copied: int = 0
     metadata: dict[str, Any] = field(default_factory=dict)
     retryable: tuple[int, ...] = ()
@@ -100,8 +102,9 @@ class RunRecord:
             "space": dict, "fingerprint": dict, "objectives": list, "strategy": dict,
             "initial": list, "deterministic": bool, "problem_settings": dict, "seed": int,
             "threads": int, "n_copied": int, "metadata": dict, "retryable": list,
-            "baselines": dict,
+            "baselines": dict, "strip": dict,
         }  # fmt: skip
+        found = {"strip": {}, **found}  # a run that was begun before there were any has none
         for name, kind in types.items():
             if not isinstance(found.get(name), kind):
                 raise TypeError(f"{name} of the run must be a {kind.__name__}")

@@ -219,6 +219,9 @@ def summary(state: State) -> dict[str, Any]:
         },
         "champion": _entry(result.champion) if hall else None,
         "hall_of_fame": [_entry(evaluation) for evaluation in hall],
+        "pareto_front": [_entry(evaluation) for evaluation in result.pareto_front]
+        if len(result.objectives) > 1
+        else None,
         "confirmed": [
             {
                 **_entry(entry.evaluation),
