@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_where_the_system_cannot_reset_its_peak(
     monkeypatch.setattr(module, "_CLEAR", tmp_path / "none" / "clear_refs")
     monkeypatch.setattr(module, "_STATUS", tmp_path / "status")
     usage = type("Usage", (), {"ru_maxrss": 5000})
-    monkeypatch.setattr(module.resource, "getrusage", lambda who: usage)
+    monkeypatch.setattr(resource, "getrusage", lambda who: usage)
     monkeypatch.setattr(module.sys, "platform", "linux")
     assert peak_of(0) == 5000 * 1024
     monkeypatch.setattr(module.sys, "platform", "darwin")
