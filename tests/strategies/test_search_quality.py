@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import random
 from typing import Any
 
 import pytest
 
 import evonas as en
+from benchmarks.search_quality import fronts
+from benchmarks.search_quality.cells import cells_table, simplified
 from benchmarks.search_quality.instance import Instance, renumbered
 from benchmarks.search_quality.peers import OURS, strategy_peer
-from benchmarks.search_quality.problems import layers, mixed
+from benchmarks.search_quality.problems import cells, layers, lcbench, mixed
 from benchmarks.search_quality.recorder import Recorder, Spent, run_peer
 from evonas.strategies import LocalSearch
 
@@ -76,3 +79,41 @@ def test_a_peer_that_stops_early_keeps_its_last_regret() -> None:
 def test_our_peers_run(name: str) -> None:
     record = run_peer(strategy_peer(OURS[name]), layers(1), 25, seed=1)
     assert len(record.values) == 25
+
+
+def test_cells_that_compute_the_same_have_the_same_accuracy() -> None:
+    # Node 1 is reached by nothing; node 2 leads nowhere.
+    cell = ("none", "skip", "conv1", "conv3", "conv3", "none")
+    assert simplified(cell) == ("none", "none", "none", "conv3", "none", "none")
+    table = cells_table()
+    assert len(table) == 4096
+    assert all((table[cell] == table[simplified(cell)]).all() for cell in table)
+    instance = cells(3)
+    genes = instance.space.sample(random.Random(0))
+    here = tuple(genes[edge] for edge in ("01", "02", "12", "03", "13", "23"))
+    assert instance.value(genes) == table[here][9]
+    assert instance.optimum["validation"] == pytest.approx(100 * 671 / 700)
+
+
+@pytest.mark.skipif("EVONAS_DATA" not in os.environ, reason="EVONAS_DATA has lcbench")
+def test_no_point_of_lcbench_is_better_than_the_best_known() -> None:
+    pytest.importorskip("onnxruntime")
+    for seed in (0, 1):
+        instance = lcbench(seed)
+        (score, best) = instance.scores["accuracy"], instance.optimum["accuracy"]
+        rng = random.Random(seed)
+        regrets = [best - score(instance.space.sample(rng)) for _ in range(300)]
+        assert min(regrets) > -0.5
+        assert sorted(regrets)[150] == pytest.approx(100.0, abs=25)  # by its definition
+
+
+def test_a_front_is_measured_against_the_whole_table() -> None:
+    space = en.SearchSpace({"a": [0, 1, 2], "b": [0, 1, 2]})
+    table = fronts.Table.of(space, lambda genes: (genes["a"], float(2 - genes["a"] - genes["b"])))
+    # In the unit square: (0, 1), (0.5, 0.75) and (1, 0.5), each with b = 0; the corner is (0, -2).
+    assert (table.low, table.high) == ((0, -2), (2, 2))
+    assert table.whole == pytest.approx(0.5 * 0.75 + 0.5 * 0.5)
+    assert table.share([(1, 1.0), (0, -1.0)]) == pytest.approx(0.5 * 0.75 / 0.625)
+    assert table.share([(0, 2.0)]) == 0.0
+    seen = fronts.searched(fronts.OURS["SurrogateEvolution"], table, 9, 0)
+    assert table.share(seen) == pytest.approx(1.0)
