@@ -13,7 +13,7 @@ from typing import Any
 from evonas.execution.trial import TrialSettings
 from evonas.records import EpochMetrics, Genes
 
-__all__ = ["RunningFile", "read_running", "running_file"]
+__all__ = ["RunningFile", "forget", "read_running", "running_file"]
 
 _EVERY = 1.0
 """Seconds: trials that are shorter leave no file, longer ones write theirs no more often."""
@@ -56,9 +56,8 @@ class RunningFile:
 
     def remove(self) -> None:
         """Removes the file, if there is one: the trial has ended."""
-        if self._written_at is not None and self._settings.output is not None:
-            with contextlib.suppress(OSError):
-                running_file(self._settings.output).unlink(missing_ok=True)
+        if self._written_at is not None:
+            forget(self._settings.output)
 
     def _write(self, path: Path) -> None:
         if len(self._rows) > _MAX_ROWS:
@@ -75,6 +74,17 @@ class RunningFile:
         part = path.with_name(f".{path.name}.{os.getpid()}")
         part.write_text(json.dumps(told), encoding="utf-8")
         part.replace(path)
+
+
+def forget(output: str | None) -> None:
+    """Removes the file of a trial that has ended, if there is one.
+
+    Args:
+        output: The file for what it prints.
+    """
+    if output is not None:
+        with contextlib.suppress(OSError):
+            running_file(output).unlink(missing_ok=True)
 
 
 def running_file(output: str) -> Path:

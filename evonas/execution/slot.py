@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from evonas.execution.base import Outcome, Task
 from evonas.execution.output import salvage
 from evonas.execution.payload import Payload
+from evonas.execution.running import forget
 from evonas.execution.wire import decode_outcome, encode_task
 from evonas.execution.worker_process import TrialTimeout, WorkerDied, WorkerProcess
 from evonas.records import EpochMetrics, Status
@@ -132,6 +133,7 @@ class Slot(threading.Thread):
             if status is not Status.LOST or left == 0:
                 break
         kept, printed = salvage(output)
+        forget(output)
         return Outcome(
             status,
             epochs=tuple(epochs),

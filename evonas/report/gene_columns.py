@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evonas.records import Evaluation, Status
-from evonas.report.style import ranks, shown, thinned
+from evonas.report.style import shown, thinned
 
 if TYPE_CHECKING:
     from evonas.run.result import Result
@@ -94,23 +94,16 @@ class Column:
         places = groups.codes[self.active] / last
         return places, [ticks[place] for place in thinned(len(ticks), 8)]
 
-    def groups(self, bins: Literal["width", "count"] = "width") -> Groups:
-        """Returns groups of equal values, of a continuous number up to five bins.
+    def groups(self) -> Groups:
+        """Returns groups of equal values, of a continuous number five bins of equal width."""
+        return self._in_bins() if self.is_continuous else self._by_value(_MAX_GROUPS)
 
-        Args:
-            bins: Of equal width on the gene's scale, or of equally many evaluations.
-        """
-        return self._in_bins(bins) if self.is_continuous else self._by_value(_MAX_GROUPS)
-
-    def _in_bins(self, bins: str) -> Groups:
+    def _in_bins(self) -> Groups:
         low, high = self._bounds()
         scaled = self._scale(self.numbers())
         edges = np.linspace(low, high, _N_BINS + 1)
-        if bins == "count" and len(scaled):
-            edges = np.unique(np.quantile(scaled, np.linspace(0, 1, _N_BINS + 1)))
         codes = np.searchsorted(edges[1:-1], scaled, side="right")
         ends = [math.exp(edge) if self.log else float(edge) for edge in edges]
-        ends = ends if len(ends) > 1 else ends * 2
         labels = [f"{a:.3g} – {b:.3g}" for a, b in pairwise(ends)]
         if self.spec["type"] == "integer":
             whole = [math.ceil(round(end, 6)) for end in ends]
@@ -181,37 +174,14 @@ def ok_evaluations(result: Result) -> list[Evaluation]:
 
 
 def importances(result: Result) -> dict[str, float]:
-    """Returns for each gene the share of the variance of fitness ranks between its values.
+    """Returns each gene's share in the first objective, with all that it does together with others.
 
-    One gene at a time: the effect of two together is not seen, and as a search samples good values
-    more often, genes that changed together share their credit. Bins of equally many evaluations
-    stand for the values of a continuous number; an inactive gene is a value of its own. Corrected
-    for the number of groups, so that a gene without any effect is about 0.
-
-    Source: eta squared of the Kruskal-Wallis test, (H - k + 1) / (n - k): Tomczak and Tomczak,
-    "The need to report effect size estimates revisited" (2014). Negative estimates are 0 here.
+    See `Result.importance`; all 0, in the order of the space, where it can say nothing.
     """
-    ok = ok_evaluations(result)
-    ranked = ranks(np.array([entry.values[0] for entry in ok], dtype=np.float64))
-    found = {}
-    for name in gene_names(result):
-        codes = column(result, name, ok).groups("count").codes
-        found[name] = _explained(ranked, codes)
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
-
-
-def _explained(ranked: NDArray[np.float64], codes: NDArray[np.int64]) -> float:
-    n = len(ranked)
-    spread = float(((ranked - ranked.mean()) ** 2).sum()) if n else 0.0
-    sizes = np.bincount(codes) if n else np.zeros(0)
-    k = int((sizes > 0).sum())
-    if k < 2 or n <= k or spread == 0.0:
-        return 0.0
-    sums = np.bincount(codes, weights=ranked)[sizes > 0]
-    sizes = sizes[sizes > 0]
-    between = float((sizes * (sums / sizes - ranked.mean()) ** 2).sum())
-    statistic = (n - 1) * between / spread
-    return max(0.0, (statistic - k + 1) / (n - k))
+    try:
+        return result.importance().total
+    except ValueError:  # too few evaluations, or a gene of a class that is not at hand
+        return dict.fromkeys(gene_names(result), 0.0)
 
 
 @dataclass(frozen=True)

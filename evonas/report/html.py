@@ -128,7 +128,7 @@ def _course(page: Page, result: Result) -> None:
         figure = plots.learning_curves(result, metric)
         charts.append(drawn(figure, "Coloured by the evaluation's final fitness."))
     if len(result.hall_of_fame) > 1:
-        charts.append(drawn(plots.gene_importance(result, most=_SHOWN_GENES), _IMPORTANCE))
+        charts.append(_importance(result))
         if blocks_of(result) is not None:
             note = "Of the points proposed in each generation; the last column is the champion."
             charts += [
@@ -138,10 +138,17 @@ def _course(page: Page, result: Result) -> None:
     section.add(*_grid(charts))
 
 
-_IMPORTANCE = (
-    "One gene at a time, corrected for the number of values (Kruskal-Wallis eta squared): the "
-    "effect of two genes together is not seen, and genes that changed together share credit."
-)
+def _importance(result: Result) -> Chart | None:
+    """Returns which genes matter; None: the evaluations do not tell."""
+    try:
+        explained = result.importance().explained
+    except ValueError:
+        return None
+    note = (
+        f"By a model of the evaluations, which predicts {max(0.0, explained):.0%} of the variance "
+        "of each one left out; near 0 the shares mean nothing."
+    )
+    return drawn(plots.gene_importance(result, most=_SHOWN_GENES), note)
 
 
 def _grid(charts: list[Chart | None]) -> list[Grid]:

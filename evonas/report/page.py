@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from evonas.report.strip import Square
 
 __all__ = [
+    "POLICY",
     "Chart", "Code", "Drawing", "Expandable", "Fold", "Grid", "Heading", "Page", "Pairs", "Part",
     "Section", "Strip", "Table", "Text", "chart",
 ]  # fmt: skip

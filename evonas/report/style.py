@@ -27,7 +27,6 @@ __all__ = [
     "bounded_range",
     "graph_objects",
     "new_figure",
-    "ranks",
     "safe",
     "shown",
     "thinned",
@@ -152,11 +151,3 @@ def bounded_range(values: NDArray[np.float64]) -> list[float] | None:
 def whole_ticks(n: int) -> dict[str, Any]:
     """Returns what keeps plotly from ticks between the numbers of an axis with `n` of them."""
     return {"dtick": 1} if n <= 12 else {}
-
-
-def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the ranks (n,) of values (n,), from 1; equal ones share their mean rank."""
-    _, places, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(sizes)
-    mean: NDArray[np.float64] = last - (sizes - 1) / 2
-    return mean[places]

@@ -200,7 +200,7 @@ def value_shares(result: Result, gene: str) -> Figure:
     go = graph_objects()
     stretches = windows(result)
     everything = [entry for window in stretches for entry in window.evaluations]
-    groups = column(result, gene, everything).groups("width")
+    groups = column(result, gene, everything).groups()
     at = np.repeat(np.arange(len(stretches)), [len(window.evaluations) for window in stretches])
     counts = np.zeros((len(stretches), len(groups.labels)))
     np.add.at(counts, (at, groups.codes), 1.0)
@@ -233,7 +233,9 @@ def _colour(label: str, place: int) -> str:
 
 
 def gene_importance(result: Result, *, most: int = 25) -> Figure:
-    """Returns how much each gene alone explains of the fitness: see `importances`.
+    """Returns how much each gene explains of the first objective: see `Result.importance`.
+
+    A bar's dark part is what the gene explains by itself.
 
     Args:
         result: Of the run.
@@ -241,24 +243,32 @@ def gene_importance(result: Result, *, most: int = 25) -> Figure:
 
     Raises:
         EvonasError: No evaluation has a fitness.
+        ValueError: See `Result.importance`.
     """
     require_fitness(result)
-    found = list(importances(result).items())
-    drawn = found[:most][::-1]
-    bars = graph_objects().Bar(
-        x=np.array([share for _, share in drawn]), y=[safe(name, 28) for name, _ in drawn],
-        orientation="h", marker={"color": MAIN},
-        hovertemplate="%{y}: %{x:.1%}<extra></extra>",
-    )  # fmt: skip
-    note = "" if len(drawn) == len(found) else f" (the first {len(drawn)} of {len(found)})"
+    found = result.importance()
+    names = list(found.total)[:most][::-1]
+    alone = np.array([min(found.alone[name], found.total[name]) for name in names])
+    rest = np.array([found.total[name] for name in names]) - alone
+    bars = [
+        graph_objects().Bar(
+            x=shares, y=[safe(name, 28) for name in names], orientation="h", name=title,
+            marker={"color": colour}, hovertemplate=f"%{{y}} {title}: %{{x:.1%}}<extra></extra>",
+        )
+        for title, shares, colour in (("alone", alone, MAIN), ("with others", rest, "#9ecae1"))
+    ]  # fmt: skip
+    n = len(found.total)
+    note = "" if len(names) == n else f" (the first {len(names)} of {n})"
     return new_figure(
-        f"variance of {result.objectives[0].name} ranks that each gene explains alone{note}",
-        [bars],
-        height=110 + 24 * len(drawn),
+        f"variance of {result.objectives[0].name} that each gene explains{note}",
+        bars,
+        barmode="stack",
+        legend=LEGEND,
+        height=130 + 24 * len(names),
         xaxis={
             "title": "share explained",
             "tickformat": ".0%",
-            "range": [0, max(0.1, 1.05 * max(share for _, share in drawn))],
+            "range": [0, max(0.1, 1.05 * float((alone + rest).max()))],
         },
         yaxis={"type": "category", "ticks": ""},
     )

@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 Values = list[Any]
 
 _MIN_EVALUATIONS = 10
-_MAX_LEARNT = 400  # evaluations: the best half of them, and others evenly
+_MAX_LEARNT = 400  # evaluations, evenly taken: of more the model would take minutes
 _N_DRAWS = 3_000  # pairs of random points; the shares are exact to about 0.02
 _N_PAIRED = 8  # genes of the largest shares, of which pairs are looked at
 
@@ -86,13 +86,14 @@ def importance_of(
             f"{len(evaluations)} evaluations with a fitness say too little of the genes: "
             f"{_MIN_EVALUATIONS} are the least"
         )
-    values = np.array([entry.values[objective] for entry in evaluations])
+    n = min(len(evaluations), _MAX_LEARNT)
+    kept = [evaluations[int(i)] for i in np.linspace(0, len(evaluations) - 1, n)]
+    values = np.array([entry.values[objective] for entry in kept])
     if np.ptp(values) == 0.0:
-        raise ValueError(f"all {len(values)} evaluations have the fitness {float(values[0])!r}")
+        raise ValueError(f"all {n} evaluations have the fitness {float(values[0])!r}")
     space = space.unconstrained()
-    kept = np.linspace(0, len(values) - 1, min(len(values), _MAX_LEARNT)).astype(np.intp)
-    points = [space.values(evaluations[i].genes, random.Random(int(i))) for i in kept]
-    targets = (values[kept] - values[kept].mean()) / values[kept].std()
+    points = [space.values(entry.genes, random.Random(entry.number)) for entry in kept]
+    targets = (values - values.mean()) / values.std()
     encoding = Encoding(space)
     model = fitted_model(encoding, encoding.rows(points), targets)
     shares = _Shares(space, encoding, lambda rows: model.predict(rows)[0])
@@ -109,7 +110,7 @@ def importance_of(
         {names[i]: total[names[i]] for i in order},
         dict(sorted(pairs.items(), key=lambda item: -item[1])),
         1.0 - float((model.left_out_errors() ** 2).mean() / targets.var()),
-        len(kept),
+        n,
     )
 
 

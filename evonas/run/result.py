@@ -112,6 +112,7 @@ class Result:
         n_best = self.record.strategy.get("hall_of_fame", DEFAULT_HALL_OF_FAME)
         self._hall = best_evaluations(reader, n_best)
         self._confirmed = read_confirmed(reader)
+        self._importance: dict[int, Importance] = {}
 
     @property
     def champion(self) -> Evaluation:
@@ -219,6 +220,11 @@ class Result:
         if objective is not None and objective not in names:
             raise ValueError(f"there is no objective {objective!r}, only {', '.join(names)}")
         place = 0 if objective is None else names.index(objective)
+        if place not in self._importance:
+            self._importance[place] = self._importance_of(place)
+        return self._importance[place]
+
+    def _importance_of(self, place: int) -> Importance:
         space = SearchSpace.from_json(self.record.space, constraints={})
         ok = [entry for entry in self.evaluations if entry.status is Status.OK]
         return importance_of(space, ok, place)

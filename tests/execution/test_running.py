@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 
+import evonas as en
 from evonas.execution.running import RunningFile, read_running
 from evonas.execution.trial import TrialSettings
 from evonas.records import EpochMetrics
@@ -60,3 +63,24 @@ def test_what_is_none_of_ours_is_left_out(tmp_path: Path, text: str) -> None:
     (tmp_path / "output").mkdir()
     (tmp_path / "output" / "1.running.json").write_text(text)
     assert read_running(tmp_path) == []
+
+
+def reports_and_dies(genes: object, trial: en.Trial) -> float:
+    trial.report(accuracy=0.5)
+    time.sleep(1.1)
+    trial.report(accuracy=0.6)
+    (file,) = Path(str(trial.settings.output)).parent.glob("*.running.json")
+    assert file.is_file()
+    os._exit(3)
+
+
+def test_of_a_trial_whose_worker_died_nothing_is_left(tmp_path: Path) -> None:
+    with pytest.raises(en.TooManyFailures):
+        en.evolve(
+            {"x": [1]}, reports_and_dies, max_evaluations=1, run_dir=tmp_path, workers=2,
+            lost_retries=0,
+        )  # fmt: skip
+    (entry,) = en.open_run(tmp_path).evaluations
+    assert entry.status is en.Status.LOST
+    assert [row.metrics["accuracy"] for row in entry.epochs] == [0.5, 0.6]
+    assert not list((tmp_path / "output").glob("*.running.json"))

@@ -112,7 +112,6 @@ def test_undo_merges_them_into_the_weights() -> None:
 
 def test_the_table_counts_them() -> None:
     lines = RECIPE.table(pretrained()).splitlines()
-    assert [line.split()[-4:-2] for line in lines[2:3]] == [["2", "88"]]
     assert lines[2].split() == ["layers.1", "lora", "2", "88", "154", "0.01"]
     assert lines[3].split() == ["layers.2", "lora", "3", "attention", "72", "154", "0.01"]
 

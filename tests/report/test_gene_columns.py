@@ -9,7 +9,7 @@ import pytest
 import evonas as en
 from evonas.records import Evaluation, Status
 from evonas.report.gene_columns import column, importances, ok_evaluations, window_title, windows
-from evonas.report.style import as_number, bounded_range, ranks, safe, shown, thinned
+from evonas.report.style import as_number, safe, shown, thinned
 
 
 def entries(values: list[dict[str, Any]]) -> list[Evaluation]:
@@ -80,24 +80,6 @@ def test_importance_finds_the_gene_that_matters(write_run: Callable[..., en.Resu
     assert max(share for name, share in found.items() if name != "width") < 0.03
 
 
-def test_importance_is_the_kruskal_wallis_effect_size(small: en.Result) -> None:
-    # By hand: ranks 1 2 | 3 4 | 5 6, H = 4.571, (4.571 - 3 + 1) / (6 - 3) = 0.857.
-    from evonas.report.gene_columns import _explained
-
-    share = _explained(np.arange(1.0, 7.0), np.array([0, 0, 1, 1, 2, 2]))
-    assert share == pytest.approx(0.857, abs=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("ranked", "codes"),
-    [([], []), ([1.0], [0]), ([1.0, 2.0], [0, 0]), ([1.5, 1.5, 1.5], [0, 1, 1])],
-)
-def test_nothing_is_explained_where_nothing_differs(ranked: list[float], codes: list[int]) -> None:
-    from evonas.report.gene_columns import _explained
-
-    assert _explained(np.array(ranked), np.array(codes, dtype=np.int64)) == 0.0
-
-
 def test_windows_are_generations(small: en.Result) -> None:
     found = windows(small)
     assert [window.label for window in found] == ["0", "1", "2", "3", "4"]
@@ -123,18 +105,6 @@ def test_thinned_keeps_the_ends() -> None:
     kept = thinned(10_000, 300)
     assert (len(kept), kept[0], kept[-1]) == (300, 0, 9_999)
     assert thinned(0, 10).tolist() == []
-
-
-def test_ranks_share_ties() -> None:
-    assert ranks(np.array([3.0, 1.0, 3.0, 2.0])).tolist() == [3.5, 1.0, 3.5, 2.0]
-
-
-def test_an_outlier_does_not_set_the_range() -> None:
-    values = np.linspace(0.0, 1.0, 50)
-    assert bounded_range(values) is None
-    low, high = bounded_range(np.r_[values, 1e9, np.nan]) or (0.0, 0.0)
-    assert -0.2 < low < 0.0
-    assert 1.0 < high < 1.2
 
 
 def test_text_of_a_run_is_no_markup() -> None:

@@ -101,7 +101,7 @@ def test_the_figures_of_a_run_are_there(page: Reader) -> None:
     titles = page.of("h3")
     for title in (
         "fitness by evaluation", "fitness by generation", "fitness by epoch", "train_loss by epoch",
-        "variance of fitness ranks that each gene explains alone", "gene values and fitness",
+        "variance of fitness that each gene explains", "gene values and fitness",
         *(f"fitness by {gene}" for gene in ("lr", "width", "deep", "layers", "dropout")),
         *(f"values of {gene} over the search" for gene in ("lr", "width", "deep", "dropout")),
     ):  # fmt: skip

@@ -171,10 +171,12 @@ def test_shares_of_a_generation_sum_to_one(small: en.Result) -> None:
 
 
 def test_importance_is_drawn_the_largest_on_top(small: en.Result) -> None:
-    (bars,) = plots.gene_importance(small).data
-    expected = plots.importances(small)
-    assert list(bars.y)[::-1] == list(expected)
-    assert list(bars.x)[::-1] == list(expected.values())
+    alone, rest = plots.gene_importance(small).data
+    expected = small.importance()
+    assert list(alone.y)[::-1] == list(rest.y)[::-1] == list(expected.total)
+    assert list((alone.x + rest.x)[::-1]) == pytest.approx(list(expected.total.values()))
+    first = next(iter(expected.total))
+    assert alone.x[-1] == pytest.approx(min(expected.alone[first], expected.total[first]))
 
 
 def test_parallel_coordinates_draw_every_evaluation(small: en.Result) -> None:
