@@ -20,6 +20,7 @@ from evonas.report.progress import CLASSES, fitness_classes, require_fitness
 from evonas.report.style import (
     BEST,
     CLASS_COLOURS,
+    GREY,
     LEGEND,
     MAIN,
     PALETTE,
@@ -255,7 +256,7 @@ def gene_importance(result: Result, *, most: int = 25) -> Figure:
             x=shares, y=[safe(name, 28) for name in names], orientation="h", name=title,
             marker={"color": colour}, hovertemplate=f"%{{y}} {title}: %{{x:.1%}}<extra></extra>",
         )
-        for title, shares, colour in (("alone", alone, MAIN), ("with others", rest, "#9ecae1"))
+        for title, shares, colour in (("alone", alone, MAIN), ("with others", rest, GREY))
     ]  # fmt: skip
     n = len(found.total)
     note = "" if len(names) == n else f" (the first {len(names)} of {n})"
@@ -263,7 +264,7 @@ def gene_importance(result: Result, *, most: int = 25) -> Figure:
         f"variance of {result.objectives[0].name} that each gene explains{note}",
         bars,
         barmode="stack",
-        legend=LEGEND,
+        legend={**LEGEND, "traceorder": "normal"},
         height=130 + 24 * len(names),
         xaxis={
             "title": "share explained",

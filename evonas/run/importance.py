@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 Values = list[Any]
 
 _MIN_EVALUATIONS = 10
-_MAX_LEARNT = 400  # evaluations, evenly taken: of more the model would take minutes
+_MAX_LEARNT = 200  # evaluations, evenly taken: twice as many take twice as long, for a report too
 _N_DRAWS = 3_000  # pairs of random points; the shares are exact to about 0.02
 _N_PAIRED = 8  # genes of the largest shares, of which pairs are looked at
 
