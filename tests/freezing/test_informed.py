@@ -77,6 +77,8 @@ def test_they_are_rivals_of_a_search() -> None:
     assert (slow["lr"], fast["lr"]) == (1e-3, 1e-2)
     assert fast["0"] == "frozen"  # a hundred times the weights, and small gradients behind tanh
     assert 1.0 in {fast[name] for name in ("2", "4", "6")}
-    half = [rivals["signal to noise"][0][name] for name in ("0", "2", "4", "6")]
-    assert sorted(map(str, half)) == ["1.0", "1.0", "frozen", "frozen"]
+    ratios = dict(zip(("0", "2", "4", "6"), signal_to_noise(factory(), made.blocks), strict=True))
+    half = {name for name in ratios if rivals["signal to noise"][0][name] == 1.0}
+    assert half == set(sorted(ratios, key=lambda name: -ratios[name])[:2])
+    assert {rivals["signal to noise"][0][name] for name in set(ratios) - half} == {"frozen"}
     assert made.label_of(fast) == "relative gradients"

@@ -367,3 +367,17 @@ def test_another_strategys_state() -> None:
     strategy.bind(context(RoughProblem()))
     with pytest.raises(ValueError, match="the state is Other's, expected one of Generational"):
         strategy.load_state_dict({"name": "Other"}, [])
+
+
+@pytest.mark.parametrize(("population", "elite"), [(12, 8), (50, 33), (2, 1), (100, 66)])
+def test_two_thirds_are_carried_over_and_one_gene_a_child_changes(
+    population: int, elite: int
+) -> None:
+    strategy = en.Generational(population)
+    strategy.bind(context(RoughProblem()))
+    assert strategy.elite == elite
+    assert strategy.toolbox.mutate.keywords["indpb"] == 1 / len(RoughProblem().space)
+    assert en.Generational().population_size == 12
+    given = en.Generational(gene_mutation_prob=0.3)
+    given.bind(context(RoughProblem()))
+    assert given.toolbox.mutate.keywords["indpb"] == 0.3

@@ -9,9 +9,11 @@ import pytest
 
 import evonas as en
 from evonas.strategies.surrogate import Encoding, fitted_model
+from evonas.strategies.surrogate import strategy as module
 from evonas.strategies.surrogate.model import (
     GaussianProcess,
     Hyperparameters,
+    _Posterior,
     correlation,
     fitted,
     log_posterior,
@@ -65,3 +67,60 @@ def test_learning_climbs_and_finds_what_matters() -> None:
 
 def test_the_models_doubt_grows_with_the_points() -> None:
     assert [_doubt(n) for n in (0, 20, 35, 50, 500)] == [1.0, 1.0, 1.5, 2.0, 2.0]
+
+
+def test_the_gradient_of_the_posterior_is_its_slope() -> None:
+    density = _Posterior(*points(15))
+    here = np.array([0.3, -0.2, 0.5, -3.0])
+    _, gradient = density(here)
+    for i in range(4):
+        step = np.zeros(4)
+        step[i] = 1e-5
+        slope = (density(here + step)[0] - density(here - step)[0]) / 2e-5
+        assert gradient[i] == pytest.approx(slope, rel=1e-4)
+
+
+def told(n: int) -> en.AskTell:
+    search = en.AskTell(SPACE, en.SurrogateEvolution(n_initial=10), seed=1)
+    for _ in range(n):
+        (proposal,) = search.ask(1)
+        genes = proposal.genes
+        search.tell(proposal, -((genes["x"] - 0.6) ** 2) + (genes["kind"] == "a"))
+    return search
+
+
+def test_points_are_chosen_with_that_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+    real = module.log_expected_improvement
+
+    def spy(mean: np.ndarray, sd: np.ndarray, best: float) -> np.ndarray:
+        used.append(sd)
+        return real(mean, sd, best)
+
+    search = told(50)
+    monkeypatch.setattr(module, "log_expected_improvement", spy)
+    monkeypatch.setattr(
+        GaussianProcess, "predict", lambda self, rows: (np.zeros(len(rows)), np.ones(len(rows)))
+    )
+    search.ask(1)
+    assert {float(value) for sd in used for value in sd} == {2.0}
+
+
+def test_a_point_under_way_counts_a_standard_deviation_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = []
+
+    class Spy(GaussianProcess):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments)  # type: ignore[arg-type]
+            made.append((self, arguments[1], arguments[2]))
+
+    search = told(20)
+    monkeypatch.setattr(module, "GaussianProcess", Spy)
+    search.ask(2)
+    (without, _, known), (_, rows, targets) = made[-2:]
+    assert len(targets) == len(known) + 1
+    mean, sd = without.predict(rows[-1:])
+    assert targets[-1] == pytest.approx(float(mean[0] - sd[0]))
+    assert sd[0] > 0
