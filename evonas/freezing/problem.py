@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim import Optimizer
 
 from evonas.arguments import check_bool, check_callable, check_int
@@ -194,7 +193,7 @@ class FreezingProblem(TrainingProblem):
         check_int("prefix_memory_bytes", prefix_memory_bytes, minimum=0, maximum=None)
         check_int("prefix_file_bytes", prefix_file_bytes, minimum=0, maximum=None)
         self.rates = rates_of(lr, has_own=optimizer is not None)
-        training = Training(
+        self.training = Training(
             n_epochs, batch_size, "adamw", self.rates[len(self.rates) // 2],
             weight_decay=weight_decay, schedule=schedule, grad_clip=grad_clip,
         )  # fmt: skip
@@ -229,7 +228,7 @@ class FreezingProblem(TrainingProblem):
         super().__init__(
             self._space(),
             GivenData(self.train, self.val),
-            training=training,
+            training=self.training,
             metric=metric,
             metric_name="accuracy" if metric is None else readable_name(metric, "metric"),
             objectives=objectives,
@@ -351,7 +350,7 @@ class FreezingProblem(TrainingProblem):
 
     def loss_function(self, genes: Genes) -> LossFunction:
         """Returns the loss that was given, or cross entropy."""
-        return self._own_loss or functional.cross_entropy
+        return self._own_loss or super().loss_function(genes)
 
     def fingerprint(self) -> dict[str, Any]:
         """Returns what makes two trainings comparable: weights, data, training, precision."""
@@ -423,9 +422,7 @@ class FreezingProblem(TrainingProblem):
         with (
             seeded(trial.seed, trial.device),
             PeakMemory(trial.device) as peak,
-            apply_mask(
-                place(self.model_factory(), trial.device), mask, blocks=self.blocks
-            ) as applied,
+            apply_mask(place(self.build(genes), trial.device), mask, blocks=self.blocks) as applied,
         ):
             self._restrict(applied, genes)
             trained = [p for p in applied.model.parameters() if p.requires_grad]
@@ -473,7 +470,7 @@ class FreezingProblem(TrainingProblem):
                 )
                 trial.record(**{f"test_{self.metric_name}": score})
             trial.record(prefix_depth=session.depths["train"])
-        n_trained = self.training.n_epochs * len(self.train)
+        n_trained = self.training_of(genes).n_epochs * len(self.train)
         trial.record(train_seconds=seconds, examples_per_second=n_trained / seconds)
         return value
 
@@ -497,12 +494,16 @@ class FreezingProblem(TrainingProblem):
     def _space(self) -> SearchSpace:
         return self._with_rates({block.name: Boolean() for block in self.blocks})
 
-    def _with_rates(self, genes: dict[str, Gene]) -> SearchSpace:
+    def _with_rates(
+        self,
+        genes: dict[str, Gene],
+        conditions: Mapping[str, Mapping[str, Sequence[Any]]] | None = None,
+    ) -> SearchSpace:
         if len(self.rates) > 1:
             if "lr" in genes:
                 raise ValueError("a block is called 'lr', as the gene of several learning rates is")
             genes["lr"] = Categorical(list(self.rates))
-        return SearchSpace(genes)
+        return SearchSpace(genes, conditions=conditions)
 
     def _decide_reuse(self) -> ReuseDecision:
         if not self.reuse_prefix:

@@ -222,7 +222,7 @@ def test_the_frozen_prefix_is_reused_before_them() -> None:
 
 
 def test_a_search_keeps_weights_of_the_model_as_it_was(tmp_path: Path) -> None:
-    made = problem(lr=1e-2, blocks=None)
+    made = problem(lr=1e-2, blocks=None, gradual=False)
     point = dict.fromkeys(made.space, "lora 2")
     result = en.evolve(
         made, initial=[point], strategy="random", max_evaluations=1, seed=0, run_dir=tmp_path
