@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,7 @@ from evonas.freezing.blocks import Block
 from evonas.freezing.files import read_champion
 from evonas.freezing.mask import AppliedMask, applied_mask, apply_mask
 from evonas.freezing.saved_mask import SavedMask
+from evonas.freezing.transfer import renaming
 from evonas.freezing.unfreezing import (
     AT_ONCE,
     GRADUAL,
@@ -118,6 +119,20 @@ class Recipe:
     def mask(self) -> dict[str, int]:
         """Block name to 1 (frozen) or 0, for `apply_mask`."""
         return {name: int(state == FROZEN) for name, state in self.states.items()}
+
+    def for_model(self, model: nn.Module) -> Recipe:
+        """Returns the same recipe with the names of a model that holds the searched one.
+
+        Wrapped in another module, without the head that was on it, or as it was.
+
+        Raises:
+            ValueError: It holds no such model, or several.
+        """
+        if not self.contents:
+            return self
+        rename = renaming(self.contents, model)
+        beside = tuple(map(rename, self.beside))
+        return replace(self, contents=rename.contents(self.contents), beside=beside)
 
     def apply(self, model: nn.Module) -> list[dict[str, Any]]:
         """Freezes what is not trained; returns the parameter groups of an optimizer.

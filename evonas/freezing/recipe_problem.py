@@ -262,7 +262,9 @@ class RecipeProblem(FreezingProblem):
             parts.append(f"{span} {state_in_words(state)}")
         if genes.get("unfreezing") == GRADUAL:
             parts.append("unfrozen gradually")
-        parts += [f"{name} {genes[name]}" for name in self.own_genes]
+        for name in self.own_genes:
+            value = genes[name]
+            parts.append(f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}")
         return ", ".join(parts)
 
     def strip(self) -> dict[str, Any]:

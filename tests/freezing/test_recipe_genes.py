@@ -9,14 +9,63 @@ from typing import Any
 
 import pytest
 import torch
-from test_recipe import DATA, STATES, TEST, VAL, Net, changed, pretrained, problem
 from torch import nn
 
 import evonas as en
 from evonas.execution.trial import Trial, TrialSettings
-from evonas.freezing import Recipe, compare_masks, load_recipe
+from evonas.freezing import Recipe, RecipeProblem, compare_masks, load_recipe
 from evonas.space.genes import Boolean, Categorical, Float, Integer
 from evonas.training.recipe import Training
+
+
+torch.manual_seed(0)
+X = torch.randn(120, 6)
+Y = (X[:, 0] * X[:, 1] > 0).long()
+DATA, VAL, TEST = (X[:60], Y[:60]), (X[60:90], Y[60:90]), (X[90:], Y[90:])
+
+
+class Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(6, 6), nn.LayerNorm(6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.linear(x)).relu()
+
+
+class Net(nn.Module):
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(Layer() for _ in range(4))
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.dropout(x)
+        for layer in self.layers:
+            x = x + layer(x)
+        return self.head(x)
+
+
+def pretrained(dropout: float = 0.0) -> Net:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return Net(dropout)
+
+
+def by_genes(genes: Any) -> nn.Module:
+    assert set(genes) == {"dropout"}, "the recipe's own genes are not the model's"
+    return pretrained(genes["dropout"])
+
+
+def problem(**arguments: Any) -> RecipeProblem:
+    settings = {"lr": [1e-3, 1e-2], "n_epochs": 2, "precision": "float32", **arguments}
+    return RecipeProblem(lambda: pretrained(), DATA, VAL, **settings)
+
+
+def changed(before: nn.Module, after: nn.Module) -> set[str]:
+    old = before.state_dict()
+    return {name for name, value in after.state_dict().items() if not torch.equal(value, old[name])}
 
 
 def evaluated(made: Any, genes: Any, folder: Path | None = None) -> Trial:
@@ -185,22 +234,6 @@ def test_genes_named_like_settings_replace_them(tmp_path: Path) -> None:
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.5}
 
 
-class Wide(Net):
-    def __init__(self, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(self.dropout(x))
-
-
-def by_genes(genes: Any) -> nn.Module:
-    assert set(genes) == {"dropout"}, "the recipe's own genes are not the model's"
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        return Wide(genes["dropout"])
-
-
 def test_other_genes_reach_the_model_and_the_optimizer() -> None:
     seen = []
 
@@ -208,7 +241,7 @@ def test_other_genes_reach_the_model_and_the_optimizer() -> None:
         seen.append((genes["dropout"], [group["lr"] for group in groups]))
         return torch.optim.SGD(groups)
 
-    made = en.freezing.RecipeProblem(
+    made = RecipeProblem(
         by_genes, DATA, VAL, lr=0.1, n_epochs=1, precision="float32",
         genes={"dropout": Categorical([0.0, 0.9])}, optimizer=optimizer,
     )  # fmt: skip
@@ -268,4 +301,4 @@ def test_wrong_genes_are_refused(arguments: Any, error: Any, message: str) -> No
 )
 def test_wrong_settings_of_a_recipe_are_refused(arguments: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Recipe(STATES, lr=1e-2, **arguments)
+        Recipe({"layers.0": "frozen"}, lr=1e-2, **arguments)
