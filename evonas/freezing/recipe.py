@@ -357,7 +357,7 @@ class Recipe:
             float(record["lr"]),
             float(record["weight_decay"]),
             str(record.get("model", "")),
-            dict(record.get("blocks", {})),
+            {name: tuple(paths) for name, paths in record.get("blocks", {}).items()},
             tuple(record.get("beside", ())),
             dict(record.get("settings", {})),
             record.get("unfreezing", AT_ONCE),

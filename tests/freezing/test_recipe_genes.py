@@ -17,7 +17,6 @@ from evonas.freezing import Recipe, RecipeProblem, compare_masks, load_recipe
 from evonas.space.genes import Boolean, Categorical, Float, Integer
 from evonas.training.recipe import Training
 
-
 torch.manual_seed(0)
 X = torch.randn(120, 6)
 Y = (X[:, 0] * X[:, 1] > 0).long()
