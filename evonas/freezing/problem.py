@@ -150,7 +150,7 @@ class FreezingProblem(TrainingProblem):
     eval_batch_size = 128
     costs = COSTS
     tie_breaker = "trainable_share"
-    words_for = "frozen"  # heads the column of `words` in a table
+    noun, words_for = "mask", "frozen"  # a row of a table, and the head of its column of `words`
 
     def __init__(
         self,

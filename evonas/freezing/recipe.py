@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -240,6 +241,9 @@ class Recipe:
         applied_already = applied_mask(model)
         if blocks is None and applied_already is not None:
             blocks = applied_already.blocks
+            if any(map(lora_rank, self.states.values())):  # with the names that blocks know
+                model = copy.deepcopy(model)
+                merge_adapters(model)
         elif blocks is None:
             mask = SavedMask(self.mask, self.model_name, self.contents, self.beside)
             with apply_mask(model, mask) as applied:
@@ -313,8 +317,9 @@ class Recipe:
             layers = adapter_layers(model, block, str(state))
             if not layers:
                 raise ValueError(
-                    f"{block.name} has no linear layer for {state!r} (those of torch's own "
-                    "attention and transformer layers take none)"
+                    f"{block.name} has no linear layer or convolution for {state!r} (those of "
+                    "torch's own attention and transformer layers take none, and no convolution "
+                    "of several groups)"
                 )
             check_rank(layers, rank)
             ranks |= dict.fromkeys(layers, rank)

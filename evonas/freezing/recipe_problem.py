@@ -58,7 +58,7 @@ class RecipeProblem(FreezingProblem):
     """Fine-tunes a pretrained model by a recipe and returns its validation accuracy.
 
     One gene for each block, in forward order: `frozen`; only its `norms`, its `biases` or, with
-    `ranks`, LoRA adapters of its linear layers trained; or all of it, at a multiple of the learning
+    `ranks`, LoRA adapters of its layers trained; or all of it, at a multiple of the learning
     rate. A gene `lr`, where there are several; a gene `unfreezing`, whether trained blocks begin at
     once or in turn; and whatever `genes` adds. What is in no block, the head as a rule, is
     trained at the rate itself. All else is as in `FreezingProblem`: the same pretrained weights,
@@ -76,8 +76,8 @@ class RecipeProblem(FreezingProblem):
         val: Likewise.
         lr: One learning rate, or several of which a gene chooses.
         multiples: Of the rate, of which a trained block has one; 1 is always among them.
-        ranks: Of LoRA adapters, of which a block's linear layers may have one instead: all of
-            them, or those of its attention. Needs peft (extra `lora`).
+        ranks: Of LoRA adapters, of which a block's linear layers and convolutions may have one
+            instead: all of them, or those of its attention. Needs peft (extra `lora`).
         gradual: Whether there is the gene `unfreezing`.
         compact: Three genes in place of one for each block: `n_frozen`, how many of the first
             blocks are frozen; `trained`, what of the others is: `all`, `norms`, …; and `decay`,
@@ -111,7 +111,7 @@ class RecipeProblem(FreezingProblem):
         {'0': 'frozen', '2': 0.3}
     """
 
-    words_for = "blocks"
+    noun, words_for = "recipe", "blocks"
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class RecipeProblem(FreezingProblem):
         for rank in self.ranks:
             if rank not in held:
                 raise ValueError(
-                    f"no block of {self.model_name} has linear layers for adapters of rank {rank}"
+                    f"no block of {self.model_name} has layers for adapters of rank {rank}"
                 )
         n_most = len(self.blocks) - (not self._has_trainable_outside_blocks)
         self.state_genes: StateGenes = PerBlock(self.states, self.multiples)
