@@ -13,6 +13,7 @@ __all__ = ["FineTuningPlan", "plan_fine_tuning"]
 
 _SEARCH_SHARE = 0.55  # of the time; the table has the rest, but for a tenth that loading takes
 _TABLE_SHARE = 0.35
+_TRAININGS = 1.5  # of a search, for each rival at each rate
 _MEAN_COST = 0.6  # of a recipe, where full fine-tuning costs 1: most freeze something
 _TOGETHER = 0.75  # of its speed has a worker beside others
 _FORWARD = 1 / 3  # of a training step
@@ -98,13 +99,13 @@ def plan_fine_tuning(
         >>> plan = plan_fine_tuning(600, {64: 0.011, 96: 0.02}, n_train=50_000, n_test=10_000,
         ...                         n_val=None, n_rivals=9, n_rates=3, n_workers=2)
         >>> plan.size, plan.n_epochs, plan.n_train, plan.n_val, plan.n_initial
-        (64, 3, 347, 347, 36)
+        (64, 3, 457, 457, 36)
     """
     check_number("seconds", seconds, above=0)
     for name, value in {"n_train": n_train, "n_rivals": n_rivals, "n_rates": n_rates}.items():
         check_int(name, value, minimum=1)
     check_int("n_workers", n_workers, minimum=1)
-    n_trainings = 2 * n_rivals * n_rates  # the rivals, and as many again
+    n_trainings = math.ceil(_TRAININGS * n_rivals * n_rates)
     speed = n_workers * (_TOGETHER if n_workers > 1 else 1.0)
     full_seconds = _SEARCH_SHARE * seconds * speed / (n_trainings * _MEAN_COST)
     passes = {size: full_seconds / cost for size, cost in example_seconds.items()}
