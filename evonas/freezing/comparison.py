@@ -24,7 +24,7 @@ from evonas.run.identity import configure_as
 from evonas.run.result import Confirmed, Result, open_run
 from evonas.training.data.examples import Examples
 
-__all__ = ["candidate_count", "compare_masks"]
+__all__ = ["candidate_count", "compare_masks", "row_of"]
 
 _MAX_DRAWS = 1000
 
@@ -104,7 +104,7 @@ def compare_masks(
         counts=tested.has_tested,
     )
     rows = [
-        _row(problem, entry, ", ".join(candidates[entry.evaluation.key][1]), repeats)
+        row_of(problem, entry, ", ".join(candidates[entry.evaluation.key][1]), repeats)
         for entry in confirmed
         if entry.evaluation.key in candidates
     ]
@@ -183,7 +183,8 @@ def _random_points(
                 yield genes
 
 
-def _row(problem: FreezingProblem, entry: Confirmed, label: str, repeats: int) -> MaskRow:
+def row_of(problem: FreezingProblem, entry: Confirmed, label: str, repeats: int) -> MaskRow:
+    """Returns the row of a point that was confirmed on so many fresh seeds."""
     records = entry.repeats[:repeats]
     ok = [record for record in records if record.status is Status.OK]
     name = f"test_{problem.metric_name}"
