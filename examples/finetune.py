@@ -42,7 +42,7 @@ from evonas.freezing.comparison import candidate_count
 from evonas.freezing.time_plan import FineTuningPlan, plan_fine_tuning
 from evonas.training.passes import forward
 
-N_RIVALS = 10  # that people try by hand, about
+N_RIVALS = 12  # that people try by hand and the first population holds, about
 N_TOP, N_RANDOM = 3, 1
 RANK = 8
 TABLE_SHARE = 0.35  # of the time

@@ -40,7 +40,7 @@ from evonas.freezing.recipe_genes import (
     default_of,
     takes_genes,
 )
-from evonas.freezing.rivals import GRADUALLY, by_hand, by_looking, first_frozen, frozen_by
+from evonas.freezing.rivals import GRADUALLY, by_hand, by_looking, first_frozen, frozen_by, spread
 from evonas.freezing.unfreezing import AT_ONCE, GRADUAL, UNFREEZING
 from evonas.records import Genes
 from evonas.space import SearchSpace
@@ -51,6 +51,7 @@ from evonas.training.recipe import TRAINING_GENES, Training
 
 __all__ = ["RecipeFiles", "RecipeProblem"]
 
+_N_FIRST_K = 3  # depths k of "the first k frozen" that are tried before other rates are
 _N_LOOKED_AT = 64  # training examples of which gradients are taken
 
 
@@ -296,9 +297,12 @@ class RecipeProblem(FreezingProblem):
         rivals = self.rivals()
         named = [variants for name, variants in rivals.items() if not name.startswith("first ")]
         others = [variants for name, variants in rivals.items() if name.startswith("first ")]
+        some = spread(others, _N_FIRST_K)
+        rest = [variants for variants in others if variants not in some]
         # One rate of each before another of any: the middle one first.
         order = sorted(range(len(self.rates)), key=lambda at: abs(at - len(self.rates) // 2))
-        points = [variants[at] for kind in (named, others) for at in order for variants in kind]
+        kinds = [*named, *some], rest
+        points = [variants[at] for kind in kinds for at in order for variants in kind]
         return points[: max(1, 3 * n // 4)]
 
     def fingerprint(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -14,7 +14,7 @@ from evonas.freezing.blocks import Block
 from evonas.freezing.informed import relative_gradients, signal_to_noise
 from evonas.freezing.recipe import BIASES, FROZEN, NORMS, State
 
-__all__ = ["DECAY", "GRADUALLY", "by_hand", "by_looking", "first_frozen"]
+__all__ = ["DECAY", "GRADUALLY", "by_hand", "by_looking", "first_frozen", "frozen_by", "spread"]
 
 DECAY = "layer-wise decay"
 GRADUALLY = "gradual unfreezing"
@@ -22,6 +22,7 @@ RGN = "relative gradients"
 SPECTRUM = "signal to noise"
 
 States = dict[str, State]
+T = TypeVar("T")
 
 
 def by_hand(
@@ -85,6 +86,17 @@ def by_looking(
               for name, step in zip(names, nearest, strict=True)},
         SPECTRUM: {name: 1.0 if at in top else FROZEN for at, name in enumerate(names)},
     }  # fmt: skip
+
+
+def spread(variants: Sequence[T], n: int) -> list[T]:
+    """Returns the last of a sequence and others in equal distances before it, `n` at most.
+
+    Example:
+        >>> spread(["1", "2", "3", "4", "5", "6"], 3)
+        ['2', '4', '6']
+    """
+    n = min(n, len(variants))
+    return [variants[round(len(variants) * (at + 1) / n) - 1] for at in range(n)]
 
 
 def frozen_by(names: Sequence[str], mask: Sequence[int]) -> States:

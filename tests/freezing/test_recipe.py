@@ -187,8 +187,9 @@ def test_rivals_are_in_the_first_population_at_each_rate() -> None:
     points = made.initial_points(24)
     assert len(points) == 18
     assert all(any(genes in variants for variants in rivals.values()) for genes in points)
-    first = made.initial_points(18)
-    assert [made.label_of(genes) for genes in first] == (2 * list(rivals)[:7])[:13]
+    first = made.initial_points(18)  # all at the middle rate, and some at another
+    assert [made.label_of(genes) for genes in first] == [*rivals, *list(rivals)[:3]]
+    assert [genes["lr"] for genes in first] == 10 * [1e-2] + 3 * [1e-3]
     assert made.words({**STATES, "lr": 1e-3}) == (
         "layers.0 frozen, layers.1 norms, layers.2 biases, layers.3 all x0.1"
     )
@@ -201,7 +202,7 @@ def strategy_of(n_initial: int) -> en.Strategy:
 def test_a_search_ends_with_a_table_and_a_file(tmp_path: Path) -> None:
     made = problem()
     result = en.evolve(
-        made, strategy=strategy_of(20), max_evaluations=24, seed=0, run_dir=tmp_path, workers=1
+        made, strategy=strategy_of(27), max_evaluations=30, seed=0, run_dir=tmp_path, workers=1
     )
     assert result.counts.failed == 0
     table = compare_masks(made, tmp_path, TEST, top=1, n_random=1, repeats=2)
@@ -225,7 +226,7 @@ def test_a_search_ends_with_a_table_and_a_file(tmp_path: Path) -> None:
     assert record["label"] == table.champion.label
     assert record["on_fresh_seeds"]["seeds"] == 2
 
-    en.evolve(made, strategy=strategy_of(20), max_evaluations=24, run_dir=tmp_path, workers=1)
+    en.evolve(made, strategy=strategy_of(27), max_evaluations=30, run_dir=tmp_path, workers=1)
     assert json.loads((tmp_path / "recipe.json").read_text()) == record, "a start lost the scores"
 
     recipe = load_recipe(tmp_path)
