@@ -21,6 +21,7 @@ from evonas.execution.torch_env import torch_threads
 from evonas.freezing._device_cache import DeviceCache
 from evonas.freezing._pretrained import Pretrained
 from evonas.freezing._setup import (
+    check_val_size,
     code_of,
     identity_of,
     rates_of,
@@ -220,6 +221,8 @@ class FreezingProblem(TrainingProblem):
             self.blocks = without_frozen(model, found)
             targets = {"train": self.train.targets, "val": self.val.targets}
             check_targets(model, sample, targets, loss_function=loss_function, metric=metric)
+        if metric is None:
+            check_val_size(len(self.val))
         owned = {name for block in self.blocks for name in block.parameters}
         others = {n: p for n, p in model.named_parameters() if n not in owned}
         self.beside = tuple(others)
