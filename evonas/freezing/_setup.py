@@ -26,7 +26,7 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-_MOST_POINTS, _MANY_POINTS = 16.0, 9.0  # 10 and 31 examples
+_MOST_POINTS, _MANY_POINTS = 16.0, 9.5  # 10 and 28 examples
 
 
 def rates_of(lr: float | Sequence[float], *, has_own: bool) -> tuple[float, ...]:
