@@ -17,7 +17,7 @@ from evonas.freezing import Examples
 from evonas.freezing.text import MINILM, TextClassifier, tokenise
 from evonas.nas.datasets import open_dataset
 from evonas.training import fit, load_image_folder, seeded, split
-from evonas.training.data.corpora import read_tsv
+from evonas.training.data.corpora import hold_out, read_tsv
 
 __all__ = ["STORIES", "Story"]
 
@@ -133,14 +133,12 @@ def minilm(folder: Path, n_train: int) -> Story:
     """SST-2 for all-MiniLM-L6-v2: phrases to train and to choose on, whole sentences to test."""
     root, n_val = _folder("sst2"), N_VAL[n_train]
     sentences, test = read_tsv(root / "train.tsv"), read_tsv(root / "test.tsv")
-    drawn = sentences.sample(n_train + n_val, 0)
+    train, val = hold_out(sentences.sample(n_train + n_val, 0), n_val, 0)
     factory = TextClassifier(MINILM, 2)
     tokenizer = factory.tokenizer()
-    train, val = split(tokenise(tokenizer, drawn.texts, drawn.labels), n_val=n_val, seed=0)
-    both = tokenise(tokenizer, drawn.texts, drawn.labels)
+    parts = [tokenise(tokenizer, part.texts, part.labels) for part in (train, val, test)]
     settings = {"n_epochs": 2, "lr": (5e-5, 2e-4, 5e-4), "ranks": (8,)}
-    tested = tokenise(tokenizer, test.texts, test.labels)
-    return Story(factory, both.subset(train), both.subset(val), tested, settings)
+    return Story(factory, *parts, settings)
 
 
 STORIES: dict[str, Callable[[Path], Story]] = {

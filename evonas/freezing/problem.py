@@ -265,8 +265,8 @@ class FreezingProblem(TrainingProblem):
         Raises:
             TypeError, ValueError: It is no mask of these blocks, see `as_mask`.
         """
-        values = as_mask(mask, self.blocks)
-        genes: Genes = {b.name: bool(bit) for b, bit in zip(self.blocks, values, strict=True)}
+        bits = map(bool, as_mask(mask, self.blocks))
+        genes: Genes = dict(zip((block.name for block in self.blocks), bits, strict=True))
         if len(self.rates) > 1:
             genes["lr"] = self.training.lr if lr is None else lr
         return genes
@@ -497,11 +497,7 @@ class FreezingProblem(TrainingProblem):
     def _space(self) -> SearchSpace:
         return self._with_rates({block.name: Boolean() for block in self.blocks})
 
-    def _with_rates(
-        self,
-        genes: dict[str, Gene],
-        conditions: Mapping[str, Mapping[str, Sequence[Any]]] | None = None,
-    ) -> SearchSpace:
+    def _with_rates(self, genes: dict[str, Gene], conditions: Any = None) -> SearchSpace:
         if len(self.rates) > 1:
             if "lr" in genes:
                 raise ValueError("a block is called 'lr', as the gene of several learning rates is")
