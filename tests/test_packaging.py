@@ -282,8 +282,6 @@ def test_the_wheel_installs_and_runs_in_an_empty_environment(wheel: Path, tmp_pa
     assert int(n_evaluated) == 6
     shown = run(tmp_path / "empty/bin/evonas", "show", "runs/there", cwd=tmp_path, **isolated)
     assert "champion" in shown
-    assert "evonas serve" in run(
-        tmp_path / "empty/bin/evonas", "--help", cwd=tmp_path, **isolated
-    )
+    assert "evonas serve" in run(tmp_path / "empty/bin/evonas", "--help", cwd=tmp_path, **isolated)
     version = run(python, "-m", "pip", "show", "evonas", cwd=tmp_path, **isolated)
     assert f"Version: {en.__version__}" in version
