@@ -5,8 +5,8 @@
     python docs/pictures.py runs/networks runs/recipe        # writes docs/images/*.svg
 
 The picture shows how the search for a network went, the network that it found, and the best recipe
-for fine-tuning beside what people try by hand, each with its accuracy on test data over fresh seeds.
-Nothing in it is typed in: every figure is read from the runs.
+for fine-tuning beside what people try by hand, each with its accuracy on test data over fresh
+seeds. Nothing in it is typed in: every figure is read from the runs.
 """
 
 from __future__ import annotations
@@ -160,8 +160,10 @@ def recipes(result: en.Result, theme: Theme, x: float, y: float) -> str:
                           font_weight="600" if name.startswith("search") else "400"))  # fmt: skip
         for number, square in enumerate(blocks.strip(genes).squares):
             left = x + 170 + number * (side + gap)
-            parts.append(f'<rect x="{left}" y="{top}" width="{side}" height="24" rx="3" '
-                         f'fill="{square.colour}"><title>{escape(square.words)}</title></rect>')  # fmt: skip
+            parts.append(
+                f'<rect x="{left}" y="{top}" width="{side}" height="24" rx="3" '
+                f'fill="{square.colour}"><title>{escape(square.words)}</title></rect>'
+            )
         test = rows[name]["test"]
         mean, std = statistics.mean(test), statistics.stdev(test)
         right = x + 170 + len(blocks.names) * (side + gap) + 14

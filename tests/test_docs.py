@@ -216,6 +216,10 @@ def check_command(command: str) -> None:
             assert set(named[1].split(",")) <= extras()
         case ["evonas", subcommand, *rest]:
             check_options(rest, "-c", EVONAS, subcommand)
+        case ["sbatch", *rest] | ["ray", "up", "-y", *rest] | ["docker", "build", *rest]:
+            assert any((ROOT / word).is_file() for word in rest), f"no file of ours: {command}"
+        case ["docker", "run", "--rm", "evonas"]:
+            pass
         case ["bash", name]:
             assert (ROOT / name).is_file(), f"there is no {name}"
         case ["pytest" | "ruff" | "mypy" | "mkdocs" | "kill" | "git" | "cd", *_]:

@@ -37,7 +37,7 @@ FOR_MAKERS = {"bench", "test", "docs", "dev"}
 
 
 # Import name of what a declared dependency itself always brings: that dependency.
-BROUGHT_BY = {"PIL": "torchvision"}
+BROUGHT_BY = {"PIL": "torchvision", "yaml": "ray"}
 
 
 def read_config() -> configparser.ConfigParser:
