@@ -45,6 +45,21 @@ def test_the_badges_say_what_setup_cfg_says(pictures: ModuleType) -> None:
     assert "3.11+" in pictures.badges()["badge-python.svg"]
 
 
+@pytest.mark.slow
+def test_the_gallery_is_made_of_real_searches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs")  # as mkdocs does for a hook
+    made = load("gallery").build(tmp_path)
+    shown = set(re.findall(r"\(gallery/([\w.]+)\)", (ROOT / "docs" / "gallery.md").read_text()))
+    assert shown == {path.name for path in made}
+    for path in made:
+        if path.suffix == ".svg":
+            assert ElementTree.fromstring(path.read_text())[0].tag.endswith("title")
+        else:
+            assert "<title>" in path.read_text()
+
+
 def test_both_themes_show_the_same_figures() -> None:
     light, dark = (
         re.findall(r">([^<>]+)</text>", (ROOT / f"docs/images/search-{name}.svg").read_text())
