@@ -3,15 +3,21 @@
 - `ExamplesAsCode`, an extension of griffe: mkdocstrings shows the doctests of docstrings as code.
 - `on_page_markdown`, a hook: `CHANGELOG.md` and `CONTRIBUTING.md` lie outside of `docs/`, and are
   pages of the site all the same.
+- `on_files`, a hook: the reports and pictures of the gallery are made when the site is, by `gallery.py`.
 """
 
 from __future__ import annotations
 
+import functools
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import gallery
 import griffe
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files, InclusionLevel
 
 ROOT = Path(__file__).resolve().parents[1]
 FROM_ROOT = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
@@ -37,3 +43,18 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     if name is None:
         return markdown
     return (ROOT / name).read_text().replace("](docs/", "](")
+
+
+@functools.cache
+def gallery_files() -> list[Path]:
+    """Returns the gallery's files, made once: `mkdocs serve` builds the site again and again."""
+    return gallery.build(Path(tempfile.mkdtemp(prefix="evonas-gallery-")))
+
+
+def on_files(files: Files, *, config: MkDocsConfig, **_: Any) -> Files:
+    """Adds the gallery's files, which the page gallery.md shows."""
+    for path in gallery_files():
+        file = File.generated(config, f"gallery/{path.name}", abs_src_path=str(path))
+        file.inclusion = InclusionLevel.NOT_IN_NAV
+        files.append(file)
+    return files

@@ -206,12 +206,20 @@ def check_command(command: str) -> None:
         case ["python", name, *rest]:
             assert (ROOT / name).is_file(), f"there is no {name}"
             check_options(rest, name)
+        case ["pip", "install", "torch", "torchvision", "--index-url", where]:
+            assert where == "https://download.pytorch.org/whl/cpu"
+        case ["pip", "install", "."]:
+            pass
         case ["pip", "install", "-e", where]:
             named = re.fullmatch(r"\.\[([\w,]+)\]", where)
             assert named, f"not an editable install with extras: {where}"
             assert set(named[1].split(",")) <= extras()
         case ["evonas", subcommand, *rest]:
             check_options(rest, "-c", EVONAS, subcommand)
+        case ["sbatch", *rest] | ["ray", "up", "-y", *rest] | ["docker", "build", *rest]:
+            assert any((ROOT / word).is_file() for word in rest), f"no file of ours: {command}"
+        case ["docker", "run", "--rm", "evonas"]:
+            pass
         case ["bash", name]:
             assert (ROOT / name).is_file(), f"there is no {name}"
         case ["pytest" | "ruff" | "mypy" | "mkdocs" | "kill" | "git" | "cd", *_]:

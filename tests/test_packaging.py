@@ -32,11 +32,12 @@ FILTER: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") e
 
 # What outside code relies on (docs/design.md): add freely, rename none.
 NAMES = "SearchSpace Categorical Integer Float Boolean Objective make_toolbox evolve".split()
-EXTRAS = "examples bert ray report trackers test dev".split()
+EXTRAS = "examples bert ray report trackers all test dev".split()
+FOR_MAKERS = {"bench", "test", "docs", "dev"}
 
 
 # Import name of what a declared dependency itself always brings: that dependency.
-BROUGHT_BY = {"PIL": "torchvision"}
+BROUGHT_BY = {"PIL": "torchvision", "yaml": "ray"}
 
 
 def read_config() -> configparser.ConfigParser:
@@ -131,6 +132,13 @@ def test_the_extras_that_outside_code_relies_on_exist() -> None:
     assert set(EXTRAS) <= set(CONFIG["options.extras_require"])
 
 
+def test_the_extra_all_is_every_extra_that_users_need() -> None:
+    extras = CONFIG["options.extras_require"]
+    assert sorted(extras["all"].split()) == sorted(
+        f"evonas[{name}]" for name in set(extras) - FOR_MAKERS - {"all"}
+    )
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_names_that_outside_code_relies_on_exist(name: str) -> None:
     assert name in en.__all__
@@ -159,7 +167,7 @@ def test_the_package_is_marked_as_typed() -> None:
 BUILD = """
 import sys
 from setuptools import build_meta
-print(getattr(build_meta, f"build_{sys.argv[1]}")(sys.argv[2]))
+print(build_meta.build_sdist(sys.argv[1]))
 """
 
 
@@ -193,7 +201,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory, setuptools: str) -> Path:
     work = tmp_path_factory.mktemp("sdist")
     leftovers = shutil.ignore_patterns(".*_cache", "__pycache__", ".git", "*.egg-info", "build")
     shutil.copytree(ROOT, work / "tree", ignore=leftovers)
-    run(sys.executable, "-c", BUILD, "sdist", work, cwd=work / "tree", PYTHONPATH=setuptools)
+    run(sys.executable, "-c", BUILD, work, cwd=work / "tree", PYTHONPATH=setuptools)
     (archive,) = work.glob("*.tar.gz")
     with tarfile.open(archive) as file:
         file.extractall(work, **FILTER)
@@ -202,8 +210,11 @@ def sdist(tmp_path_factory: pytest.TempPathFactory, setuptools: str) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(sdist: Path, setuptools: str) -> Path:
-    """The wheel that is built from the sdist, not from this tree."""
-    run(sys.executable, "-c", BUILD, "wheel", sdist.parent, cwd=sdist, PYTHONPATH=setuptools)
+    """The wheel that pip builds from the sdist, not from this tree."""
+    run(
+        sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation",
+        "-w", sdist.parent, cwd=sdist, PYTHONPATH=setuptools,
+    )  # fmt: skip
     (found,) = sdist.parent.glob("*.whl")
     return found
 
@@ -212,7 +223,7 @@ def wheel(sdist: Path, setuptools: str) -> Path:
 def test_the_sdist_has_what_tests_and_docs_need(sdist: Path) -> None:
     for name in (
         "CHANGELOG.md CITATION.cff CONTRIBUTING.md LICENSE README.md mkdocs.yml .ci/run"
-        " tests/test_packaging.py docs/index.md docs/site_build.py examples/cifar10_alexnet.py"
+        " tests/test_packaging.py docs/index.md docs/site_build.py docs/gallery.py examples/cifar10_alexnet.py"
         " benchmarks/kill_resume.py evonas/py.typed"
     ).split():
         assert (sdist / name).is_file(), name
@@ -229,6 +240,7 @@ def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
     }
     packaged = {name for name in names if ".dist-info/" not in name}
     assert packaged == there
+    assert {"evonas/report/templates/report.html", "evonas/live/templates/run.html"} <= packaged
     assert any(name.endswith("/licenses/LICENSE") for name in names)
 
 
@@ -270,5 +282,6 @@ def test_the_wheel_installs_and_runs_in_an_empty_environment(wheel: Path, tmp_pa
     assert int(n_evaluated) == 6
     shown = run(tmp_path / "empty/bin/evonas", "show", "runs/there", cwd=tmp_path, **isolated)
     assert "champion" in shown
+    assert "evonas serve" in run(tmp_path / "empty/bin/evonas", "--help", cwd=tmp_path, **isolated)
     version = run(python, "-m", "pip", "show", "evonas", cwd=tmp_path, **isolated)
     assert f"Version: {en.__version__}" in version
