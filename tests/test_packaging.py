@@ -33,7 +33,7 @@ FILTER: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") e
 # What outside code relies on (docs/design.md): add freely, rename none.
 NAMES = "SearchSpace Categorical Integer Float Boolean Objective make_toolbox evolve".split()
 EXTRAS = "examples bert ray report trackers all test dev".split()
-FOR_MAKERS = {"bench", "test", "docs", "dev"}
+FOR_MAKERS = {"integrations", "bench", "test", "docs", "dev"}
 
 
 # Import name of what a declared dependency itself always brings: that dependency.
@@ -223,8 +223,8 @@ def wheel(sdist: Path, setuptools: str) -> Path:
 def test_the_sdist_has_what_tests_and_docs_need(sdist: Path) -> None:
     for name in (
         "CHANGELOG.md CITATION.cff CONTRIBUTING.md LICENSE README.md mkdocs.yml .ci/run"
-        " tests/test_packaging.py docs/index.md docs/site_build.py docs/gallery.py examples/cifar10_alexnet.py"
-        " benchmarks/kill_resume.py evonas/py.typed"
+        " tests/test_packaging.py docs/index.md docs/site_build.py docs/gallery.py"
+        " examples/cifar10_alexnet.py benchmarks/kill_resume.py evonas/py.typed"
     ).split():
         assert (sdist / name).is_file(), name
 
