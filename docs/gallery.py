@@ -144,7 +144,8 @@ def draw_front(result: en.Result) -> str:
 def draw_recipe(result: en.Result) -> str:
     """Returns the best five recipes as strips."""
     blocks, parts = blocks_of(result), []
-    assert blocks is not None
+    if blocks is None:
+        raise ValueError(f"{result.location} is no search of recipes")
     for place, entry in enumerate(result.hall_of_fame[:5]):
         top = 20 + 34 * place
         parts.append(pictures.text(30, top + 17, f"{entry.fitness:.3f}", LIGHT.text))
@@ -177,5 +178,4 @@ def build(folder: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    for path in build(Path(sys.argv[1])):
-        print(path)
+    build(Path(sys.argv[1]))

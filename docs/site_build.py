@@ -3,13 +3,16 @@
 - `ExamplesAsCode`, an extension of griffe: mkdocstrings shows the doctests of docstrings as code.
 - `on_page_markdown`, a hook: `CHANGELOG.md` and `CONTRIBUTING.md` lie outside of `docs/`, and are
   pages of the site all the same.
-- `on_files`, a hook: the reports and pictures of the gallery are made when the site is, by `gallery.py`.
+- `on_files`, a hook: the reports and pictures of the gallery are made when the site is, by
+  `gallery.py`.
 """
 
 from __future__ import annotations
 
+import atexit
 import functools
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -48,7 +51,9 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
 @functools.cache
 def gallery_files() -> list[Path]:
     """Returns the gallery's files, made once: `mkdocs serve` builds the site again and again."""
-    return gallery.build(Path(tempfile.mkdtemp(prefix="evonas-gallery-")))
+    folder = tempfile.mkdtemp(prefix="evonas-gallery-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return gallery.build(Path(folder))
 
 
 def on_files(files: Files, *, config: MkDocsConfig, **_: Any) -> Files:
