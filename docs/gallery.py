@@ -145,7 +145,7 @@ def draw_recipe(result: en.Result) -> str:
     """Returns the best five recipes as strips."""
     blocks, parts = blocks_of(result), []
     if blocks is None:
-        raise ValueError(f"{result.location} is no search of recipes")
+        raise ValueError("the recipes of this run are not drawn as strips")
     for place, entry in enumerate(result.hall_of_fame[:5]):
         top = 20 + 34 * place
         parts.append(pictures.text(30, top + 17, f"{entry.fitness:.3f}", LIGHT.text))
@@ -178,4 +178,5 @@ def build(folder: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    build(Path(sys.argv[1]))
+    for path in build(Path(sys.argv[1])):
+        sys.stdout.write(f"{path}\n")

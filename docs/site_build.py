@@ -3,8 +3,7 @@
 - `ExamplesAsCode`, an extension of griffe: mkdocstrings shows the doctests of docstrings as code.
 - `on_page_markdown`, a hook: `CHANGELOG.md` and `CONTRIBUTING.md` lie outside of `docs/`, and are
   pages of the site all the same.
-- `on_files`, a hook: the reports and pictures of the gallery are made when the site is, by
-  `gallery.py`.
+- `on_files`, a hook: reports and pictures of the gallery are made with the site, by `gallery.py`.
 """
 
 from __future__ import annotations

@@ -159,10 +159,12 @@ def search(
         flush=True,
     )
     if len(result.objectives) > 1:
-        print(f"\n{front_table(result, 'mask')}\n")
+        print(f"\n{front_table(result, problem.noun)}\n")
     n_masks = candidate_count(problem, result, N_TOP, options.random_masks)
     n_trainings = n_masks * options.confirm_seeds
-    print(f"{n_masks} masks again, each on {options.confirm_seeds} fresh seeds:", flush=True)
+    print(
+        f"{n_masks} {problem.noun}s again, each on {options.confirm_seeds} fresh seeds:", flush=True
+    )
     with tqdm(total=n_trainings, unit="", disable=options.quiet or None, leave=False) as bar:
         table = compare_masks(
             problem,

@@ -11,7 +11,7 @@ from search_options import GA_OPTIONS, count
 
 from evonas.callbacks import ProgressBar, format_duration
 from evonas.nas import FAMILIES, search_and_train
-from evonas.nas.datasets import dataset_label, dataset_opener, has_part, open_dataset
+from evonas.nas.datasets import dataset_label, dataset_opener, has_part, open_dataset, val_opener
 from evonas.nas.time_plan import TimePlan
 from evonas.training.resumable import Progress
 
@@ -66,8 +66,6 @@ def in_minutes(parser: argparse.ArgumentParser, options: argparse.Namespace, dev
     where = {"root": options.data_root, "size": options.image_size}
     if not has_part(options.dataset, options.data_root, "test"):
         parser.error(f"--minutes needs test images to end with: {options.data_root} has no test/")
-    if has_part(options.dataset, options.data_root, "val"):
-        print(f"with --minutes the images of val/ in {options.data_root} are not used")
     test = open_dataset(options.dataset, part="test", **where)
     limits = {name: getattr(options, name) for name in LIMITS if getattr(options, name)}
     if limits:
@@ -80,6 +78,7 @@ def in_minutes(parser: argparse.ArgumentParser, options: argparse.Namespace, dev
         start=family.start(**limits),
         seconds=60 * options.minutes,
         run_dir=options.run_dir,
+        val=val_opener(options.dataset, **where),
         flips=options.dataset != "digits",
         batch_size=options.batch_size,
         device=device,

@@ -41,14 +41,14 @@ LAYERS = [
     "callbacks report.progress",  # trackers catch up from the database; Result.plot draws progress
     "run",
     "training",
-    "nas freezing report testing integrations",
-    "live",
+    "nas freezing report testing",
+    "integrations live",
     "cli",
 ]
 # The root offers what lies up to `run`; `python -m evonas` is the command.
 SAME_LAYER = {"": "training", "__main__": "cli"}
 
-TORCH_MODULES = ("training", "nas", "freezing")
+TORCH_MODULES = ("training", "nas", "freezing", "integrations")
 TORCH_MODULES += ("execution.torch_env", "execution.torch_state")
 TORCH_MODULES += ("execution.anatomy", "execution.model_calls", "execution.weights")
 TORCH_MODULES += ("cli.export.model",)

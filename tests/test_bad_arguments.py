@@ -339,6 +339,7 @@ TABLE: dict[str, tuple[Call, Any, dict[str, str]]] = {
     }),
     "load_image_folder": (folder_of_images, load_image_folder, {
         "root": "nothing", "size": "count", "split": "None", "cache": "bool",
+        "limit": "None", "seed": "0 1 10**30",
     }),
     "Examples": (examples, Examples, {
         "inputs": "nothing", "targets": "array", "classes": "[] () generator",

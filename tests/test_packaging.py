@@ -33,7 +33,7 @@ FILTER: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") e
 # What outside code relies on (docs/design.md): add freely, rename none.
 NAMES = "SearchSpace Categorical Integer Float Boolean Objective make_toolbox evolve".split()
 EXTRAS = "examples bert ray report trackers all test dev".split()
-FOR_MAKERS = {"bench", "test", "docs", "dev"}
+FOR_MAKERS = {"integrations", "bench", "test", "docs", "dev"}
 
 
 # Import name of what a declared dependency itself always brings: that dependency.

@@ -35,7 +35,10 @@ def directives(text: str) -> list[str]:
     return re.findall(r"^::: (\S+)$", text, re.M)
 
 
-ON_PAGES = [path for page in PAGES for path in directives(page.read_text())]
+NAMED = [path for page in PAGES for path in directives(page.read_text())]
+# These import other libraries, which need not be installed.
+ADAPTERS = [path for path in NAMED if path.startswith("evonas.integrations.")]
+ON_PAGES = [path for path in NAMED if path not in ADAPTERS]
 
 
 @functools.cache
@@ -99,8 +102,14 @@ def test_no_reference_page_names_what_is_not_there() -> None:
         assert find(path) is not None
 
 
+def test_every_adapter_to_another_library_is_on_a_page() -> None:
+    folder = ROOT / "evonas" / "integrations"
+    names = {path.stem for path in folder.glob("*.py")} - {"__init__", "recipes"}
+    assert set(ADAPTERS) == {f"evonas.integrations.{name}" for name in names}
+
+
 def test_nothing_is_on_two_reference_pages() -> None:
-    assert len(ON_PAGES) == len(set(ON_PAGES))
+    assert len(NAMED) == len(set(NAMED))
 
 
 def test_what_is_missing_is_found() -> None:

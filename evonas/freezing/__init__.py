@@ -19,7 +19,8 @@ apply_mask(model, load_mask("runs/mine"))
 from __future__ import annotations
 
 from evonas.freezing.blocks import Block, find_blocks
-from evonas.freezing.comparison import MaskRow, MaskTable, compare_masks
+from evonas.freezing.comparison import compare_masks
+from evonas.freezing.comparison_table import MaskRow, MaskTable
 from evonas.freezing.files import load_mask
 from evonas.freezing.mask import (
     AppliedMask,

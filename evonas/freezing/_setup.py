@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from types import BuiltinFunctionType, FunctionType
@@ -14,9 +15,18 @@ from evonas.arguments import check_list, check_number
 from evonas.freezing.blocks import Block
 from evonas.training import fingerprint_of
 
-__all__ = ["code_of", "identity_of", "rates_of", "warn_of_fresh", "without_frozen"]
+__all__ = [
+    "check_val_size",
+    "code_of",
+    "identity_of",
+    "rates_of",
+    "warn_of_fresh",
+    "without_frozen",
+]
 
 _log = logging.getLogger(__name__)
+
+_MOST_POINTS, _MANY_POINTS = 16.0, 9.5  # 10 and 28 examples
 
 
 def rates_of(lr: float | Sequence[float], *, has_own: bool) -> tuple[float, ...]:
@@ -72,6 +82,24 @@ def warn_of_fresh(name: str, blocks: Sequence[Block], fresh: Collection[str]) ->
             "blocks=[...] leaves them out of the mask",
             name, ", ".join(found) + (" is" if len(found) == 1 else " are"),
         )  # fmt: skip
+
+
+def check_val_size(n: int) -> None:
+    """Refuses too few validation examples to tell masks apart; logs how noisy few are.
+
+    Raises:
+        ValueError: An accuracy of theirs has a standard error of more than 16 points.
+    """
+    points = 50 / math.sqrt(n)  # of an accuracy of one half, the noisiest
+    few = f"{n} validation examples: an accuracy of theirs has a standard error of up to"
+    if points > _MOST_POINTS:
+        raise ValueError(
+            f"val must hold more than {n} validation examples, whose accuracy would have a "
+            f"standard error of up to {points:.0f} points: masks could not be told apart; 100 have "
+            "5 points, 2,500 have 1"
+        )
+    if points > _MANY_POINTS:
+        _log.warning("%s %.0f points; differences below that are luck", few, points)
 
 
 def identity_of(blocks: Sequence[Block]) -> str:

@@ -1,4 +1,4 @@
-"""LoRA adapters of the linear layers of a block, by peft: put in, merged and taken out again.
+"""LoRA adapters of the linear layers and convolutions of a block, by peft: put in and merged.
 
 Source:
     Hu et al. (2021), "LoRA: low-rank adaptation of large language models"; on all linear layers as
@@ -66,8 +66,9 @@ def lora_rank(state: Any) -> int | None:
 def adapter_layers(model: nn.Module, block: Block, state: str = LORA) -> dict[str, nn.Module]:
     """Returns the layers of a block that adapters can be put on, by path.
 
-    Its `nn.Linear` and transformers' `Conv1D`, whose weights are their own. Not those of torch's
-    own transformer layers and attention, which do not call them.
+    Its `nn.Linear`, transformers' `Conv1D` and plain `nn.Conv2d` of one group, whose weights are
+    their own. Not those of torch's own transformer layers and attention, which do not call them,
+    and no convolutions of classes of their own: peft would call these as it calls torch's.
 
     Args:
         model: The model.
@@ -83,11 +84,11 @@ def adapter_layers(model: nn.Module, block: Block, state: str = LORA) -> dict[st
     for path, module in model.named_modules():
         if not any(path == top or path.startswith(f"{top}.") for top in block.modules):
             continue
-        if not isinstance(module, nn.Linear) and type(module).__name__ != "Conv1D":
+        if not _takes_adapter(module):
             continue
         if any(path.startswith(f"{top}.") or path == top for top in fused if top):
             continue
-        if owners[id(module.weight)] == 1:
+        if owners[id(module.get_parameter("weight"))] == 1:
             found[path] = module
     if state.endswith(_ATTENTION):
         return {path: module for path, module in found.items() if _is_attention(path)}
@@ -190,7 +191,16 @@ def _is_attention(path: str) -> bool:
     return re.search(r"att(n|ention)", path, re.IGNORECASE) is not None
 
 
+def _takes_adapter(module: nn.Module) -> bool:
+    if type(module) is nn.Conv2d:  # peft's adapter has neither groups nor dilation nor reflection
+        usual = module.groups == 1 and module.padding_mode == "zeros"
+        return usual and set(module.dilation) == {1} and not isinstance(module.padding, str)
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+
+
 def _sides(layer: Any) -> tuple[int, int]:
-    """Returns what a layer takes and gives."""
+    """Returns what a layer takes and gives: of a convolution, all that its kernel sees."""
+    if isinstance(layer, nn.Conv2d):
+        return layer.weight[0].numel(), layer.out_channels
     rows, columns = layer.weight.shape
     return (columns, rows) if isinstance(layer, nn.Linear) else (rows, columns)

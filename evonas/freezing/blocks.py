@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, get_args
 
+import torch
 from torch import nn
 
 from evonas.arguments import check_bool, check_choice, check_list
-from evonas.freezing._calls import record_calls, rng_kept
+from evonas.freezing._calls import ModuleCall, record_calls, rng_kept
 from evonas.freezing._grouping import Group, group_items
 from evonas.freezing._structure import Granularity, Structure, is_dropout, is_norm, parents, walk
 from evonas.training.passes import modes_kept
@@ -81,7 +83,8 @@ def find_blocks(
             sample.
         sample: One batch: a tensor, a mapping of keyword arguments or a tuple of positional ones.
             None: the order is that of registration, which most models register as they run.
-        granularity: `block`: each repeated block. `stage`: what holds them (`layer1`, `encoder`).
+        granularity: `block`: each repeated block. `stage`: what holds them (`layer1`, `encoder`);
+            with a sample, of a flat list of blocks those of one output shape (EfficientNet).
             `layer`: each module that has parameters and nothing inside.
         blocks: Patterns of module paths in place of the rules: each module that matches is a
             block. `*` stands for anything but a dot. A pattern that fits no full path may fit the
@@ -116,9 +119,9 @@ def find_blocks(
     if sample is not None:
         with modes_kept(model), rng_kept(model):
             model.eval()  # training would update BatchNorm's statistics
-            calls = record_calls(model, sample)
+            calls = record_calls(model, sample, _shape if granularity == "stage" else None)
     structure = Structure.of(model, calls)
-    found = _found(structure, granularity)
+    found = _found(structure, granularity, calls or ())
     if blocks is not None:
         return _matched(structure, blocks, found, name)
     if len(found) < 2:
@@ -136,12 +139,47 @@ def find_blocks(
     return chosen
 
 
-def _found(structure: Structure, granularity: Granularity) -> list[Block]:
+def _found(
+    structure: Structure, granularity: Granularity, calls: Sequence[ModuleCall]
+) -> list[Block]:
     groups = _opened(structure, "block" if granularity == "stage" else granularity, set(), 1)
     if granularity == "stage":
         heads = [path for group in groups if group.is_head for path in group.paths("unit")]
-        groups = _opened(structure, granularity, {p for path in heads for p in parents(path)}, 2)
+        opened = {p for path in heads for p in parents(path)}
+        groups = _opened(structure, granularity, opened, 2)
+        if stages := _stages_by_shape(structure, groups, calls):
+            items = walk(structure, granularity, forced=stages, opened=frozenset(opened))
+            groups = group_items(structure, items, forced=stages)
     return [_block(structure, group) for group in groups]
+
+
+def _stages_by_shape(
+    structure: Structure, groups: Sequence[Group], calls: Sequence[ModuleCall]
+) -> dict[str, str]:
+    """Returns the name of the stage of each block of a flat sequence: those of one output shape.
+
+    EfficientNets have all their blocks in one list. Where all blocks have one shape, as in a
+    transformer, or each its own, there is nothing to divide.
+    """
+    shapes = {call.path: call.output for call in calls}
+    found: dict[str, str] = {}
+    for sequence in (path for group in groups for path in group.paths("unit")):
+        if not structure.is_sequence(sequence) or structure.is_nested(sequence):
+            continue
+        blocks = [child for child in structure.children[sequence] if structure.owned[child]]
+        stages = [list(stage) for _, stage in groupby(blocks, key=shapes.get)]
+        if None in map(shapes.get, blocks) or not 1 < len(stages) < len(blocks):
+            continue
+        for stage in stages:
+            last = stage[-1].rpartition(".")[2]
+            name = stage[0] if len(stage) == 1 else f"{stage[0]}-{last}"
+            found |= dict.fromkeys(stage, name)
+    return found
+
+
+def _shape(output: Any) -> tuple[int, ...] | None:
+    """Returns the shape of one example in what a module returned, None where it is no tensor."""
+    return tuple(output.shape[1:]) if isinstance(output, torch.Tensor) else None
 
 
 def _opened(

@@ -6,8 +6,7 @@ import math
 import os
 import random
 import statistics
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from evonas.arguments import check_callable, check_int, check_one_of
@@ -16,7 +15,7 @@ from evonas.exceptions import EvonasError
 from evonas.execution.base import Executor
 from evonas.execution.choice import choose_executor
 from evonas.files import as_directory
-from evonas.freezing.advice import frozen_in_words
+from evonas.freezing.comparison_table import MaskRow, MaskTable
 from evonas.freezing.problem import FreezingProblem
 from evonas.objectives import Limits
 from evonas.records import Evaluation, Genes, Status
@@ -25,182 +24,12 @@ from evonas.run.identity import configure_as
 from evonas.run.result import Confirmed, Result, open_run
 from evonas.training.data.examples import Examples
 
-__all__ = ["MaskRow", "MaskTable", "compare_masks"]
+__all__ = ["candidate_count", "compare_masks", "row_of"]
 
 _MAX_DRAWS = 1000
 
 Candidates = dict[str, tuple[Genes, list[str]]]
 """Points to compare, and what each is called, by key."""
-
-
-@dataclass(frozen=True)
-class MaskRow:
-    """One mask, trained on several fresh seeds.
-
-    Attributes:
-        label: What it is: `full fine-tuning`, `head only`, `first 4 frozen`, `search 1` (the
-            search's best), `random 1`; several where it is several.
-        mask: 1 (frozen) or 0 for each block.
-        searched: The search's own score of it, None where it did not try it.
-        val: Validation scores, one for each seed that ended well.
-        test: Test scores of the same trainings.
-        trainable_share: In [0, 1].
-        seconds: Of each training, validation aside.
-        n_failed: Trainings that ended without a score.
-        lr: Its learning rate, where the search chose among several; None: all have the same.
-        words: What it does to the blocks, for the table.
-    """
-
-    label: str
-    mask: tuple[int, ...]
-    searched: float | None
-    val: tuple[float, ...]
-    test: tuple[float, ...]
-    trainable_share: float
-    seconds: tuple[float, ...]
-    n_failed: int = 0
-    lr: float | None = None
-    words: str = ""
-
-    @property
-    def mean(self) -> float:
-        """The mean validation score; NaN without one."""
-        return statistics.fmean(self.val) if self.val else math.nan
-
-
-@dataclass(frozen=True)
-class MaskTable:
-    """What `compare_masks` found; printed, it is a table for people.
-
-    Attributes:
-        rows: Best mean validation score first.
-        blocks: Names of the blocks.
-        metric: Name of the score.
-        repeats: How many seeds.
-        note: What the reader should know of the search; "" where there is nothing.
-        words_for: Head of the column that says what a row does to the blocks.
-    """
-
-    rows: tuple[MaskRow, ...]
-    blocks: tuple[str, ...]
-    metric: str
-    repeats: int
-    note: str = ""
-    words_for: str = "frozen"
-
-    @property
-    def champion(self) -> MaskRow:
-        """The row with the best mean validation score; the test scores have no say."""
-        return self.rows[0]
-
-    def row(self, label: str) -> MaskRow | None:
-        """Returns the row that has `label` (among others), if there is one."""
-        return next((row for row in self.rows if label in row.label.split(", ")), None)
-
-    def __str__(self) -> str:
-        width = max(len(row.label) for row in self.rows)
-        lines = [
-            f"{'':2}{'mask':<{width}}  {'validation':>15}  {'test':>15}  {'trainable':>9}"
-            f"  {'seconds':>11}  {'in the search':>13}{self._rate_column(None)}"
-            f"  {self.words_for}",
-        ]
-        for row in self.rows:
-            searched = "" if row.searched is None else f"{row.searched:.4f}"
-            failed = f"  {row.n_failed} failed" if row.n_failed else ""
-            mask = row.words or f"{list(row.mask)} {frozen_in_words(self.blocks, row.mask)}"
-            lines.append(
-                f"{'* ' if row is self.champion else '  '}{row.label:<{width}}"
-                f"  {_spread(row.val):>15}  {_spread(row.test):>15}  {row.trainable_share:>9.1%}"
-                f"  {_spread(row.seconds, 1):>11}  {searched:>13}{self._rate_column(row)}"
-                f"  {mask}{failed}"
-            )
-        return "\n".join([*lines, "", *self.verdicts()])
-
-    def _rate_column(self, row: MaskRow | None) -> str:
-        """Returns the cell of a row, or of the head, where the rows have rates of their own."""
-        if all(each.lr is None for each in self.rows):
-            return ""
-        return f"  {'lr':>8}" if row is None else f"  {row.lr:>8.2g}"
-
-    def verdicts(self) -> Iterator[str]:
-        """Yields a sentence for the champion against each baseline, and the note."""
-        if self.repeats == 1:
-            yield f"{self.metric}, on one fresh seed each; * is the best on validation"
-        else:
-            yield (
-                f"{self.metric}, mean ± standard deviation over {self.repeats} fresh seeds each; "
-                f"* is the best mean on validation"
-            )
-        if len(self.rows) > 1 and len({row.mean for row in self.rows}) == 1:
-            yield (
-                "all masks scored the same: nothing was learned; train for longer, with another "
-                "lr, or on more examples"
-            )
-        smallest = self._within_noise(lambda row: row.trainable_share)
-        if smallest is not None:
-            yield (
-                f"the smallest mask within the noise of the best: {smallest.label}, "
-                f"{smallest.trainable_share:.1%} trainable"
-            )
-        fastest = self._within_noise(lambda row: statistics.fmean(row.seconds or (math.inf,)))
-        if fastest is not None:
-            yield (
-                f"the fastest within the noise of the best: {fastest.label}, "
-                f"{_spread(fastest.seconds, 1)} s"
-            )
-        usual = [row for row in self.rows if _is_usual(row.label)] + [self._best_first_k()]
-        for row in usual:
-            if row is not None and row is not self.champion:
-                yield f"against {row.label.split(', ')[0]}: {_difference(self.champion, row)}"
-        randoms = [row for row in self.rows if row.label.startswith("random")]
-        scores = tuple(score for row in randoms for score in row.test or row.val)
-        if scores and self.champion not in randoms:
-            mean = statistics.fmean(self.champion.test or self.champion.val)
-            gain = mean - statistics.fmean(scores)
-            others = "1 random mask" if len(randoms) == 1 else f"{len(randoms)} random masks"
-            yield f"against {others}: {_part(self.champion)} {gain:+.4f}"
-        if self.note:
-            yield self.note
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns plain data."""
-        return {
-            "metric": self.metric,
-            "blocks": list(self.blocks),
-            "repeats": self.repeats,
-            "note": self.note,
-            "rows": [
-                {
-                    "label": row.label,
-                    "mask": list(row.mask),
-                    "searched": row.searched,
-                    "val": list(row.val),
-                    "test": list(row.test),
-                    "trainable_share": row.trainable_share,
-                    "seconds": list(row.seconds),
-                    "failed": row.n_failed,
-                    "lr": row.lr,
-                }
-                for row in self.rows
-            ],
-        }
-
-    def _within_noise(self, cost: Callable[[MaskRow], float]) -> MaskRow | None:
-        """Returns the row of the least cost of those within the noise of the champion.
-
-        Two standard errors of the difference are noise. None where it is the champion itself.
-        """
-        rows = [
-            row
-            for row in self.rows
-            if (error := _standard_error(self.champion.val, row.val)) is not None
-            and self.champion.mean - row.mean <= 2 * error
-        ]
-        cheapest = min(rows, key=cost, default=self.champion)
-        return cheapest if cost(cheapest) < cost(self.champion) else None
-
-    def _best_first_k(self) -> MaskRow | None:
-        return next((row for row in self.rows if row.label.startswith("first ")), None)
 
 
 def compare_masks(
@@ -275,7 +104,7 @@ def compare_masks(
         counts=tested.has_tested,
     )
     rows = [
-        _row(problem, entry, ", ".join(candidates[entry.evaluation.key][1]), repeats)
+        row_of(problem, entry, ", ".join(candidates[entry.evaluation.key][1]), repeats)
         for entry in confirmed
         if entry.evaluation.key in candidates
     ]
@@ -284,8 +113,9 @@ def compare_masks(
         raise EvonasError(f"no training of the comparison has a score; the first: {error}")
     names = tuple(block.name for block in problem.blocks)
     table = MaskTable(
-        tuple(rows), names, problem.metric_name, repeats, _note(problem, result), problem.words_for
-    )
+        tuple(rows), names, problem.metric_name, repeats, _note(problem, result),
+        problem.words_for, problem.noun,
+    )  # fmt: skip
     champion = confirmed[0].evaluation
     if champion.key in candidates:
         files = problem.run_files(as_directory(run_dir))
@@ -353,7 +183,8 @@ def _random_points(
                 yield genes
 
 
-def _row(problem: FreezingProblem, entry: Confirmed, label: str, repeats: int) -> MaskRow:
+def row_of(problem: FreezingProblem, entry: Confirmed, label: str, repeats: int) -> MaskRow:
+    """Returns the row of a point that was confirmed on so many fresh seeds."""
     records = entry.repeats[:repeats]
     ok = [record for record in records if record.status is Status.OK]
     name = f"test_{problem.metric_name}"
@@ -370,6 +201,8 @@ def _row(problem: FreezingProblem, entry: Confirmed, label: str, repeats: int) -
         n_failed=len(records) - len(ok),
         lr=problem.lr_of(entry.evaluation.genes) if len(problem.rates) > 1 else None,
         words=problem.words(entry.evaluation.genes),
+        trainable_params=int(ok[0].metrics["trainable_params"]) if ok else 0,
+        memory_bytes=tuple(record.metrics["peak_memory_bytes"] for record in ok),
     )
 
 
@@ -402,41 +235,3 @@ def _note(problem: FreezingProblem, result: Result) -> str:
         error = (failed[0].error or failed[0].status.value).strip().splitlines()[-1]
         notes.append(f"{masks} of the search failed; evaluation {failed[0].number}: {error}")
     return "\n".join(notes)
-
-
-def _difference(champion: MaskRow, other: MaskRow) -> str:
-    ours, theirs = (champion.test or champion.val), (other.test or other.val)
-    if not theirs or not ours:
-        return "no score to compare with"
-    gain = statistics.fmean(ours) - statistics.fmean(theirs)
-    text = f"{_part(champion)} {gain:+.4f}"
-    if len(ours) < 2 or len(theirs) < 2:
-        return f"{text} (one seed: no spread to judge it by)"
-    error = _standard_error(ours, theirs) or 0.0
-    # Two standard errors are no proof with few seeds, but less than two is no gain at all.
-    verdict = "" if abs(gain) > 2 * error else ": within the noise of so few seeds"
-    return f"{text} ± {error:.4f} (standard error of the difference){verdict}"
-
-
-def _standard_error(one: Sequence[float], two: Sequence[float]) -> float | None:
-    """Returns the standard error of the difference of two means, None with fewer than two each."""
-    if len(one) < 2 or len(two) < 2:
-        return None
-    return math.sqrt(statistics.variance(one) / len(one) + statistics.variance(two) / len(two))
-
-
-def _is_usual(label: str) -> bool:
-    """Whether a row is something that people try by hand, other than the first k frozen."""
-    name = label.split(", ")[0]
-    return not name.startswith(("first ", "search ", "random ")) and name not in ("mask", "recipe")
-
-
-def _part(row: MaskRow) -> str:
-    return "test" if row.test else "validation"
-
-
-def _spread(values: Sequence[float], digits: int = 4) -> str:
-    if not values:
-        return "-"
-    mean = f"{statistics.fmean(values):.{digits}f}"
-    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"

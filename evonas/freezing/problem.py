@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim import Optimizer
 
 from evonas.arguments import check_bool, check_callable, check_int
@@ -22,6 +21,7 @@ from evonas.execution.torch_env import torch_threads
 from evonas.freezing._device_cache import DeviceCache
 from evonas.freezing._pretrained import Pretrained
 from evonas.freezing._setup import (
+    check_val_size,
     code_of,
     identity_of,
     rates_of,
@@ -151,7 +151,7 @@ class FreezingProblem(TrainingProblem):
     eval_batch_size = 128
     costs = COSTS
     tie_breaker = "trainable_share"
-    words_for = "frozen"  # heads the column of `words` in a table
+    noun, words_for = "mask", "frozen"  # a row of a table, and the head of its column of `words`
 
     def __init__(
         self,
@@ -194,7 +194,7 @@ class FreezingProblem(TrainingProblem):
         check_int("prefix_memory_bytes", prefix_memory_bytes, minimum=0, maximum=None)
         check_int("prefix_file_bytes", prefix_file_bytes, minimum=0, maximum=None)
         self.rates = rates_of(lr, has_own=optimizer is not None)
-        training = Training(
+        self.training = Training(
             n_epochs, batch_size, "adamw", self.rates[len(self.rates) // 2],
             weight_decay=weight_decay, schedule=schedule, grad_clip=grad_clip,
         )  # fmt: skip
@@ -221,6 +221,8 @@ class FreezingProblem(TrainingProblem):
             self.blocks = without_frozen(model, found)
             targets = {"train": self.train.targets, "val": self.val.targets}
             check_targets(model, sample, targets, loss_function=loss_function, metric=metric)
+        if metric is None:
+            check_val_size(len(self.val))
         owned = {name for block in self.blocks for name in block.parameters}
         others = {n: p for n, p in model.named_parameters() if n not in owned}
         self.beside = tuple(others)
@@ -229,7 +231,7 @@ class FreezingProblem(TrainingProblem):
         super().__init__(
             self._space(),
             GivenData(self.train, self.val),
-            training=training,
+            training=self.training,
             metric=metric,
             metric_name="accuracy" if metric is None else readable_name(metric, "metric"),
             objectives=objectives,
@@ -263,8 +265,8 @@ class FreezingProblem(TrainingProblem):
         Raises:
             TypeError, ValueError: It is no mask of these blocks, see `as_mask`.
         """
-        values = as_mask(mask, self.blocks)
-        genes: Genes = {b.name: bool(bit) for b, bit in zip(self.blocks, values, strict=True)}
+        bits = map(bool, as_mask(mask, self.blocks))
+        genes: Genes = dict(zip((block.name for block in self.blocks), bits, strict=True))
         if len(self.rates) > 1:
             genes["lr"] = self.training.lr if lr is None else lr
         return genes
@@ -351,7 +353,7 @@ class FreezingProblem(TrainingProblem):
 
     def loss_function(self, genes: Genes) -> LossFunction:
         """Returns the loss that was given, or cross entropy."""
-        return self._own_loss or functional.cross_entropy
+        return self._own_loss or super().loss_function(genes)
 
     def fingerprint(self) -> dict[str, Any]:
         """Returns what makes two trainings comparable: weights, data, training, precision."""
@@ -423,9 +425,7 @@ class FreezingProblem(TrainingProblem):
         with (
             seeded(trial.seed, trial.device),
             PeakMemory(trial.device) as peak,
-            apply_mask(
-                place(self.model_factory(), trial.device), mask, blocks=self.blocks
-            ) as applied,
+            apply_mask(place(self.build(genes), trial.device), mask, blocks=self.blocks) as applied,
         ):
             self._restrict(applied, genes)
             trained = [p for p in applied.model.parameters() if p.requires_grad]
@@ -473,7 +473,7 @@ class FreezingProblem(TrainingProblem):
                 )
                 trial.record(**{f"test_{self.metric_name}": score})
             trial.record(prefix_depth=session.depths["train"])
-        n_trained = self.training.n_epochs * len(self.train)
+        n_trained = self.training_of(genes).n_epochs * len(self.train)
         trial.record(train_seconds=seconds, examples_per_second=n_trained / seconds)
         return value
 
@@ -497,12 +497,12 @@ class FreezingProblem(TrainingProblem):
     def _space(self) -> SearchSpace:
         return self._with_rates({block.name: Boolean() for block in self.blocks})
 
-    def _with_rates(self, genes: dict[str, Gene]) -> SearchSpace:
+    def _with_rates(self, genes: dict[str, Gene], conditions: Any = None) -> SearchSpace:
         if len(self.rates) > 1:
             if "lr" in genes:
                 raise ValueError("a block is called 'lr', as the gene of several learning rates is")
             genes["lr"] = Categorical(list(self.rates))
-        return SearchSpace(genes)
+        return SearchSpace(genes, conditions=conditions)
 
     def _decide_reuse(self) -> ReuseDecision:
         if not self.reuse_prefix:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
-from evonas.arguments import check_mapping, check_number
+from evonas.arguments import check_choice, check_mapping, check_number
 from evonas.freezing._structure import is_norm
 from evonas.freezing.adapters import (
     adapter_layers,
@@ -26,12 +29,25 @@ from evonas.freezing.blocks import Block
 from evonas.freezing.files import read_champion
 from evonas.freezing.mask import AppliedMask, applied_mask, apply_mask
 from evonas.freezing.saved_mask import SavedMask
+from evonas.freezing.transfer import renaming
+from evonas.freezing.unfreezing import (
+    AT_ONCE,
+    GRADUAL,
+    START,
+    UNFREEZING,
+    Unfreezing,
+    gradual_scheduler,
+    starts,
+)
+from evonas.training.recipe import TRAINING_GENES, Training
 
 __all__ = ["BIASES", "FROZEN", "NORMS", "Recipe", "State", "load_recipe", "states_of"]
 
 FROZEN = "frozen"
 NORMS = "norms"
 BIASES = "biases"
+
+_SETTINGS = tuple(name for name in TRAINING_GENES if name not in ("lr", "weight_decay"))
 
 State = float | str
 """Of a block: `frozen`; only its `norms`, its `biases` or adapters of its linear layers (`lora 8`,
@@ -51,9 +67,13 @@ class Recipe:
         model_name: Class of the model that was searched, "" where it is not known.
         contents: Block name to the paths of its modules and the names of its loose parameters.
         beside: Names of the model's parameters that are in no block.
+        settings: Of the training, other settings of `Training`: epochs, schedule and so on.
+        unfreezing: `gradual`: the rate of each trained block is 0 until its turn comes, from the
+            head to the input, in equal shares of the training (ULMFiT, Howard and Ruder 2018).
+        genes: What a search has found for genes of the user's own.
 
     Raises:
-        TypeError, ValueError: A state is none; a multiple of 0 is `frozen`.
+        TypeError, ValueError: A state is none; a multiple of 0 is `frozen`; a setting is none.
 
     Example:
         >>> recipe = Recipe({"0": "frozen", "2": 0.3}, lr=1e-3)
@@ -75,6 +95,9 @@ class Recipe:
     model_name: str = ""
     contents: Mapping[str, Sequence[str]] = field(default_factory=dict)
     beside: Sequence[str] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    unfreezing: Unfreezing = AT_ONCE
+    genes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_mapping("states", self.states)
@@ -82,11 +105,35 @@ class Recipe:
         check_number("weight_decay", self.weight_decay, minimum=0)
         for name, state in self.states.items():
             check_state(name, state)
+        check_choice("unfreezing", self.unfreezing, UNFREEZING)
+        check_mapping("settings", self.settings)
+        for name in self.settings:
+            check_choice("a key of settings", name, _SETTINGS)
+        self.training  # noqa: B018 refuses a wrong value
+
+    @property
+    def training(self) -> Training:
+        """All settings of the training."""
+        return Training(lr=self.lr, weight_decay=self.weight_decay, **self.settings)
 
     @property
     def mask(self) -> dict[str, int]:
         """Block name to 1 (frozen) or 0, for `apply_mask`."""
         return {name: int(state == FROZEN) for name, state in self.states.items()}
+
+    def for_model(self, model: nn.Module) -> Recipe:
+        """Returns the same recipe with the names of a model that holds the searched one.
+
+        Wrapped in another module, without the head that was on it, or as it was.
+
+        Raises:
+            ValueError: It holds no such model, or several.
+        """
+        if not self.contents:
+            return self
+        rename = renaming(self.contents, model)
+        beside = tuple(map(rename, self.beside))
+        return replace(self, contents=rename.contents(self.contents), beside=beside)
 
     def apply(self, model: nn.Module) -> list[dict[str, Any]]:
         """Freezes what is not trained; returns the parameter groups of an optimizer.
@@ -99,7 +146,8 @@ class Recipe:
 
         Returns:
             Groups with `params`, `lr` and `weight_decay`: those of one rate with decay, then
-            those without (biases, norms), the first block's first.
+            those without (biases, norms), the first block's first. With gradual unfreezing also
+            `start`, the share of the steps after which `make_scheduler` begins with them.
 
         Raises:
             ValueError: The recipe is of another model, nothing would be trained, or adapters do
@@ -115,6 +163,25 @@ class Recipe:
             applied.undo()
             raise
         return self.groups(applied)
+
+    def make_optimizer(self, model: nn.Module) -> Optimizer:
+        """Applies the recipe to a model; returns the optimizer of what is trained.
+
+        Raises:
+            ValueError, RuntimeError, MissingDependencyError: See `apply`.
+        """
+        return self.training.make_optimizer(self.apply(model))
+
+    def make_scheduler(self, optimizer: Optimizer, n_steps: int) -> LRScheduler | None:
+        """Returns the schedule of an optimizer of `make_optimizer`; None for a constant rate.
+
+        Args:
+            optimizer: Of the groups of `apply`.
+            n_steps: Of the whole training; the schedule steps after each batch.
+        """
+        if self.unfreezing == GRADUAL:
+            return gradual_scheduler(optimizer, self.training, n_steps)
+        return self.training.make_scheduler(optimizer, n_steps)
 
     def restrict(self, applied: AppliedMask) -> None:
         """Freezes what of trained blocks is not, and puts the adapters in, where a mask is applied.
@@ -137,22 +204,31 @@ class Recipe:
     def groups(self, applied: AppliedMask) -> list[dict[str, Any]]:
         """Returns the parameter groups of `apply`, after `restrict`."""
         model = applied.model
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        groups: dict[tuple[float, float, float], list[nn.Parameter]] = {}
         norms = _norms(model)
-        for block, names in _by_block(model, applied.blocks):  # adapters are in no block
+        trained = [
+            (block, names)
+            for block, own in _by_block(model, applied.blocks)  # adapters are in no block
+            if (names := [name for name in own if model.get_parameter(name).requires_grad])
+        ]
+        if not trained:
+            raise ValueError(f"the recipe leaves nothing of {type(model).__name__} to train")
+        for (block, names), start in zip(trained, reversed(starts(len(trained))), strict=True):
             state = 1.0 if block is None else self.states.get(block.name, 1.0)
             for name in names:
                 parameter = model.get_parameter(name)
-                if parameter.requires_grad:
-                    rate = self._rate(state)
-                    small = parameter.ndim < 2 or _is_bias(name) or name in norms
-                    decay = 0.0 if small else self.weight_decay
-                    groups.setdefault((rate, decay), []).append(parameter)
-        if not groups:
-            raise ValueError(f"the recipe leaves nothing of {type(model).__name__} to train")
+                small = parameter.ndim < 2 or _is_bias(name) or name in norms
+                decay = 0.0 if small else self.weight_decay
+                key = self._rate(state), decay, start if self.unfreezing == GRADUAL else 0.0
+                groups.setdefault(key, []).append(parameter)
         return [
-            {"params": parameters, "lr": rate, "weight_decay": decay}
-            for (rate, decay), parameters in groups.items()
+            {
+                "params": parameters,
+                "lr": rate,
+                "weight_decay": decay,
+                **({START: start} if self.unfreezing == GRADUAL else {}),
+            }
+            for (rate, decay, start), parameters in groups.items()
         ]
 
     def table(self, model: nn.Module, blocks: Sequence[Block] | None = None) -> str:
@@ -165,6 +241,9 @@ class Recipe:
         applied_already = applied_mask(model)
         if blocks is None and applied_already is not None:
             blocks = applied_already.blocks
+            if any(map(lora_rank, self.states.values())):  # with the names that blocks know
+                model = copy.deepcopy(model)
+                merge_adapters(model)
         elif blocks is None:
             mask = SavedMask(self.mask, self.model_name, self.contents, self.beside)
             with apply_mask(model, mask) as applied:
@@ -238,8 +317,9 @@ class Recipe:
             layers = adapter_layers(model, block, str(state))
             if not layers:
                 raise ValueError(
-                    f"{block.name} has no linear layer for {state!r} (those of torch's own "
-                    "attention and transformer layers take none)"
+                    f"{block.name} has no linear layer or convolution for {state!r} (those of "
+                    "torch's own attention and transformer layers take none, and no convolution "
+                    "of several groups)"
                 )
             check_rank(layers, rank)
             ranks |= dict.fromkeys(layers, rank)
@@ -255,6 +335,9 @@ class Recipe:
             "rates": {name: self._rate(state) for name, state in self.states.items()},
             "blocks": {name: list(paths) for name, paths in self.contents.items()},
             "beside": list(self.beside),
+            "settings": dict(self.settings),
+            "unfreezing": self.unfreezing,
+            "genes": dict(self.genes),
         }
 
     def _rate(self, state: State) -> float:
@@ -279,8 +362,11 @@ class Recipe:
             float(record["lr"]),
             float(record["weight_decay"]),
             str(record.get("model", "")),
-            dict(record.get("blocks", {})),
+            {name: tuple(paths) for name, paths in record.get("blocks", {}).items()},
             tuple(record.get("beside", ())),
+            dict(record.get("settings", {})),
+            record.get("unfreezing", AT_ONCE),
+            dict(record.get("genes", {})),
         )
 
 

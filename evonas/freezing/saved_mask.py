@@ -9,6 +9,7 @@ from typing import Any, Self
 from torch import nn
 
 from evonas.freezing.blocks import Block
+from evonas.freezing.transfer import renaming
 
 __all__ = ["SavedMask"]
 
@@ -61,6 +62,16 @@ class SavedMask(dict[str, int]):
         if not isinstance(contents, dict) or set(contents) != set(mask):
             raise ValueError("its blocks are not those of its mask")
         return cls(mask, str(record.get("model", "")), contents, beside or (), lr)
+
+    def for_model(self, model: nn.Module) -> SavedMask:
+        """Returns the same mask with the names of a model that holds the searched one.
+
+        Raises:
+            ValueError: It holds no such model, or several.
+        """
+        rename = renaming(self.contents, model)
+        contents, beside = rename.contents(self.contents), map(rename, self.beside)
+        return SavedMask(self, self.model_name, contents, beside, self.lr)
 
     def blocks_of(self, model: nn.Module) -> tuple[Block, ...]:
         """Returns the blocks in `model` that the mask was searched for.

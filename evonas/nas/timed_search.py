@@ -82,6 +82,7 @@ def search_and_train(
     start: Genes,
     seconds: float,
     run_dir: str | Path,
+    val: Source | None = None,
     flips: bool = True,
     batch_size: int = 128,
     device: str = "cpu",
@@ -113,6 +114,8 @@ def search_and_train(
             is divided by its speed.
         seconds: Of everything, over all calls.
         run_dir: Of the search, the plan, the checkpoint and the weights.
+        val: Images by which networks are chosen, likewise. None: a share of the training images.
+            The final training is on all of both.
         flips: Whether a mirror image is an image of the same class.
         batch_size: Images a step.
         device: Where to train.
@@ -142,13 +145,14 @@ def search_and_train(
     folder = as_directory(run_dir)
     settings = TrialSettings(seed=seed, device=device, threads=threads or available_cores())
     make = partial(
-        ImageClassificationProblem, network=network, data=data, batch_size=batch_size, name=name,
-        dataset=dataset, device=device,
+        ImageClassificationProblem, network=network, data=data, val=val, batch_size=batch_size,
+        name=name, dataset=dataset, device=device,
     )  # fmt: skip
     side = test.shape[-1]
     trainer = make(space, **recipe("one-cycle", flips=flips, side=side))
     n_images = len(trainer.data)
-    plan = _plan(folder, trainer, start, settings, seconds)
+    most = None if val is None else (len(trainer.splits[0]), len(trainer.splits[1]))
+    plan = _plan(folder, trainer, start, settings, seconds, most)
     if on_plan is not None:
         on_plan(plan)
     before = time.monotonic() - began
@@ -160,7 +164,7 @@ def search_and_train(
     )  # fmt: skip
     first = _first_round(search, made, start, plan, folder) if plan.search_seconds else None
     folder = folder / _SECOND
-    problem = made(**plan.longer(n_images))
+    problem = made(**plan.longer(n_images if most is None else n_images - most[1] + plan.n_val))
     finalists = [start, *([] if first is None else _best(first, start))][:N_FINALISTS]
     result = search(
         problem,
@@ -249,8 +253,17 @@ def _plan(
     start: Genes,
     settings: TrialSettings,
     seconds: float,
+    most: tuple[int, int] | None,
 ) -> TimePlan:
     """Returns the plan of the run: that of the first call, with the seconds of this one.
+
+    Args:
+        folder: Of the run.
+        trainer: Of all images.
+        start: Whose speed counts.
+        settings: Of the measuring.
+        seconds: Of everything.
+        most: Images to train and to validate on, where both parts are given.
 
     Raises:
         RunStorageError: The file of the plan is damaged.
@@ -265,6 +278,9 @@ def _plan(
             ) from None
     rate = images_per_second(trainer, start, settings)
     plan = plan_time(seconds, images_per_second=rate, n_images=len(trainer.data))
+    if most is not None:
+        n_train, n_val = min(plan.n_train, most[0]), min(plan.n_val, most[1])
+        plan = replace(plan, n_train=n_train, n_val=n_val)
     write_text(file, json.dumps(asdict(plan), indent=2) + "\n")
     return plan
 

@@ -149,7 +149,9 @@ def test_layers_of_torch_that_would_ignore_them_get_none() -> None:
     model = Mixed()
     block = find_blocks(model)[0]
     assert adapter_layers(model, block) == {}
-    with pytest.raises(ValueError, match=r"blocks.0 has no linear layer for 'lora 2'"):
+    with pytest.raises(
+        ValueError, match=r"blocks.0 has no linear layer or convolution for 'lora 2'"
+    ):
         Recipe({block.name: "lora 2"}, lr=1e-3).apply(model)
     assert applied_mask(model) is None  # left as it was
     assert all(p.requires_grad for p in model.parameters())
@@ -222,7 +224,7 @@ def test_the_frozen_prefix_is_reused_before_them() -> None:
 
 
 def test_a_search_keeps_weights_of_the_model_as_it_was(tmp_path: Path) -> None:
-    made = problem(lr=1e-2, blocks=None)
+    made = problem(lr=1e-2, blocks=None, gradual=False)
     point = dict.fromkeys(made.space, "lora 2")
     result = en.evolve(
         made, initial=[point], strategy="random", max_evaluations=1, seed=0, run_dir=tmp_path
@@ -246,7 +248,7 @@ def test_what_is_no_rank_is_refused(state: str) -> None:
 
 
 def test_ranks_that_fit_no_block_are_refused() -> None:
-    with pytest.raises(ValueError, match="no block of Net has linear layers for .* rank 7"):
+    with pytest.raises(ValueError, match="no block of Net has layers for .* rank 7"):
         problem(ranks=[2, 7])
 
 
@@ -266,3 +268,45 @@ def test_without_peft_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         RECIPE.apply(model)
     assert applied_mask(model) is None
     assert all(p.requires_grad for p in model.parameters())
+
+
+class Stage(nn.Module):
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.wide = nn.Conv2d(n, 6, 3, stride=2, padding=1)
+        self.apart = nn.Conv2d(6, 6, 3, padding=1, groups=6)
+        self.holed = nn.Conv2d(6, 6, 3, padding=2, dilation=2)
+        self.point = nn.Conv2d(6, 6, 1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.point(self.holed(self.apart(self.wide(x)))).relu()
+
+
+def test_convolutions_of_one_group_have_adapters_that_are_trained_and_merged() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(Stage(3), Stage(6), nn.Flatten(), nn.Linear(6 * 16, 2))
+    blocks = find_blocks(model, torch.rand(2, 3, 16, 16), blocks=["0", "1"])
+    assert list(adapter_layers(model, blocks[0])) == ["0.wide", "0.point"]
+    recipe = Recipe({"0": "frozen", "1": "lora 2"}, lr=0.1, contents={"0": ["0"], "1": ["1"]})
+    before = copy.deepcopy(model.state_dict())
+    x = torch.rand(4, 3, 16, 16)
+    table = recipe.table(model)
+    groups = recipe.apply(model)
+    assert recipe.table(model) == table
+    n_trained = sum(p.numel() for group in groups for p in group["params"])
+    assert n_trained == 2 * (6 * 9 + 6) + 2 * (6 + 6) + 6 * 16 * 2 + 2
+    assert table.splitlines()[2].split() == ["1", "lora", "2", "144", "756", "0.1"]
+    optimizer = torch.optim.SGD(groups)
+    for _ in range(3):
+        nn.functional.cross_entropy(model(x), torch.arange(4) % 2).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval()
+    outputs = model(x)
+    applied = applied_mask(model)
+    assert applied is not None
+    applied.undo()
+    assert torch.allclose(model.eval()(x), outputs, atol=1e-5)
+    after = model.state_dict()
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert moved == {"1.wide.weight", "1.point.weight", "3.weight", "3.bias"}

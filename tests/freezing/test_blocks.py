@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from evonas.freezing import Block, find_blocks
+from evonas.freezing import Block, SavedMask, apply_mask, find_blocks
 
 
 def names(blocks: tuple[Block, ...]) -> list[str]:
@@ -345,3 +347,69 @@ def test_blocks_are_plain_data(build: Any) -> None:
     blocks = find_blocks(build("bert"))
     assert pickle.loads(pickle.dumps(blocks)) == blocks == find_blocks(build("bert"))
     assert repr(blocks[1]) == "Block('bert.encoder.layer.0', 1,960 parameters)"
+
+
+class Flat(nn.Module):
+    """As EfficientNets are: all blocks in one list, of which some halve the resolution."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, widths[0], 1)
+        pairs = itertools.pairwise(widths)
+        self.blocks = nn.ModuleList(self._block(n, m) for n, m in pairs)
+        self.head = nn.Linear(widths[-1], 2)
+
+    @staticmethod
+    def _block(n: int, m: int) -> nn.Module:
+        return Bottleneck(n, m)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x.mean((2, 3)))
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, n: int, m: int) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(n, m, 3, stride=1 + (m > n), padding=1)
+        self.norm = nn.BatchNorm2d(m)
+        self.two = nn.Conv2d(m, m, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.two(self.norm(self.one(x)))
+
+
+@pytest.mark.parametrize(
+    ("widths", "stages"),
+    [
+        ([4, 4, 4, 8, 8, 8, 16], ["stem", "blocks.0-1", "blocks.2-4", "blocks.5"]),
+        ([4, 4, 4, 4], ["stem", "blocks"]),  # all alike: nothing to divide
+        ([4, 8, 16, 32], ["stem", "blocks"]),  # each another: these are blocks
+    ],
+)
+def test_the_stages_of_a_flat_list_are_its_blocks_of_one_shape(
+    widths: list[int], stages: list[str]
+) -> None:
+    model, sample = Flat(widths), torch.rand(2, 3, 16, 16)
+    blocks = find_blocks(model, sample, granularity="stage")
+    assert names(blocks) == stages
+    owned = [name for block in blocks for name in block.parameters]
+    assert sorted(owned) == sorted(n for n, _ in model.named_parameters() if "head" not in n)
+    assert names(find_blocks(model, granularity="stage")) == ["stem", "blocks"], "no sample"
+
+
+def test_a_mask_of_such_stages_freezes_their_blocks_and_is_found_again() -> None:
+    model, sample = Flat([4, 4, 4, 8, 8]), torch.rand(2, 3, 16, 16)
+    blocks = find_blocks(model, sample, granularity="stage")
+    assert names(blocks) == ["stem", "blocks.0-1", "blocks.2-3"]
+    mask = SavedMask(
+        {"stem": 1, "blocks.0-1": 1, "blocks.2-3": 0}, "Flat",
+        {block.name: [*block.modules, *block.loose_parameters] for block in blocks},
+    )  # fmt: skip
+    apply_mask(model, mask)
+    frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {
+        n for n, _ in model.named_parameters() if n.startswith(("stem", "blocks.0.", "blocks.1."))
+    }

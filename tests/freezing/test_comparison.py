@@ -330,7 +330,8 @@ def test_another_run(problem: Any, make_problem: Any, tmp_path: Path) -> None:
 
 def row(label: str, val: Any, test: Any = (), **options: Any) -> MaskRow:
     fields: dict[str, Any] = {"mask": (0, 1), "searched": None, "trainable_share": 0.5,
-                              "seconds": (1.0, 2.0)}  # fmt: skip
+                              "seconds": (1.0, 2.0), "trainable_params": 1500,
+                              "memory_bytes": (20e6, 40e6)}  # fmt: skip
     return MaskRow(label=label, val=val, test=test, **fields | options)
 
 
@@ -343,29 +344,32 @@ def test_the_table_for_people() -> None:
             row("full fine-tuning", (0.7, 0.7), (0.6, 0.6), mask=(0, 0), trainable_share=1.0),
             row("random 1", (0.6, 0.6), (0.5, 0.5)),
             row("random 2", (0.6,), (0.7,), seconds=(1.25,), n_failed=1),
-            row("head only", (), (), seconds=(), n_failed=2),
+            row("head only", (), (), seconds=(), n_failed=2, trainable_params=0, memory_bytes=()),
         ),
         ("stem", "layer1"), "accuracy", 2,
     )  # fmt: skip
     assert str(table).splitlines() == [
-        "  mask                           validation             test  trainable      seconds"
-        "  in the search  frozen",
-        "* search 1                  0.9100 ± 0.0141  0.8100 ± 0.0141      50.0%    1.5 ± 0.7"
-        "         0.9500  [0, 1] layer1",
-        "  first 2 frozen, search 2  0.9000 ± 0.0000  0.8000 ± 0.0141      50.0%    1.5 ± 0.7"
-        "         0.9400  [0, 1] layer1",
-        "  first 1 frozen            0.8000 ± 0.0000  0.9900 ± 0.0000      50.0%    1.5 ± 0.7"
-        "                 [0, 1] layer1",
-        "  full fine-tuning          0.7000 ± 0.0000  0.6000 ± 0.0000     100.0%    1.5 ± 0.7"
-        "                 [0, 0] nothing",
-        "  random 1                  0.6000 ± 0.0000  0.5000 ± 0.0000      50.0%    1.5 ± 0.7"
-        "                 [0, 1] layer1",
-        "  random 2                           0.6000           0.7000      50.0%          1.2"
-        "                 [0, 1] layer1  1 failed",
+        "  mask                           validation             test  trainable   parameters"
+        "      seconds  memory MB  in the search  frozen",
+        "* search 1                  0.9100 ± 0.0141  0.8100 ± 0.0141      50.0%        1,500"
+        "    1.5 ± 0.7         30         0.9500  [0, 1] layer1",
+        "  first 2 frozen, search 2  0.9000 ± 0.0000  0.8000 ± 0.0141      50.0%        1,500"
+        "    1.5 ± 0.7         30         0.9400  [0, 1] layer1",
+        "  first 1 frozen            0.8000 ± 0.0000  0.9900 ± 0.0000      50.0%        1,500"
+        "    1.5 ± 0.7         30                 [0, 1] layer1",
+        "  full fine-tuning          0.7000 ± 0.0000  0.6000 ± 0.0000     100.0%        1,500"
+        "    1.5 ± 0.7         30                 [0, 0] nothing",
+        "  random 1                  0.6000 ± 0.0000  0.5000 ± 0.0000      50.0%        1,500"
+        "    1.5 ± 0.7         30                 [0, 1] layer1",
+        "  random 2                           0.6000           0.7000      50.0%        1,500"
+        "          1.2         30                 [0, 1] layer1  1 failed",
         "  head only                               -                -      50.0%            -"
-        "                 [0, 1] layer1  2 failed",
+        "            -          -                 [0, 1] layer1  2 failed",
         "",
         HEADLINE,
+        "best: search 1, validation 0.9100 ± 0.0141",
+        "smallest within the noise of the best: search 1, 50.0% trainable",
+        "fastest within the noise of the best: search 1, 1.5 ± 0.7 s",
         "against full fine-tuning: test +0.2100 ± 0.0100 (standard error of the difference)",
         "against head only: no score to compare with",
         "against first 2 frozen: test +0.0100 ± 0.0141 (standard error of the difference): "
@@ -382,6 +386,7 @@ def test_the_verdict_without_a_test_set_and_with_one_seed() -> None:
     )  # fmt: skip
     assert list(table.verdicts()) == [
         "f1, on one fresh seed each; * is the best on validation",
+        "best: full fine-tuning, search 1, validation 0.9000",
         "against head only: validation +0.2000 (one seed: no spread to judge it by)",
         "against 1 random mask: validation +0.3000",
     ]
@@ -400,9 +405,14 @@ def test_to_json(problem: Any, tmp_path: Path) -> None:
     assert data["rows"][0] == {
         "label": best.label, "mask": list(best.mask), "searched": best.searched,
         "val": list(best.val), "test": list(best.test), "trainable_share": best.trainable_share,
-        "seconds": list(best.seconds), "failed": 0, "lr": None,
+        "seconds": list(best.seconds), "trainable_params": best.trainable_params,
+        "memory_bytes": list(best.memory_bytes), "failed": 0, "lr": None,
     }  # fmt: skip
     assert len(data["rows"]) == len(table.rows)
+    full = table.row("full fine-tuning")
+    assert full is not None
+    assert full.trainable_params == sum(p.numel() for p in problem.build({}).parameters())
+    assert all(each.memory_bytes[0] > 1e6 for each in table.rows)
 
 
 def test_another_first_objective_is_refused(make_problem: Any, tmp_path: Path) -> None:
@@ -426,14 +436,22 @@ def test_of_equal_masks_the_cheapest_is_the_champion(make_problem: Any, tmp_path
     assert en.open_run(tmp_path).champion.genes == problem.genes_of(table.champion.mask)
 
 
-def test_the_smallest_mask_within_the_noise_is_named() -> None:
-    def row(label: str, share: float, *val: float) -> MaskRow:
-        return MaskRow(label, (0, 1), None, val, (), share, (1.0,))
+def test_the_smallest_and_the_fastest_within_the_noise_are_named() -> None:
+    def row(label: str, share: float, seconds: float, *val: float) -> MaskRow:
+        return MaskRow(label, (0, 1), None, val, (), share, (seconds,))
 
-    best = row("search 1", 0.9, 0.90, 0.92)
-    near, far = row("first 1 frozen", 0.3, 0.89, 0.91), row("head only", 0.1, 0.50, 0.51)
-    said = "the smallest mask within the noise of the best: first 1 frozen, 30.0% trainable"
-    assert said in list(MaskTable((best, near, far), ("a", "b"), "accuracy", 2).verdicts())
-    cheap = row("search 1", 0.2, 0.90, 0.92)
-    verdicts = MaskTable((cheap, near, far), ("a", "b"), "accuracy", 2).verdicts()
-    assert not any("smallest" in line for line in verdicts)
+    best = row("search 1", 0.9, 3.0, 0.90, 0.92)
+    near, quick = row("first 1 frozen", 0.3, 2.0, 0.89, 0.91), row("norms", 0.4, 1.0, 0.88, 0.92)
+    far = row("head only", 0.1, 0.5, 0.50, 0.51)
+    table = MaskTable((best, near, quick, far), ("a", "b"), "accuracy", 2)
+    assert (table.smallest, table.fastest) == (near, quick)
+    assert {
+        "best: search 1, validation 0.9100 ± 0.0141",
+        "smallest within the noise of the best: first 1 frozen, 30.0% trainable",
+        "fastest within the noise of the best: norms, 1.0 s",
+    } <= set(table.verdicts())
+    cheap = row("search 1", 0.2, 0.1, 0.90, 0.92)
+    table = MaskTable((cheap, near, far), ("a", "b"), "accuracy", 2)
+    assert table.smallest is table.fastest is cheap
+    once = MaskTable((cheap,), ("a", "b"), "accuracy", 1)
+    assert not any("within the noise" in line for line in once.verdicts())

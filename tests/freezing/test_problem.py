@@ -502,7 +502,7 @@ def test_the_optimizer_gets_what_is_trainable() -> None:
     def made(**settings: Any) -> tuple[nn.Module, torch.optim.Optimizer]:
         problem = FreezingProblem(
             lambda: nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)),
-            (torch.ones(8, 4), torch.arange(8) % 2), (torch.zeros(8, 4), torch.arange(8) % 2),
+            (torch.ones(8, 4), torch.arange(8) % 2), (torch.zeros(12, 4), torch.arange(12) % 2),
             lr=1.0, weight_decay=0.1, precision="float32", include_head=True, **settings,
         )  # fmt: skip
         (model := problem.build({}))[0].requires_grad_(False)

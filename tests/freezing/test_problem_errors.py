@@ -155,3 +155,27 @@ def test_labels_that_are_texts_are_named() -> None:
         TypeError, match=r"targets must be a tensor, or a list of numbers .*classes="
     ):
         Examples(torch.zeros(2, 4), ["cat", "dog"])  # type: ignore[arg-type]
+
+
+def test_too_few_validation_examples_say_how_noisy_a_score_would_be(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    x, y = torch.randn(60, 4), torch.arange(60) % 2
+
+    def problem(n: int, **options: Any) -> FreezingProblem:
+        def factory() -> nn.Module:
+            return nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+
+        return FreezingProblem(factory, (x, y), (x[:n], y[:n]), precision="float32", **options)
+
+    with pytest.raises(ValueError, match="more than 9 validation examples.* up to 17 points"):
+        problem(9)
+    problem(9, metric=lambda outputs, targets: 0.5)  # nobody knows how noisy it is
+    assert not [r for r in caplog.records if "standard error" in r.message]
+    problem(25)
+    assert "25 validation examples: an accuracy of theirs has a standard error of up to 10" in (
+        caplog.text
+    )
+    caplog.clear()
+    problem(50)
+    assert "standard error" not in caplog.text

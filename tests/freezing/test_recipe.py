@@ -175,30 +175,34 @@ def test_rivals_are_in_the_first_population_at_each_rate() -> None:
     rivals = made.rivals()
     assert list(rivals) == [
         "full fine-tuning", "head only", "norms only", "biases only", "layer-wise decay",
-        "signal to noise", "first 1 frozen", "first 2 frozen", "first 3 frozen",
+        "gradual unfreezing", "signal to noise", "first 1 frozen", "first 2 frozen",
+        "first 3 frozen",
     ]  # fmt: skip
     assert [genes["lr"] for genes in rivals["head only"]] == [1e-3, 1e-2]
     decay = rivals["layer-wise decay"][0]
     assert [decay[f"layers.{n}"] for n in range(4)] == [0.1, 0.1, 0.3, 1.0]
-    assert set(rivals["norms only"][0].values()) == {"norms", 1e-3}
+    assert set(rivals["norms only"][0].values()) == {"norms", 1e-3, "at once"}
+    gradual = rivals["gradual unfreezing"][0]
+    assert gradual == {**rivals["full fine-tuning"][0], "unfreezing": "gradual"}
     points = made.initial_points(24)
     assert len(points) == 18
     assert all(any(genes in variants for variants in rivals.values()) for genes in points)
-    first = made.initial_points(16)
-    assert [made.label_of(genes) for genes in first] == 2 * list(rivals)[:6]
+    first = made.initial_points(18)  # all at the middle rate, and some at another
+    assert [made.label_of(genes) for genes in first] == [*rivals, *list(rivals)[:3]]
+    assert [genes["lr"] for genes in first] == 10 * [1e-2] + 3 * [1e-3]
     assert made.words({**STATES, "lr": 1e-3}) == (
         "layers.0 frozen, layers.1 norms, layers.2 biases, layers.3 all x0.1"
     )
 
 
 def strategy_of(n_initial: int) -> en.Strategy:
-    return en.SurrogateEvolution(n_initial=n_initial)  # 16: room for six rivals at two rates
+    return en.SurrogateEvolution(n_initial=n_initial)
 
 
 def test_a_search_ends_with_a_table_and_a_file(tmp_path: Path) -> None:
     made = problem()
     result = en.evolve(
-        made, strategy=strategy_of(16), max_evaluations=20, seed=0, run_dir=tmp_path, workers=1
+        made, strategy=strategy_of(27), max_evaluations=30, seed=0, run_dir=tmp_path, workers=1
     )
     assert result.counts.failed == 0
     table = compare_masks(made, tmp_path, TEST, top=1, n_random=1, repeats=2)
@@ -222,7 +226,7 @@ def test_a_search_ends_with_a_table_and_a_file(tmp_path: Path) -> None:
     assert record["label"] == table.champion.label
     assert record["on_fresh_seeds"]["seeds"] == 2
 
-    en.evolve(made, strategy=strategy_of(16), max_evaluations=20, run_dir=tmp_path, workers=1)
+    en.evolve(made, strategy=strategy_of(27), max_evaluations=30, run_dir=tmp_path, workers=1)
     assert json.loads((tmp_path / "recipe.json").read_text()) == record, "a start lost the scores"
 
     recipe = load_recipe(tmp_path)
@@ -257,7 +261,7 @@ def test_a_resumed_search_is_the_same(tmp_path: Path) -> None:
         (lambda: Recipe({"a": 1.0}, lr=0), ValueError, "lr must be above 0"),
         (lambda: Recipe({"nowhere": "frozen"}, lr=1).apply(pretrained()), ValueError, "nowhere"),
         (lambda: problem(multiples=[0.0]), ValueError, "entry of multiples must be above 0"),
-        (lambda: problem(optimizer=torch.optim.SGD), TypeError, "no argument optimizer"),
+        (lambda: problem(optimizer="sgd"), TypeError, "optimizer must be callable"),
     ],
 )
 def test_a_wrong_recipe_is_refused(make: Any, error: Any, message: str) -> None:

