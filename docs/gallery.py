@@ -7,6 +7,7 @@ Every search trains for real, on the digits that come with scikit-learn.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import sys
@@ -166,12 +167,15 @@ SEARCHES: dict[str, tuple[Callable[[Path], en.Result], Callable[[en.Result], str
 
 def build(folder: Path) -> list[Path]:
     """Writes the reports and pictures into a folder, and returns their paths."""
+    folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     made = []
-    with tempfile.TemporaryDirectory() as work:
+    # The reports name the directories of their runs: as a user's would, not those of this machine.
+    with tempfile.TemporaryDirectory() as work, contextlib.chdir(work):
         for name, (search, draw) in SEARCHES.items():
-            result = search(Path(work) / name)
-            made.append(write_report(Path(work) / name, folder / f"{name}.html"))
+            run_dir = Path("runs") / name
+            result = search(run_dir)
+            made.append(write_report(run_dir, folder / f"{name}.html"))
             made.append(folder / f"{name}.svg")
             made[-1].write_text(draw(result), encoding="utf-8")
     return made

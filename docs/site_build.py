@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,9 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
 @functools.cache
 def gallery_files() -> list[Path]:
     """Returns the gallery's files, made once: `mkdocs serve` builds the site again and again."""
-    return gallery.build(Path(tempfile.mkdtemp(prefix="evonas-gallery-")))
+    folder = tempfile.mkdtemp(prefix="evonas-gallery-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return gallery.build(Path(folder))
 
 
 def on_files(files: Files, *, config: MkDocsConfig, **_: Any) -> Files:

@@ -1,11 +1,36 @@
 """evonas evolves PyTorch models: their architecture, their training, and which layers to freeze.
 
-Importing it does not import torch. The names below are the public ones; `evonas.nas`,
-`evonas.freezing` and `evonas.training` hold what needs torch.
+Say what may vary, and how good a point is; `evolve` does the rest:
+
+    >>> import evonas as en
+    >>> space = {"width": en.Integer(8, 64), "activation": ["relu", "tanh"]}
+    >>> def fitness(genes, trial):  # train a model with these genes, return its accuracy
+    ...     return genes["width"] / 64 - 0.1 * (genes["activation"] == "tanh")
+    >>> result = en.evolve(space, fitness, max_evaluations=60, seed=0, progress=False)
+    >>> result.champion.genes
+    {'width': 64, 'activation': 'relu'}
+
+With `run_dir="runs/first"` every training is on disk before the search goes on: the same call goes
+on where it was stopped, `open_run("runs/first")` reads it, and on a terminal `evonas show`,
+`evonas report` and `evonas serve` do. `workers=4` trains four at once.
+
+What there is, and where `help` says more:
+
+- genes of a space: `Integer`, `Float`, `Categorical` (or a list), `Boolean`, `Repeat`;
+  `SearchSpace` adds conditions and constraints;
+- the search: `evolve`; `confirm`, which trains the best again on fresh seeds; `AskTell`, to drive
+  it yourself; the strategies `SurrogateEvolution`, `Generational`, `NSGA2` and others;
+  `Objective` for several objectives;
+- what comes back: `Result`, with `champion`, `hall_of_fame`, `evaluations`, `importance()`;
+- DEAP: `make_toolbox(space)`;
+- with torch: `evonas.training.ModelProblem` for any model of yours, which keeps the best weights;
+  `evonas.nas` for networks of images and texts; `evonas.freezing` for what to freeze when a
+  pretrained model is fine-tuned. Importing `evonas` alone does not import torch.
 """
 
 from __future__ import annotations
 
+from evonas.arguments import nearest
 from evonas.callbacks.base import Observer
 from evonas.evolution.individual import Fitness, Individual
 from evonas.evolution.toolbox import make_toolbox
@@ -90,5 +115,7 @@ _OTHER_WORDS = {
 
 def __getattr__(name: str) -> object:
     """Refuses an unknown name, with the one that is meant."""
-    hint = f": it is called {_OTHER_WORDS[name]}" if name in _OTHER_WORDS else ""
+    hint = nearest(name, __all__)
+    if name in _OTHER_WORDS:
+        hint = f": it is called {_OTHER_WORDS[name]}"
     raise AttributeError(f"module 'evonas' has no attribute {name!r}{hint}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +21,8 @@ __all__ = [
     "check_number",
     "check_one_of",
     "check_string",
+    "made_by",
+    "nearest",
 ]
 
 _LARGEST_INT = 2**31 - 1  # of counts and sizes: beyond it nothing ends
@@ -92,7 +96,7 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     if not (isinstance(value, str) and value in choices):
         quoted = [repr(choice) for choice in choices]
         expected = " or ".join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
-        raise ValueError(f"{name} must be {expected}, got {value!r}")
+        raise ValueError(f"{name} must be {expected}, got {value!r}{nearest(value, choices)}")
 
 
 def check_callable(name: str, value: Any) -> None:
@@ -175,3 +179,31 @@ def check_file_label(name: str, value: Any) -> None:
             f"{name} is a part of file names: it must have at most {_LABEL_BYTES} bytes, got "
             f"{len(value.encode())} ({value[:20]!r}...)"
         )
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
+    """Returns the end of an error about an unknown word: the known one that is meant, if any is.
+
+    Example:
+        >>> nearest("surogate", ["random", "surrogate"]), nearest("x", ["random"])
+        (" (did you mean 'surrogate'?)", '')
+    """
+    by_lower = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(str(word).lower(), by_lower, n=1)
+    return f" (did you mean {by_lower[close[0]]!r}?)" if close else ""
+
+
+def made_by(thing: object, settings: Mapping[str, Any]) -> str:
+    """Returns the call that makes an object, with the arguments that are not their defaults.
+
+    Args:
+        thing: Of a class whose arguments are `settings`, with others that are left out.
+        settings: By name.
+    """
+    parameters = inspect.signature(type(thing)).parameters
+    shown = [
+        f"{name}={value!r}"
+        for name, value in settings.items()
+        if name in parameters and value not in (parameters[name].default, {})
+    ]
+    return f"{type(thing).__name__}({', '.join(shown)})"

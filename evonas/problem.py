@@ -61,6 +61,10 @@ class Problem:
         self.space = space
         self.objectives = as_objectives(objectives)
 
+    def __repr__(self) -> str:
+        wanted = ", ".join(f"{each.name} ({each.direction})" for each in self.objectives)
+        return f"<{type(self).__name__}: {len(self.space)} genes, {wanted}>"
+
     preparation: str | None = None
     """What `configure` does at a run's first start that may take seconds, for people."""
 

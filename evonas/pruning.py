@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from evonas.arguments import check_int
+from evonas.arguments import check_int, made_by
 from evonas.objectives import Objective
 from evonas.records import Evaluation, Status
 
@@ -32,6 +32,9 @@ class Pruner(ABC):
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """Returns all that determines the thresholds, as JSON; a resumed run must have the same."""
+
+    def __repr__(self) -> str:
+        return made_by(self, self.settings())
 
     @abstractmethod
     def thresholds(self, curves: Sequence[Curve], objective: Objective) -> dict[int, float]:

@@ -141,7 +141,9 @@ class Evaluation:
         return self.values[0] if len(self.values) == 1 else self.values
 
     def __repr__(self) -> str:
-        found = self.status.value if self.fitness is None else f"fitness {self.fitness}"
+        found = self.status.value
+        if self.values:
+            found = f"fitness {', '.join(f'{value:.4g}' for value in self.values)}"
         return f"<Evaluation {self.number}: {found}, genes {self.genes}>"
 
 

@@ -36,6 +36,7 @@ from typing import Any
 from in_minutes import add_minutes_options, in_minutes, metadata_of, settle_minutes
 from no_search import print_comparison
 from search_options import (
+    Parser,
     add_strategy_options,
     budget,
     count,
@@ -344,9 +345,7 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.N
 
 def make_parser() -> argparse.ArgumentParser:
     """Returns the parser; options that a preset sets have no default of their own."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     preset: dict[str, Any] = {"default": argparse.SUPPRESS}
     add = parser.add_argument
     add("--preset", choices=PRESETS, default="published", help="defaults of all other options")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import evonas as en
+from evonas.arguments import nearest
 from evonas.pruning import Pruner
 
 __all__ = [
+    "Parser",
     "add_strategy_options",
     "budget",
     "count",
@@ -58,6 +61,18 @@ PRUNERS: dict[str, Callable[[], Pruner | None]] = {
 }
 MAXIMISED = "accuracy"
 ROW_EVERY = 10  # trainings to a line, for strategies without generations
+
+
+class Parser(argparse.ArgumentParser):
+    """Names the nearest option or choice where one was mistyped."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with a message."""
+        known = [option for action in self._actions for option in action.option_strings]
+        known += [str(each) for action in self._actions for each in action.choices or ()]
+        wrong = re.search(r"invalid choice: '([^']*)'|unrecognized arguments: (\S+)", message)
+        word = (wrong[1] or wrong[2]).split("=")[0] if wrong else ""
+        super().error(message + (nearest(word, known) if word else ""))
 
 
 def add_strategy_options(

@@ -17,7 +17,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from search_options import count
+from search_options import Parser, count
 
 import evonas as en
 from evonas.exceptions import EvonasError, MissingDependencyError
@@ -108,9 +108,7 @@ def final(
 
 def make_parser() -> argparse.ArgumentParser:
     """Returns the parser."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder with train.tsv and test.tsv")
     add("--text-column", default="sentence", help="default: sentence")

@@ -224,7 +224,8 @@ def test_the_sdist_has_what_tests_and_docs_need(sdist: Path) -> None:
     for name in (
         "CHANGELOG.md CITATION.cff CONTRIBUTING.md LICENSE README.md mkdocs.yml .ci/run"
         " tests/test_packaging.py docs/index.md docs/site_build.py docs/gallery.py"
-        " examples/cifar10_alexnet.py benchmarks/kill_resume.py evonas/py.typed"
+        " examples/cifar10_alexnet.py examples/cluster/Dockerfile .ci/minimum_versions"
+        " benchmarks/kill_resume.py evonas/py.typed"
     ).split():
         assert (sdist / name).is_file(), name
 

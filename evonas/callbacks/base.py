@@ -14,7 +14,7 @@ from evonas.records import Evaluation
 __all__ = ["Counts", "Observer", "Observers", "RunInfo"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Counts:
     """How many proposals came to what, over all starts of the run.
 
@@ -25,6 +25,12 @@ class Counts:
 
     by_status: dict[str, int] = field(default_factory=dict)
     reused: int = 0
+
+    def __repr__(self) -> str:
+        parts = [f"{n} {status}" for status, n in self.by_status.items() if n]
+        return (
+            f"<Counts: {', '.join([f'{self.evaluated} evaluated', *parts])}, {self.reused} reused>"
+        )
 
     @property
     def evaluated(self) -> int:

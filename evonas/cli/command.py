@@ -55,6 +55,7 @@ def _version() -> str:
     examples=(
         "evonas show runs/demo             # how is it, what is the best so far",
         "evonas show runs/demo --watch     # the same, until the search ends",
+        "evonas report runs/demo           # one HTML file, to open or to send",
         "evonas serve runs                 # the runs of a folder in a browser, live",
         "evonas source runs/demo champion  # the best network, as code",
         "evonas compare runs/a runs/b      # which search found more, sooner",

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from deap.base import Toolbox
 
-from evonas.arguments import check_bool, check_list
+from evonas.arguments import check_bool, check_list, nearest
 from evonas.callbacks.base import Observer, Observers, RunInfo
 from evonas.callbacks.progress import ProgressBar, is_watched, standard_error
 from evonas.exceptions import (
@@ -366,7 +366,10 @@ def _as_strategy(
         return BY_NAME[strategy]()
     if not isinstance(strategy, Strategy):
         names = ", ".join(map(repr, ["auto", *BY_NAME]))
-        raise TypeError(f"strategy must be a Strategy object or {names}, got {strategy!r}")
+        raise TypeError(
+            f"strategy must be a Strategy object or {names}, got {strategy!r}"
+            f"{nearest(strategy, BY_NAME)}"
+        )
     return strategy
 
 

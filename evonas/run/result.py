@@ -280,8 +280,9 @@ class Result:
     def __repr__(self) -> str:
         values = ", ".join(map(number, self._hall[0].values)) if self._hall else ""
         best = f"champion {values}" if values else "no champion"
+        where = self.location if self.run_dir is None else f"of {self.location}"
         return (
-            f"<Result of {self.location}: {best}, {self.counts.evaluated} evaluated, "
+            f"<Result {where}: {best}, {self.counts.evaluated} evaluated, "
             f"{self.counts.reused} reused, {self.counts.failed} failed>"
         )
 
@@ -366,8 +367,15 @@ def baseline_number(baselines: Mapping[str, Genes], key: str) -> int:
     return -1 - list(baselines).index(key)
 
 
+class _Logbook(tools.Logbook):  # type: ignore[misc]
+    """DEAP's, which can also be printed before it has a row."""
+
+    def __str__(self, startindex: int = 0) -> str:
+        return str(super().__str__(startindex)) if len(self) else "no generation has ended yet"
+
+
 def _logbook(rows: list[dict[str, Any]]) -> tools.Logbook:
-    logbook = tools.Logbook()
+    logbook = _Logbook()
     logbook.header = list(rows[0]) if rows else []
     for row in rows:
         logbook.record(**row)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from evonas.arguments import nearest
 from evonas.space.canonical import canonical_json
 from evonas.space.genes import Boolean, Categorical, Float, Gene, Integer
 from evonas.space.repeat import Range, as_range
@@ -263,4 +264,7 @@ def _check_reached(where: str, gene: Float, wanted: Range, child: str) -> None:
 
 
 def _unknown(what: str, name: object, genes: Mapping[str, Gene]) -> str:
-    return f"{what} {name!r} is not a gene of the space; its genes are: {', '.join(genes)}"
+    return (
+        f"{what} {name!r} is not a gene of the space{nearest(name, genes)}; "
+        f"its genes are: {', '.join(genes)}"
+    )

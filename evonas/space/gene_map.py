@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from evonas.arguments import nearest
 from evonas.space.genes import Categorical, Gene
 
 __all__ = ["GeneMap"]
@@ -97,9 +97,7 @@ class GeneMap:
 
     def _hint(self, name: object) -> str:
         """Returns the end of an error about an unknown gene."""
-        close = difflib.get_close_matches(str(name), self._names, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        return f"{hint}; the genes of the space are: {', '.join(self._names)}"
+        return f"{nearest(name, self._names)}; the genes of the space are: {', '.join(self._names)}"
 
 
 def _is_number(value: Any) -> bool:

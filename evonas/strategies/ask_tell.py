@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from evonas.arguments import check_int
+from evonas.arguments import check_int, nearest
 from evonas.evolution.random_state import derive_seed
 from evonas.objectives import Objective, as_objectives, fitness_values
 from evonas.records import Evaluation, Genes, Status
@@ -60,7 +60,10 @@ class AskTell:
         if isinstance(strategy, str):
             if strategy not in BY_NAME:
                 names = ", ".join(map(repr, BY_NAME))
-                raise ValueError(f"strategy must be a Strategy object or {names}, got {strategy!r}")
+                raise ValueError(
+                    f"strategy must be a Strategy object or {names}, got {strategy!r}"
+                    f"{nearest(strategy, BY_NAME)}"
+                )
             strategy = BY_NAME[strategy]()
         if not isinstance(strategy, Strategy):
             raise TypeError(f"strategy must be a Strategy, got {type(strategy).__name__}")
@@ -74,6 +77,10 @@ class AskTell:
         self._due: list[Proposal] = []  # not told to the strategy yet, as it asked
         points = [self.space.validate(genes) for genes in initial]
         strategy.bind(SearchContext(self.space, self.objectives, seed, _Known(self), points))
+
+    def __repr__(self) -> str:
+        told, is_open = len(self.evaluations), len(self._open)
+        return f"<AskTell: {self.strategy.name}, {told} told, {is_open} open>"
 
     def ask(self, n: int = 1) -> list[Proposal]:
         """Returns points to evaluate.

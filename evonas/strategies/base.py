@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 from deap import tools
 
+from evonas.arguments import made_by
 from evonas.objectives import Objective
 from evonas.records import Evaluation, Genes
 from evonas.space import SearchSpace
@@ -104,6 +105,9 @@ class Strategy(ABC):
     def name(self) -> str:
         """What the run and its errors call the strategy."""
         return type(self).__name__
+
+    def __repr__(self) -> str:
+        return made_by(self, self.settings())
 
     @property
     @abstractmethod

@@ -184,3 +184,19 @@ def test_masks_of_each_size(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     printed = capsys.readouterr().out
     assert "trainable_share\n" in printed
     assert "full fine-tuning" in printed
+
+
+@pytest.mark.parametrize(
+    ("argv", "meant"),
+    [
+        (["--preset", "quik"], "did you mean 'quick'?"),
+        (["--poplation", "3"], "did you mean '--population'?"),
+        (["--strategy=surogate"], "did you mean 'surrogate'?"),
+    ],
+)
+def test_a_typo_gets_the_nearest_word(
+    argv: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cifar(*argv)
+    assert meant in capsys.readouterr().err

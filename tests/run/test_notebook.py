@@ -78,4 +78,4 @@ def test_many_genes_and_a_front() -> None:
 
 def test_numbers_are_short_where_a_result_is_printed() -> None:
     result = en.evolve({"x": [1]}, lambda genes, trial: 0.25999999046325684, max_evaluations=1)
-    assert repr(result).startswith("<Result of in memory: champion 0.26, 1 evaluated")
+    assert repr(result).startswith("<Result in memory: champion 0.26, 1 evaluated")

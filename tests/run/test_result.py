@@ -106,7 +106,7 @@ def test_counts(tmp_path: Path) -> None:
         f"<Result of {tmp_path}: champion {result.champion.fitness}, {counts.evaluated} evaluated,"
         f" {counts.reused} reused, {counts.failed} failed>"
     )
-    assert "<Result of in memory: " in repr(search())
+    assert "<Result in memory: " in repr(search())
 
 
 class Scripted(en.Strategy):
@@ -232,7 +232,7 @@ def test_a_printed_evaluation_is_a_line() -> None:
 
     result = en.evolve({"x": [1, 2]}, half, strategy=en.RandomSearch(), seed=0)
     shown = sorted(repr(entry).split(": ", 1)[1] for entry in result.evaluations)
-    assert shown == ["failed, genes {'x': 2}>", "fitness 1.0, genes {'x': 1}>"]
+    assert shown == ["failed, genes {'x': 2}>", "fitness 1, genes {'x': 1}>"]
     assert str(result.champion).startswith("<Evaluation ")
 
 

@@ -161,7 +161,7 @@ def test_the_logbook_is_deaps_and_counts_every_place() -> None:
     strategy = en.Generational(8, elite=2)
     result = search(strategy, RoughProblem(onemax_space(9), smooth=True))
     for logbook in (strategy.logbook, result.logbook):
-        assert type(logbook) is tools.Logbook
+        assert isinstance(logbook, tools.Logbook)
         assert logbook.select("gen") == [0, 1, 2, 3]
         assert [n + r for n, r in zip(*logbook.select("nevals", "reused"), strict=True)] == [
             8, 6, 6, 6,

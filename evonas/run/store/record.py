@@ -12,7 +12,7 @@ from evonas.records import Genes
 __all__ = ["RunRecord"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class RunRecord:
     """What a run is: fixed at its first start, except for the last four attributes.
 
@@ -62,6 +62,13 @@ class RunRecord:
     retryable: tuple[int, ...] = ()
     confirmed_champion: str | None = None
     baselines: dict[str, Genes] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        wanted = ", ".join(f"{each.name} ({each.direction})" for each in self.objectives)
+        return (
+            f"<RunRecord: {self.strategy_name}, {len(self.gene_specs)} genes, {wanted}, "
+            f"seed {self.seed}, {self.threads} threads>"
+        )
 
     @property
     def gene_specs(self) -> list[dict[str, Any]]:
