@@ -28,6 +28,7 @@ from evonas.freezing.adapters import (
 from evonas.freezing.blocks import Block
 from evonas.freezing.files import read_champion
 from evonas.freezing.mask import AppliedMask, applied_mask, apply_mask
+from evonas.freezing.recipe_table import HEAD, recipe_table
 from evonas.freezing.saved_mask import SavedMask
 from evonas.freezing.transfer import renaming
 from evonas.freezing.unfreezing import (
@@ -41,7 +42,7 @@ from evonas.freezing.unfreezing import (
 )
 from evonas.training.recipe import TRAINING_GENES, Training
 
-__all__ = ["BIASES", "FROZEN", "NORMS", "Recipe", "State", "load_recipe", "states_of"]
+__all__ = ["BIASES", "FROZEN", "NORMS", "Recipe", "State", "load_recipe", "n_trained", "states_of"]
 
 FROZEN = "frozen"
 NORMS = "norms"
@@ -71,6 +72,8 @@ class Recipe:
         unfreezing: `gradual`: the rate of each trained block is 0 until its turn comes, from the
             head to the input, in equal shares of the training (ULMFiT, Howard and Ruder 2018).
         genes: What a search has found for genes of the user's own.
+        parameters: Block name, and `head`, to how many numbers are trained, of how many; empty
+            where they are not known (`table` counts those of a model).
 
     Raises:
         TypeError, ValueError: A state is none; a multiple of 0 is `frozen`; a setting is none.
@@ -98,6 +101,7 @@ class Recipe:
     settings: Mapping[str, Any] = field(default_factory=dict)
     unfreezing: Unfreezing = AT_ONCE
     genes: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, tuple[int, int]] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         check_mapping("states", self.states)
@@ -248,32 +252,31 @@ class Recipe:
             mask = SavedMask(self.mask, self.model_name, self.contents, self.beside)
             with apply_mask(model, mask) as applied:
                 blocks = applied.blocks
-        norms, rows = _norms(model), []
+        counts = {}
         for block, names in _by_block(model, blocks):
             state = 1.0 if block is None else self.states.get(block.name, 1.0)
-            sizes = {name: model.get_parameter(name).numel() for name in names}
-            trained = sum(size for name, size in sizes.items() if _is_trained(name, state, norms))
-            rank = lora_rank(state)
-            if block is not None and rank:
-                layers = adapter_layers(model, block, str(state))
-                trained = n_adapter_weights(layers.values(), rank)
-            rows.append(
-                (
-                    "head" if block is None else block.name,
-                    state_in_words(state),
-                    f"{trained:,}",
-                    f"{sum(sizes.values()):,}",
-                    f"{self._rate(state):.3g}" if trained else "",
-                )
-            )
-        width = max(len(row[0]) for row in [*rows, ("block",)])
-        second = max(9, *(len(row[1]) for row in rows))
-        head = ("block", "state", "trained", "of", "lr")
-        lines = [
-            f"{row[0]:<{width}}  {row[1]:<{second}} {row[2]:>11} {row[3]:>6} {row[4]:>9}".rstrip()
-            for row in [head, *rows]
-        ]
-        return "\n".join(lines)
+            n = sum(model.get_parameter(name).numel() for name in names)
+            name = HEAD if block is None else block.name
+            counts[name] = n if block is None else n_trained(model, block, state), n
+        return self._table(counts)
+
+    def __str__(self) -> str:
+        lines = [self._table(self.parameters)]
+        training = self.training.fingerprint()
+        said = [f"{name} {training[name]}" for name in self.settings if training[name] is not None]
+        said += [f"{name} {value}" for name, value in self.genes.items()]
+        if self.unfreezing == GRADUAL:
+            said.insert(0, "unfrozen gradually")
+        return "\n".join([*lines, *([", ".join(said)] if said else [])])
+
+    def _table(self, parameters: Mapping[str, tuple[int, int]]) -> str:
+        states = {name: self.states.get(name, 1.0) for name in parameters or self.states}
+        rates = {
+            name: self._rate(state) if not parameters or parameters[name][0] else 0.0
+            for name, state in states.items()
+        }
+        words = {name: state_in_words(state) for name, state in states.items()}
+        return recipe_table(words, rates, parameters)
 
     def peft_config(self, model: nn.Module) -> Any:
         """Returns peft's `LoraConfig` of the adapters, for training in `peft.get_peft_model`.
@@ -338,6 +341,7 @@ class Recipe:
             "settings": dict(self.settings),
             "unfreezing": self.unfreezing,
             "genes": dict(self.genes),
+            "parameters": {name: list(counts) for name, counts in self.parameters.items()},
         }
 
     def _rate(self, state: State) -> float:
@@ -367,6 +371,7 @@ class Recipe:
             dict(record.get("settings", {})),
             record.get("unfreezing", AT_ONCE),
             dict(record.get("genes", {})),
+            {name: (int(n), int(of)) for name, (n, of) in record.get("parameters", {}).items()},
         )
 
 
@@ -406,6 +411,15 @@ def state_in_words(state: State) -> str:
     if isinstance(state, str):
         return state
     return "all" if state == 1 else f"all x{state:g}"
+
+
+def n_trained(model: nn.Module, block: Block, state: State) -> int:
+    """Returns how many numbers of a block a state trains, or of its adapters."""
+    if rank := lora_rank(state):
+        return n_adapter_weights(adapter_layers(model, block, str(state)).values(), rank)
+    norms = _norms(model)
+    names = [name for name in block.parameters if _is_trained(name, state, norms)]
+    return sum(model.get_parameter(name).numel() for name in names)
 
 
 def states_of(

@@ -30,7 +30,7 @@ from evonas.freezing.files import ChampionFile
 from evonas.freezing.mask import AppliedMask, Mask, applied_mask, as_mask
 from evonas.freezing.prefix.decision import ReuseDecision
 from evonas.freezing.problem import FreezingProblem
-from evonas.freezing.recipe import FROZEN, Recipe, State, state_in_words, states_of
+from evonas.freezing.recipe import FROZEN, Recipe, State, n_trained, state_in_words, states_of
 from evonas.freezing.recipe_genes import (
     Compact,
     PerBlock,
@@ -40,6 +40,7 @@ from evonas.freezing.recipe_genes import (
     default_of,
     takes_genes,
 )
+from evonas.freezing.recipe_table import HEAD
 from evonas.freezing.rivals import GRADUALLY, by_hand, by_looking, first_frozen, frozen_by, spread
 from evonas.freezing.unfreezing import AT_ONCE, GRADUAL, UNFREEZING
 from evonas.records import Genes
@@ -149,8 +150,13 @@ class RecipeProblem(FreezingProblem):
             model_factory
         )
         if self._built_by_genes:
-            check_mapping("genes", {} if genes is None else genes)
-            usual = {name: gene.first for name, gene in (genes or {}).items()}
+            if genes is None:
+                raise TypeError(
+                    "model_factory takes an argument, which is for genes of yours, but genes= is "
+                    "missing: pass a function without arguments, or genes="
+                )
+            check_mapping("genes", genes)
+            usual = {name: gene.first for name, gene in genes.items()}
             self._factory_of_genes = model_factory
             model_factory = partial(model_factory, usual)
         super().__init__(model_factory, train, val, lr=lr, **settings)
@@ -161,6 +167,12 @@ class RecipeProblem(FreezingProblem):
         self.states = {
             block.name: states_of(model, block, self.multiples, self.ranks) for block in self.blocks
         }
+        self._counts = {
+            (block.name, state): n_trained(model, block, state)
+            for block in self.blocks
+            for state in self.states[block.name]
+        }
+        self._n_beside = sum(model.get_parameter(name).numel() for name in self.beside)
         held = {lora_rank(state) for states in self.states.values() for state in states}
         for rank in self.ranks:
             if rank not in held:
@@ -234,7 +246,17 @@ class RecipeProblem(FreezingProblem):
             settings,
             genes.get("unfreezing", AT_ONCE),
             {name: genes[name] for name in self.own_genes if name not in TRAINING_GENES},
+            self._parameters(genes),
         )
+
+    def _parameters(self, genes: Genes) -> dict[str, tuple[int, int]]:
+        found = {}
+        for block, state in zip(self.blocks, self.states_at(genes).values(), strict=True):
+            n = self._counts.get((block.name, state), block.n_parameters)  # at any other rate: all
+            found[block.name] = n, block.n_parameters
+        if self._n_beside:
+            found[HEAD] = self._n_beside, self._n_beside
+        return found
 
     def without_rate(self, genes: Genes) -> tuple[tuple[str, Any], ...]:
         """Returns what a point does to the blocks, whatever its rate and the user's own genes."""

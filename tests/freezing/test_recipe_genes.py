@@ -289,6 +289,34 @@ def test_wrong_genes_are_refused(arguments: Any, error: Any, message: str) -> No
         problem(**arguments)
 
 
+def test_a_printed_recipe_says_what_is_trained_and_how(tmp_path: Path) -> None:
+    made = problem(genes={"n_epochs": Categorical([2, 5])})
+    genes = {
+        "layers.0": "frozen", "layers.1": "norms", "layers.2": 0.1, "layers.3": 1.0,
+        "unfreezing": "gradual", "lr": 0.01, "n_epochs": 5,
+    }  # fmt: skip
+    recipe = made.recipe(genes)
+    lines = str(recipe).splitlines()
+    assert [line.split() for line in lines[:-1]] == [
+        ["block", "state", "trained", "of", "lr"], ["layers.0", "frozen", "0", "54"],
+        ["layers.1", "norms", "12", "54", "0.01"], ["layers.2", "all", "x0.1", "54", "54", "0.001"],
+        ["layers.3", "all", "54", "54", "0.01"], ["head", "all", "14", "14", "0.01"],
+    ]  # fmt: skip
+    assert recipe.table(pretrained()).splitlines() == lines[:-1]
+    assert lines[-1].startswith("unfrozen gradually, n_epochs 5, batch_size 32, optimizer adamw")
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_json()))
+    assert str(load_recipe(tmp_path)) == str(recipe)
+    by_hand = str(Recipe({"a": "frozen", "b": 0.5}, lr=0.1))
+    assert [line.split() for line in by_hand.splitlines()] == [
+        ["block", "state", "lr"], ["a", "frozen"], ["b", "all", "x0.5", "0.05"],
+    ]  # fmt: skip
+
+
+def test_a_factory_that_takes_genes_without_any_is_refused() -> None:
+    with pytest.raises(TypeError, match="model_factory takes an argument.* genes= is missing"):
+        RecipeProblem(by_genes, DATA, VAL)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
