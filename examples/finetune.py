@@ -191,6 +191,8 @@ def compare(
     folder = Path(options.run_dir)
     write_text(folder / "comparison.json", json.dumps(table.to_json(), indent=2) + "\n")
     print_way_out(problem, table, folder)
+    if "weights.pt" in (files := en.open_run(folder).champion.files):
+        print(f"\nits weights: {files['weights.pt']}")
 
 
 def make_parser(description: str | None = __doc__) -> argparse.ArgumentParser:

@@ -47,12 +47,12 @@ def images(folder: Path, n: int = 24) -> Path:
 
 def sentences(folder: Path, n: int = 80) -> Path:
     folder.mkdir()
-    words = ("a fine and happy film", "a dull and tedious film")
+    words = ("happy", "dull")
     for part, count in (("train", n), ("test", n // 2)):
         with open(folder / f"{part}.tsv", "w", newline="") as file:
             table = csv.writer(file, delimiter="\t")
             table.writerow(["sentence", "label"])
-            table.writerows([f"{words[k % 2]} {k}", k % 2] for k in range(count))
+            table.writerows([f"a {words[k % 2]} film {k} of {k}", k % 2] for k in range(count))
     return folder
 
 
@@ -81,7 +81,9 @@ def check_end(printed: str, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_images_end_with_the_table_and_a_second_start_trains_nothing(tmp_path: Path) -> None:
+def test_images_end_with_the_table_and_a_second_start_trains_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
     pytest.importorskip("peft")
     data = images(tmp_path / "images")
@@ -94,8 +96,12 @@ def test_images_end_with_the_table_and_a_second_start_trains_nothing(tmp_path: P
     check_end(first.stdout, folder)
     assert "_blocks.1-2" in first.stdout, "stages of a flat list"
     n_trained = en.open_run(folder).counts.evaluated
-    model: Any = en.open_run(folder).champion.load_model()
-    assert model.eval()(torch.rand(2, 3, 32, 32)).shape == (2, 2)
+    champion = en.open_run(folder).champion
+    assert f"its weights: {champion.files['weights.pt']}" in first.stdout
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    factory = importlib.import_module("finetune_data").EfficientNetLite0(2, 32)
+    model: Any = champion.load_model(lambda genes: factory())
+    assert model(torch.rand(2, 3, 32, 32)).shape == (2, 2)
     second = run("image_finetuning", *arguments, "--quiet", cwd=tmp_path)
     assert second.returncode == 0, second.stderr[-3000:]
     assert en.open_run(folder).counts.evaluated == n_trained
