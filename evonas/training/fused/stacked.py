@@ -91,6 +91,7 @@ class StackedModels:
         of_buffers = [dict(model.named_buffers()) for model in models]
         buffers = {n: torch.stack([each[n].detach() for each in of_buffers]) for n in of_buffers[0]}
         self._template = _Outputs(copy.deepcopy(models[0]))
+        _replace_means(self._template)
         self._noise = _replace_noise(self._template.model, models, noise, states)
         self._set(StackedWeights(trained, buffers))
 
@@ -180,6 +181,24 @@ class _Outputs(nn.Module):
     def forward(self, inputs: Any) -> Any:
         """Returns what `outputs_of` returns."""
         return outputs_of(self.model, inputs)
+
+
+class _Mean(nn.Module):
+    """The mean over all pixels, of which `AdaptiveAvgPool2d(1)` is another way of writing.
+
+    That one changes strides in place where images are channels last, for which `vmap` would call
+    it for each candidate.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns `(B, C, 1, 1)`."""
+        return x.mean((-2, -1), keepdim=True)
+
+
+def _replace_means(template: nn.Module) -> None:
+    for name, module in [*template.named_modules(remove_duplicate=False)]:
+        if type(module) is nn.AdaptiveAvgPool2d and module.output_size in (1, (1, 1)):
+            template.set_submodule(name, _Mean())
 
 
 def _replace_noise(
