@@ -11,6 +11,7 @@ __all__ = [
     "DataError",
     "EvonasError",
     "FitnessError",
+    "FusionError",
     "InvalidPoint",
     "MissingDependencyError",
     "RunCorruptError",
@@ -58,6 +59,10 @@ class TrialPruned(EvonasError):
 
 class FitnessError(EvonasError):
     """The fitness function returned something that is not a fitness."""
+
+
+class FusionError(EvonasError):
+    """These candidates cannot be trained at once (their shapes differ): train each alone."""
 
 
 class TooManyFailures(EvonasError):

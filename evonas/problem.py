@@ -179,6 +179,32 @@ class Problem:
         """
         raise NotImplementedError(f"{type(self).__name__} must define evaluate(genes, trial)")
 
+    def fusion_obstacle(self) -> str | None:
+        """Returns why points of this problem cannot be trained at once, in words; None: they can.
+
+        Where they can, `fusion_key` and `evaluate_fused` are defined, too.
+        """
+        return f"evonas does not know how {type(self).__name__} trains"
+
+    def fusion_key(self, genes: Genes) -> str:
+        """Returns what points share that may be trained at once: the shapes of their models.
+
+        It holds within this process only.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define fusion_key(genes)")
+
+    def evaluate_fused(self, genes: Sequence[Genes], trials: Sequence[Trial]) -> list[Any]:
+        """Returns for each of several points what `evaluate` returns, or what ended its trial.
+
+        Args:
+            genes: Points of one `fusion_key`.
+            trials: Of each: it reports, is pruned and attaches by itself.
+
+        Raises:
+            FusionError: They cannot be trained at once.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define evaluate_fused")
+
     def run_files(self, run_dir: Path) -> RunFiles | None:
         """Returns the writer of the files for people, or None where the database is all."""
         return None

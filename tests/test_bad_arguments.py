@@ -23,7 +23,13 @@ from PIL import Image
 from torch import nn
 
 import evonas as en
-from evonas.execution import FuturesExecutor, ProcessExecutor, RayExecutor, SerialExecutor
+from evonas.execution import (
+    FusedExecutor,
+    FuturesExecutor,
+    ProcessExecutor,
+    RayExecutor,
+    SerialExecutor,
+)
 from evonas.freezing import FreezingProblem, apply_mask, compare_masks, find_blocks
 from evonas.nas import (
     FAMILIES,
@@ -212,7 +218,8 @@ TABLE: dict[str, tuple[Call, Any, dict[str, str]]] = {
         "workers": "count or none", "executor": "nothing but its class",
         "devices": "nothing but its class", "workers_per_device": "count or none",
         "trial_timeout": "None 1 2.5", "lost_retries": "None 0 1",
-        "threads_per_trial": "count or none", "deterministic": "bool", "seed": "None 0 1 10**30",
+        "fused": "None", "threads_per_trial": "count or none", "deterministic": "bool",
+        "seed": "None 0 1 10**30",
         "max_consecutive_failures": "count", "durability": "nothing",
         "keep_files": "nothing", "keep_bytes": "None 0 1 10**30",
         "progress": "None True False", "callbacks": "list", "metadata": "limits",
@@ -302,6 +309,9 @@ TABLE: dict[str, tuple[Call, Any, dict[str, str]]] = {
         "lost_retries": "number of none or more",
     }),
     "SerialExecutor": (made(SerialExecutor), SerialExecutor, {"device": "text"}),
+    "FusedExecutor": (made(FusedExecutor, most=2), FusedExecutor, {
+        "most": "nothing", "device": "text", "threads": "count or none",
+    }),
     "Generational": (made(en.Generational), en.Generational, STRATEGY),
     "NSGA2": (made(en.NSGA2), en.NSGA2, {**STRATEGY, "at_most": "limits", "at_least": "limits"}),
     "SurrogateEvolution": (made(en.SurrogateEvolution), en.SurrogateEvolution, {

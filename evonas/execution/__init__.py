@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from evonas.execution.base import Executor, Outcome, Task, run_trial
+from evonas.execution.fused import FusedExecutor
 from evonas.execution.futures import FuturesExecutor
 from evonas.execution.processes import ProcessExecutor
 from evonas.execution.ray import RayExecutor
@@ -11,6 +12,7 @@ from evonas.execution.trial import Trial, TrialSettings
 
 __all__ = [
     "Executor",
+    "FusedExecutor",
     "FuturesExecutor",
     "Outcome",
     "ProcessExecutor",

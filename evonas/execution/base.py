@@ -7,10 +7,11 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NoReturn, Protocol
 
 from evonas.exceptions import FitnessError, InvalidPoint, TrialPruned
@@ -23,7 +24,15 @@ from evonas.problem import Problem
 from evonas.records import EpochMetrics, Evaluation, Genes, Status
 from evonas.space.canonical import copy_json
 
-__all__ = ["Executor", "Outcome", "Task", "driver_threads", "run_trial"]
+__all__ = [
+    "Executor",
+    "Outcome",
+    "Task",
+    "driver_threads",
+    "frees_memory_after",
+    "run_fused",
+    "run_trial",
+]
 
 
 _EXIT_FORKED = 70  # EX_SOFTWARE, which Windows does not name
@@ -69,6 +78,9 @@ class Executor(Protocol):
 
     Consistency: every submitted task ends in a future with an `Outcome`, whatever the fitness
     function does; a future raises only what stops the whole search (KeyboardInterrupt).
+
+    An executor that gathers trials before it runs them has a method `run_waiting()`, too, which the
+    driver calls when it has nothing more to submit: some of the trials have ended afterwards.
     """
 
     @property
@@ -100,17 +112,63 @@ def run_trial(
     running = RunningFile(task.genes, task.settings, on_report)
     trial = Trial(task.settings, on_report=running)
     began, process = time.time(), os.getpid()
+
+    def evaluated() -> Any:
+        with _environment(problem, task.settings):
+            return problem.evaluate(_own_genes(task), trial)
+
+    try:
+        return _concluded(problem, task, trial, began, evaluated)
+    finally:
+        if os.getpid() != process:
+            _end_fork(process)
+        running.remove()
+
+
+def run_fused(problem: Problem, tasks: Sequence[Task]) -> list[Outcome]:
+    """Returns what each of several trials came to that are trained at once.
+
+    Raises:
+        Exception: What went wrong with all of them: out of memory, shapes that differ.
+    """
+    files = [RunningFile(task.genes, task.settings) for task in tasks]
+    trials = [Trial(task.settings, on_report=file) for task, file in zip(tasks, files, strict=True)]
+    began = time.time()
+    try:
+        with _environment(problem, tasks[0].settings):
+            found = problem.evaluate_fused([_own_genes(task) for task in tasks], trials)
+    finally:
+        for file in files:
+            file.remove()
+    return [
+        _concluded(problem, task, trial, began, partial(_as_returned, each))
+        for task, trial, each in zip(tasks, trials, found, strict=True)
+    ]
+
+
+def _as_returned(found: Any) -> Any:
+    if isinstance(found, BaseException):
+        raise found
+    return found
+
+
+def _own_genes(task: Task) -> Genes:
+    """Returns a copy of the genes that a fitness function may change."""
+    return {
+        # Asked here: a call for each gene is 5 % of what a search itself costs.
+        name: copy_json(value) if isinstance(value, (list, dict)) else value
+        for name, value in task.genes.items()
+    }
+
+
+def _concluded(
+    problem: Problem, task: Task, trial: Trial, began: float, evaluated: Callable[[], Any]
+) -> Outcome:
+    """Returns what a trial came to, by what `evaluated` returns or raises."""
     status, error = Status.FAILED, None
     values: tuple[float, ...] = ()
     try:
-        with _environment(problem, task.settings):
-            genes = {
-                # Asked here: a call for each gene is 5 % of what a search itself costs.
-                name: copy_json(value) if isinstance(value, (list, dict)) else value
-                for name, value in task.genes.items()
-            }
-            returned = problem.evaluate(genes, trial)
-        values, metrics = fitness_values(returned, problem.objectives)
+        values, metrics = fitness_values(evaluated(), problem.objectives)
         trial.record(**metrics)
         status = Status.OK
         if not all(-_LARGEST <= value <= _LARGEST for value in values):  # nor NaN
@@ -125,12 +183,8 @@ def run_trial(
         status, error = Status.OUT_OF_MEMORY, traceback.format_exc()
     except (Exception, SystemExit) as found:  # noqa: BLE001 (it becomes a status, with its reason)
         error = traceback.format_exc()
-        if _is_out_of_memory(found, task.settings.device, uses_torch=problem.uses_torch):
+        if frees_memory_after(found, task.settings.device, uses_torch=problem.uses_torch):
             status = Status.OUT_OF_MEMORY
-    finally:
-        if os.getpid() != process:
-            _end_fork(process)
-        running.remove()
     return Outcome(
         status=status,
         values=values if status in (Status.OK, Status.PRUNED) else (),
@@ -163,7 +217,8 @@ def _environment(problem: Problem, settings: TrialSettings) -> AbstractContextMa
     return torch_environment(settings)
 
 
-def _is_out_of_memory(error: BaseException, device: str, *, uses_torch: bool) -> bool:
+def frees_memory_after(error: BaseException, device: str, *, uses_torch: bool) -> bool:
+    """Whether memory ran out; what the trial held is then given back."""
     if not uses_torch:
         return type(error).__name__ == "OutOfMemoryError"  # that of some other library
     from evonas.execution.torch_env import free_memory, is_out_of_memory

@@ -5,10 +5,11 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from evonas.arguments import check_int
 from evonas.execution.base import Executor
+from evonas.execution.fused import MOST_FUSED, FusedExecutor
 from evonas.execution.futures import FuturesExecutor
 from evonas.execution.processes import MOST_WORKERS, ProcessExecutor, check_devices
 from evonas.execution.serial import SerialExecutor
@@ -40,6 +41,7 @@ def choose_executor(
     workers_per_device: int | None = None,
     trial_timeout: float | None = None,
     lost_retries: int | None = None,
+    fused: int | None = None,
     uses_torch: bool = False,
 ) -> Executor:
     """Returns where trials run: in this process, or in others where there are several at once.
@@ -53,6 +55,7 @@ def choose_executor(
         workers_per_device: Trials at once on one device, where they are small.
         trial_timeout: Seconds after which a trial is stopped.
         lost_retries: How often a trial whose process died is run again (default 2).
+        fused: Candidates of one shape that are trained at once, in this process. None: one.
         uses_torch: Whether torch may be asked for GPUs.
 
     Raises:
@@ -65,11 +68,11 @@ def choose_executor(
         'SerialExecutor'
     """
     if executor is not None:
-        given = [workers, devices, workers_per_device, trial_timeout, lost_retries]
+        given = [workers, devices, workers_per_device, trial_timeout, lost_retries, fused]
         if any(entry is not None for entry in given):
             raise ValueError(
-                "give either executor or workers, devices, workers_per_device, trial_timeout and "
-                "lost_retries, not both: pass them to the executor"
+                "give either executor or workers, devices, workers_per_device, trial_timeout, "
+                "lost_retries and fused, not both: pass them to the executor"
             )
         if isinstance(executor, concurrent.futures.Executor):
             return FuturesExecutor(executor)
@@ -85,6 +88,10 @@ def choose_executor(
     if lost_retries is not None:
         check_int("lost_retries", lost_retries, minimum=0)
     names = _devices(devices, uses_torch)
+    if fused is not None:
+        own = {"workers_per_device": workers_per_device, "trial_timeout": trial_timeout,
+               "lost_retries": lost_retries}  # fmt: skip
+        return _fused(fused, {"workers": None if workers == 1 else workers, **own}, devices, names)
     most = None if workers_per_device is None else workers_per_device * len(names)
     if most is not None and workers is not None and workers > most:
         raise ValueError(
@@ -108,6 +115,21 @@ def choose_executor(
         trial_timeout=trial_timeout,
         lost_retries=2 if lost_retries is None else lost_retries,
     )
+
+
+def _fused(
+    fused: int, others: Mapping[str, object], devices: object, names: Sequence[str]
+) -> Executor:
+    check_int("fused", fused, minimum=2, maximum=MOST_FUSED)
+    for name, value in others.items():
+        if value is not None:
+            raise ValueError(
+                f"{name} is for worker processes, and fused={fused} trains several candidates at "
+                "once in this process: leave one of them out"
+            )
+    if len(names) > 1 and devices not in (None, "auto"):
+        raise ValueError(f"fused={fused} trains on one device, got devices={devices!r}")
+    return FusedExecutor(fused, names[0], threads=available_cores())
 
 
 def _devices(devices: str | Sequence[str] | None, uses_torch: bool) -> list[str]:

@@ -29,6 +29,7 @@ __all__ = [
     "kept_memory",
     "prepare",
     "resolve_device",
+    "seeded_generators",
     "torch_environment",
     "torch_threads",
     "visible_devices",
@@ -98,9 +99,24 @@ def torch_environment(settings: TrialSettings) -> Iterator[None]:
             stack.enter_context(torch.cuda.device(device))
         if device.type == "cpu":
             stack.enter_context(kept_memory())
-        stack.callback(_restore, _state(device), device)
+        stack.enter_context(seeded_generators(settings))
+        yield
+
+
+@contextmanager
+def seeded_generators(settings: TrialSettings) -> Iterator[None]:
+    """Runs a block with the random generators of a trial; puts back what was before.
+
+    Those of Python, numpy and torch, on the CPU and the trial's device; threads and determinism
+    are the trial's, too.
+    """
+    device = _checked_device(settings.device)
+    before = _state(device)
+    try:
         _set_up(settings.seed, settings.threads, device, settings.deterministic)
         yield
+    finally:
+        _restore(before, device)
 
 
 def resolve_device(name: str) -> str:

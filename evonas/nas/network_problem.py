@@ -15,6 +15,7 @@ from evonas.exceptions import InvalidPoint
 from evonas.nas.described import description
 from evonas.nas.export import NasRunFiles
 from evonas.nas.layers import Shape
+from evonas.nas.modules import StochasticDepth
 from evonas.nas.network import Network, build
 from evonas.nas.source import (
     GENERATOR_VERSION,
@@ -28,6 +29,7 @@ from evonas.problem import RunFiles
 from evonas.records import Genes
 from evonas.training import Examples, accuracy
 from evonas.training.cost import count_params, macs_of_pass
+from evonas.training.fused.loop import NOISE
 from evonas.training.problem import TrainingProblem
 from evonas.training.recipe import Training
 
@@ -56,6 +58,7 @@ class NetworkProblem(TrainingProblem):
     default_prm: ClassVar[Mapping[str, float]]
     """What `prm` holds where the space has no such gene."""
 
+    noise_modules = (*NOISE, StochasticDepth)
     network: NetworkFunction
     name: str
     dataset: str
@@ -194,11 +197,16 @@ class NetworkProblem(TrainingProblem):
 
     def counted(self, genes: Genes) -> dict[str, int]:
         """Returns `params` and `macs`, without memory or arithmetic."""
-        self.data  # noqa: B018 (where the examples are opened only now, they are not meta)
+        model = self.sample_model(genes)
         with torch.device("meta"):
-            model = self.build(genes)
             inputs = self.empty_inputs()
         return {"params": count_params(model), "macs": macs_of_pass(model, inputs)}
+
+    def sample_model(self, genes: Genes) -> nn.Module:
+        """Returns the network without memory: on the device `meta`."""
+        self.data  # noqa: B018 (where the examples are opened only now, they are not meta)
+        with torch.device("meta"):
+            return self.build(genes)
 
     def keep(self, model: nn.Module, genes: Genes, trial: Trial) -> None:
         """Keeps the weights, and the network as data: it is built again without this script."""

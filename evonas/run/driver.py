@@ -271,6 +271,10 @@ class Driver:
     def _collect(self) -> None:
         """Records the trials that have ended; waits for one where none has."""
         finished: list[Evaluation] = []
+        run_waiting = getattr(self._executor, "run_waiting", None)
+        if run_waiting is not None:
+            with self._interrupts.raising():
+                run_waiting()
         try:
             for planned, future in self._in_flight.collect(self._interrupts):
                 finished.append(self._evaluation(planned, future.result()))

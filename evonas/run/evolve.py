@@ -90,6 +90,7 @@ def evolve(
     workers_per_device: int | None = None,
     trial_timeout: float | None = None,
     lost_retries: int | None = None,
+    fused: int | None = None,
     threads_per_trial: int | None = None,
     deterministic: bool = False,
     seed: int | None = None,
@@ -141,6 +142,8 @@ def evolve(
         trial_timeout: Seconds after which a trial is stopped, and recorded as `timeout`.
         lost_retries: How often a trial whose process died is run again before it is `lost`
             (default 2).
+        fused: How many candidates of one shape are trained at once, for a GPU that small networks
+            leave idle (see `FusedExecutor`). None: each alone.
         threads_per_trial: Chosen at the first start (measured with the workers; else the cores this
             process may use, divided by the workers) and kept, because it changes the arithmetic.
         deterministic: Have torch use deterministic algorithms only.
@@ -184,20 +187,17 @@ def evolve(
     ))  # fmt: skip
     keeper = Keeper(keep_files, keep_bytes)
     given = _as_strategy(strategy, population, generations, elite, toolbox)
-    may_spawn = executor is None and workers is None and workers_per_device is None
+    may_spawn = all(each is None for each in (executor, workers, workers_per_device, fused))
     executor = choose_executor(
-        executor,
-        workers=workers,
-        devices=devices,
-        workers_per_device=workers_per_device,
-        trial_timeout=trial_timeout,
-        lost_retries=lost_retries,
+        executor, workers=workers, devices=devices, workers_per_device=workers_per_device,
+        trial_timeout=trial_timeout, lost_retries=lost_retries, fused=fused,
         uses_torch=problem.uses_torch,
-    )
+    )  # fmt: skip
     observers = Observers([*_progress(progress), *check_list("callbacks", callbacks, "Observers")])
     points, runs, noted = checked(
-        problem, initial, warm_start, pruner, threads_per_trial, deterministic, seed, metadata
-    )
+        problem, initial, warm_start, pruner, threads_per_trial, deterministic, seed, metadata,
+        fused,
+    )  # fmt: skip
     store = Store.create(None if run_dir is None else as_directory(run_dir), durability=durability)
     name = display_path(store.run_dir or "the run")
     with ExitStack() as stack:

@@ -37,6 +37,7 @@ def checked(
     deterministic: bool,
     seed: int | None,
     metadata: Mapping[str, Any] | None,
+    fused: int | None = None,
 ) -> tuple[tuple[Genes, ...], list[Path], dict[str, Any]]:
     """Returns the initial points, the directories of earlier runs and the metadata.
 
@@ -51,6 +52,12 @@ def checked(
     check_bool("deterministic", deterministic)
     if seed is not None:
         check_int("seed", seed, minimum=0, maximum=None)
+    if fused is not None:
+        obstacle = problem.fusion_obstacle()
+        if obstacle is not None:
+            raise ValueError(
+                f"fused={fused} needs a problem whose candidates can be trained at once: {obstacle}"
+            )
     return _points(problem, initial), _runs(warm_start), _metadata(metadata)
 
 

@@ -24,7 +24,7 @@ from evonas.training.passes import evaluating, outputs_of
 from evonas.training.precision import as_precision, autocast
 from evonas.training.targets import NoOuterBroadcast
 
-__all__ = ["accuracy", "evaluate", "fit", "place", "train_epoch"]
+__all__ = ["accuracy", "as_float32", "evaluate", "fit", "leaves_out_last", "place", "train_epoch"]
 
 LossFunction = Callable[[Any, Any], Tensor]
 Report = Callable[[int, Mapping[str, float]], None]
@@ -108,7 +108,7 @@ def fit(
     if scheduler is not None and not isinstance(scheduler, LRScheduler):
         scheduler = scheduler(optimizer)
     if drop_last is None:
-        drop_last = len(train) > batch_size > 1 and len(train) % batch_size == 1
+        drop_last = leaves_out_last(len(train), batch_size)
     averaged = AveragedWeights(model, ema) if ema else None
     after_step = [averaged.update] if averaged is not None else []
     if scheduler is not None and step_scheduler:
@@ -157,6 +157,11 @@ def fit(
     return value
 
 
+def leaves_out_last(n_examples: int, batch_size: int) -> bool:
+    """Whether the last batch holds a single example, on which batch norm cannot train."""
+    return n_examples > batch_size > 1 and n_examples % batch_size == 1
+
+
 def _reported_again(
     rows: Sequence[Mapping[str, float]], report: Report | None, metric_name: str
 ) -> float:
@@ -191,7 +196,7 @@ def train_epoch(
         with autocast(precision, device):
             outputs = outputs_of(model, inputs)
         with nullcontext() if losses else NoOuterBroadcast("the loss"):
-            loss = loss_function(_as_float32(outputs), targets)
+            loss = loss_function(as_float32(outputs), targets)
         loss.backward()  # type: ignore[no-untyped-call]
         if grad_clip is not None:
             _clip_gradient(trainable, grad_clip)
@@ -239,9 +244,9 @@ def evaluate(
     with evaluating(model), autocast(precision, _device(model)):
         for inputs, wanted in batches:
             any_batch = True
-            found = _as_float32(outputs_of(model, inputs))
+            found = as_float32(outputs_of(model, inputs))
             if test_time_flip:
-                found = (found + _as_float32(outputs_of(model, inputs.flip(-1)))) / 2  # type: ignore[union-attr]
+                found = (found + as_float32(outputs_of(model, inputs.flip(-1)))) / 2  # type: ignore[union-attr]
             if streaming is not None:
                 streaming.update(found, wanted)
             else:
@@ -324,7 +329,8 @@ class AveragedWeights:
                 old.copy_(new)
 
 
-def _as_float32(outputs: Any) -> Any:
+def as_float32(outputs: Any) -> Any:
+    """Returns outputs with their floating-point tensors as float32."""
     return map_tensors(lambda t: t.float() if t.is_floating_point() else t, outputs)
 
 

@@ -35,8 +35,11 @@ from evonas.training.cost import (
 )
 from evonas.training.data.batches import Augment, BatchSource
 from evonas.training.data.structure import map_tensors, tensors_in
+from evonas.training.fused.evaluation import digest_for, evaluate_together, obstacle_of
+from evonas.training.fused.loop import NOISE
+from evonas.training.fused.signature import NoiseModules
 from evonas.training.inheritance import inherit, leave
-from evonas.training.loop import EVAL_BATCH_SIZE, LossFunction, fit, place, train_epoch
+from evonas.training.loop import EVAL_BATCH_SIZE, LossFunction, Report, fit, place, train_epoch
 from evonas.training.metrics import Metric, StreamingMetric, accuracy
 from evonas.training.passes import materialise
 from evonas.training.precision import as_precision, choose_precision
@@ -97,6 +100,8 @@ class TrainingProblem(Problem):
     test_time_flip = False
     costs: tuple[str, ...] = (*COUNTED, *MEASURED)
     """What may be an objective beside the metric, to be minimised."""
+    noise_modules: NoiseModules = NOISE
+    """Modules that multiply what they get by random numbers, with a probability `p`."""
 
     def __init__(
         self,
@@ -255,14 +260,50 @@ class TrainingProblem(Problem):
             FitnessError: The metric is NaN of outputs that are numbers.
         """
         training, val = self.training_of(genes), Timed(images)
-        batch_size = training.batch_size
-        n_batches = getattr(train, "n_batches", None)  # a loader makes as many as it likes
-        n_epochs = self._longest or training.n_epochs  # over which the schedule goes
-        n_steps = replace(training, n_epochs=n_epochs).n_steps(len(train))
-        if n_batches is not None:
-            n_steps = n_epochs * n_batches(batch_size)
         checkpoint = self._checkpoint(genes, trial)
         began = time.perf_counter()
+        metric, report, seen = self.followed(trial, checkpoint)
+        optimizer = self.optimizer(model, genes)
+        value = fit(
+            model,
+            train,
+            val,
+            n_epochs=training.n_epochs,
+            batch_size=training.batch_size,
+            eval_batch_size=self.eval_batch_size,
+            optimizer=optimizer,
+            scheduler=self.scheduler(optimizer, genes, self.n_steps(training, train)),
+            step_scheduler=True,
+            seed=trial.seed,
+            loss_function=self.loss_function(genes),
+            metric=metric if isinstance(metric, StreamingMetric) else val.timed(metric),
+            metric_name=self.metric_name,
+            precision=self.precision_in(trial),
+            augment=self.augment,
+            grad_clip=training.grad_clip,
+            ema=training.ema,
+            test_time_flip=self.test_time_flip,
+            checkpoint=checkpoint,
+            report=report,
+        )
+        seconds = time.perf_counter() - began - val.seconds
+        return {**seen, self.metric_name: value, "train_seconds": seconds}
+
+    def n_steps(self, training: Training, train: BatchSource) -> int:
+        """Returns over how many batches a schedule goes."""
+        n_batches = getattr(train, "n_batches", None)  # a loader makes as many as it likes
+        n_epochs = self._longest or training.n_epochs
+        if n_batches is not None:
+            return n_epochs * int(n_batches(training.batch_size))
+        return replace(training, n_epochs=n_epochs).n_steps(len(train))
+
+    def followed(
+        self, trial: Trial, checkpoint: EpochCheckpoint | None = None
+    ) -> tuple[Metric | StreamingMetric, Report, dict[str, float]]:
+        """Returns metric and report of a training, and what the metric has found last, by name.
+
+        Each epoch's row reaches the trial, and the checkpoint if there is one.
+        """
         seen: dict[str, float] = {}
 
         def measured(outputs: Any, targets: Any) -> float:
@@ -275,32 +316,8 @@ class TrainingProblem(Problem):
                 checkpoint.rows.append(row)
             trial.report(**row)
 
-        is_streaming = isinstance(self.metric, StreamingMetric)
-        optimizer = self.optimizer(model, genes)
-        value = fit(
-            model,
-            train,
-            val,
-            n_epochs=training.n_epochs,
-            batch_size=batch_size,
-            eval_batch_size=self.eval_batch_size,
-            optimizer=optimizer,
-            scheduler=self.scheduler(optimizer, genes, n_steps),
-            step_scheduler=True,
-            seed=trial.seed,
-            loss_function=self.loss_function(genes),
-            metric=self.metric if is_streaming else val.timed(measured),
-            metric_name=self.metric_name,
-            precision=self.precision_in(trial),
-            augment=self.augment,
-            grad_clip=training.grad_clip,
-            ema=training.ema,
-            test_time_flip=self.test_time_flip,
-            checkpoint=checkpoint,
-            report=report,
-        )
-        seconds = time.perf_counter() - began - val.seconds
-        return {**seen, self.metric_name: value, "train_seconds": seconds}
+        metric = self.metric if isinstance(self.metric, StreamingMetric) else measured
+        return metric, report, seen
 
     def _checkpoint(self, genes: Genes, trial: Trial) -> EpochCheckpoint | None:
         """Returns where a shorter training of these genes ended, and this one will."""
@@ -325,15 +342,9 @@ class TrainingProblem(Problem):
         Raises:
             InvalidPoint: The genes stand for no model.
         """
-        counted = self.counted(genes)
-        trial.record(**counted)
         device = torch.device(trial.device)
         with seeded(trial.seed, device):
-            model = self._built(genes, device)
-            if not counted:
-                counted = self.counted_of(model, trial)
-                trial.record(**counted)
-            _note_trained(model)
+            model, counted = self.prepared(genes, trial)
             folder = trial.settings.checkpoints if self._inherits else None
             if folder is not None:
                 trial.record(**inherit(model, Path(folder), trial.settings.parents))
@@ -343,11 +354,62 @@ class TrainingProblem(Problem):
             if folder is not None:
                 leave(model, Path(folder), trial.number)
         reported = found if isinstance(found, Mapping) else {self.metric_name: found}
-        values = {"train_seconds": seconds, **reported}
+        return self.judged({"train_seconds": seconds, **reported}, model, counted, genes, trial)
+
+    def prepared(self, genes: Genes, trial: Trial) -> tuple[nn.Module, dict[str, int]]:
+        """Returns the untrained model on the trial's device, and its costs, which are recorded.
+
+        Raises:
+            InvalidPoint: The genes stand for no model.
+        """
+        counted = self.counted(genes)
+        trial.record(**counted)
+        model = self._built(genes, torch.device(trial.device))
+        if not counted:
+            counted = self.counted_of(model, trial)
+            trial.record(**counted)
+        _note_trained(model)
+        return model, counted
+
+    def judged(
+        self,
+        values: dict[str, float],
+        model: nn.Module,
+        counted: Mapping[str, int],
+        genes: Genes,
+        trial: Trial,
+    ) -> float | dict[str, float]:
+        """Returns the fitness of a trained model by its metrics; records what is measured of it."""
         if "latency" in self._costs:
             values["latency"] = self.latency_of(model, trial)
         trial.record(**{name: values[name] for name in MEASURED if name in self._costs})
         return self.fitness({**counted, **values}, model, genes, trial)
+
+    # Several points at once.
+
+    def fusion_obstacle(self) -> str | None:
+        """Returns why points of this problem cannot be trained at once; None: they can."""
+        ours = (TrainingProblem.evaluate, TrainingProblem.train_model, TrainingProblem.fit)
+        if (type(self).evaluate, type(self).train_model, type(self).fit) != ours:
+            return f"{type(self).__name__} trains in a way of its own"
+        return obstacle_of(
+            self._data.on("cpu")[0],
+            goes_on=self._longest is not None or self._inherits,
+            is_timed="train_seconds" in self._costs,
+        )
+
+    def fusion_key(self, genes: Genes) -> str:
+        """Returns what points of the same modules, shapes and batch size share."""
+        return digest_for(self.sample_model(genes), self.training_of(genes), self.noise_modules)
+
+    def evaluate_fused(self, genes: Sequence[Genes], trials: Sequence[Trial]) -> list[Any]:
+        """Returns for each point what `evaluate` returns, or the error that ended its trial."""
+        return evaluate_together(self, genes, trials)
+
+    def sample_model(self, genes: Genes) -> nn.Module:
+        """Returns an untrained model of the genes, of which only the structure counts."""
+        with seeded(0):
+            return materialise(self.build(genes), lambda: self._example("cpu"))
 
     def fitness(
         self, values: Mapping[str, float], model: nn.Module, genes: Genes, trial: Trial
