@@ -194,7 +194,8 @@ def print_way_out(problem: FreezingProblem, table: MaskTable, folder: Path) -> N
             f"the recipe is in {folder / 'recipe.json'}; in your own training script:\n\n"
             f"    from evonas.freezing import load_recipe\n"
             f"    recipe = load_recipe({str(folder / 'recipe.json')!r})\n"
-            f"    optimizer = torch.optim.AdamW(recipe.apply(model), lr=recipe.lr)"
+            f"    optimizer = recipe.make_optimizer(model)  # freezes what is not trained\n"
+            f"    scheduler = recipe.make_scheduler(optimizer, n_steps)"
         )
         return
     print(
