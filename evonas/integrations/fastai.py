@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from torch import nn
@@ -11,7 +12,9 @@ from evonas.freezing.recipe import Recipe
 from evonas.integrations.recipes import refuse_ema, refuse_gradual
 
 try:
-    from fastai.optimizer import OptimWrapper
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fastai uses what torch calls deprecated
+        from fastai.optimizer import OptimWrapper
 except ImportError as error:
     raise MissingDependencyError(
         f"evonas.integrations.fastai needs fastai ({error}): pip install fastai"
