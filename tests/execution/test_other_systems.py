@@ -147,9 +147,9 @@ def run(folder: Path, *command: str, **environment: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("n_workers", [1, 2])
 def test_a_search_runs_and_goes_on(n_workers: int, folder: Path) -> None:
-    assert "'ok': 6" in run(folder, "search.py", str(n_workers), "6")
+    assert " 6 ok" in run(folder, "search.py", str(n_workers), "6")
     text = run(folder, "search.py", str(n_workers), "12")
-    assert "'ok': 12" in text
+    assert " 12 ok" in text
     assert "finished: max_evaluations 12" in run(folder, "-m", "evonas", "show", "run")
 
 
@@ -165,14 +165,14 @@ def test_a_second_driver_is_refused(folder: Path) -> None:
     assert "is in use by" in text
     first.kill()
     first.communicate()
-    assert "'ok': 8" in run(folder, "search.py", "1", "8")  # its lock went with it
+    assert " 8 ok" in run(folder, "search.py", "1", "8")  # its lock went with it
 
 
 @pytest.mark.slow
 def test_a_worker_that_dies_is_named_and_replaced(folder: Path) -> None:
     text = run(folder, "search.py", "2", "31", "exits")
-    assert "'lost': 1" in text
-    assert "'ok': 30" in text
+    assert " 1 lost" in text
+    assert " 30 ok" in text
 
 
 @pytest.mark.slow
@@ -185,7 +185,7 @@ def test_ctrl_c_ends_the_workers_too(folder: Path) -> None:
     process.send_signal(signal.SIGINT)
     text, _ = process.communicate(timeout=120)  # and no worker holds the pipe open
     assert "stopped by Ctrl-C" in text
-    assert "'ok': 30" in run(folder, "search.py", "2", "30")
+    assert " 30 ok" in run(folder, "search.py", "2", "30")
 
 
 @pytest.mark.slow
