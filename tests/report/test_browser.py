@@ -48,6 +48,8 @@ class Recorder(socketserver.ThreadingTCPServer):
 class Refuse(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         line = self.rfile.readline(4096).decode(errors="replace")
+        if not line:  # a connection that was opened ahead, and asked for nothing
+            return
         self.server.asked.append(line.split(" ")[1] if " " in line else line)  # type: ignore[attr-defined]
         self.wfile.write(
             b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
