@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from evonas.exceptions import FusionError, InvalidPoint
 from evonas.execution.torch_env import torch_environment
@@ -17,6 +18,8 @@ from evonas.nas import FAMILIES
 from evonas.nas.problem import ImageClassificationProblem
 from evonas.objectives import Objective
 from evonas.space.genes import Categorical
+from evonas.training import loop
+from evonas.training.fused import loop as fused_loop
 
 OTHERS = [  # beside the network: each one's own
     {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-3, "dropout": 0.0, "label_smoothing": 0.1},
@@ -70,6 +73,39 @@ def test_networks_of_a_family_come_to_what_they_come_to_alone(
             assert row.metrics["lr"] == pytest.approx(other.metrics["lr"], rel=1e-12)
             for name in ("train_loss", "loss"):
                 assert row.metrics[name] == pytest.approx(other.metrics[name], rel=1e-2), name
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_in_double_precision_nothing_but_the_last_digits_differs(
+    family: str,
+    make_problem: Callable[..., Any],
+    valid_points: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In float32 a training amplifies the rounding of its sums: here that has no room to grow."""
+    for module in (loop, fused_loop):
+        monkeypatch.setattr(module, "as_float32", lambda outputs: outputs)
+    problem = make_problem(family, n_epochs=2, n_images=24, augment=True, ema=0.9)
+    problem.__class__ = InDouble
+    points = variants(problem, valid_points(problem, 1)[0])
+    trials = [trial_of(number) for number in range(len(points))]
+    with torch_environment(trials[0].settings):
+        problem.evaluate_fused(points, trials)
+    for number, (point, trial) in enumerate(zip(points, trials, strict=True)):
+        _, before = alone(problem, point, number)
+        assert len(trial.history) == 2
+        for row, other in zip(trial.history, before.history, strict=True):
+            assert row.metrics == pytest.approx(other.metrics, rel=1e-9)
+
+
+class InDouble(ImageClassificationProblem):
+    def _built(self, genes: Any, device: Any) -> nn.Module:
+        return nn.Sequential(Double(), super()._built(genes, device).double())
+
+
+class Double(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.double()
 
 
 def test_genes_that_build_other_shapes_have_other_keys_and_are_refused(

@@ -152,12 +152,12 @@ class _Together:
         self._models = StackedModels([each.model for each in candidates], noise, states)
         weights, device = self._models.weights, self._models.device
         optimizers = [each.optimizer for each in candidates]
-        self._optimizer = row_optimizer(optimizers, weights.trained.shape[1], device)
+        self._optimizer = row_optimizer(optimizers, weights.trained)
         rates = [rates_of(each.optimizer, each.scheduler, each.n_steps) for each in candidates]
-        self._schedules = Schedules(optimizers, rates, device)
+        self._schedules = Schedules(optimizers, rates, weights.trained)
         self._losses = RowLosses([each.loss_function for each in candidates], device)
         clips = [each.grad_clip or math.inf for each in candidates]
-        self._clips = torch.tensor(clips, device=device) if min(clips) < math.inf else None
+        self._clips = weights.trained.new_tensor(clips) if min(clips) < math.inf else None
         self._averages = None
         if any(each.ema for each in candidates):
             self._averages = _Averages(weights, [each.ema for each in candidates])
@@ -267,7 +267,7 @@ class _Averages:
 
     def __init__(self, weights: StackedWeights, decays: Sequence[float]) -> None:
         self.weights = weights.clone()
-        self._decays = torch.tensor(decays, device=weights.trained.device)
+        self._decays = weights.trained.new_tensor(decays)
         self._n = 0
 
     def update(self, weights: StackedWeights) -> None:

@@ -34,7 +34,7 @@ class RowLosses:
         self._smoothing: Tensor | None = None
         if all(map(_is_plain, functions)):
             shares = [f.label_smoothing for f in functions]  # type: ignore[attr-defined]
-            self._smoothing = torch.tensor(shares, device=device)[:, None]
+            self._smoothing = torch.tensor(shares, dtype=torch.float64, device=device)[:, None]
             self._smooths = any(shares)
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -46,7 +46,7 @@ class RowLosses:
     def __call__(self, outputs: Any, targets: Any) -> Tensor:
         """Returns the losses `(K,)` of outputs and targets `(K, B, ...)`."""
         if self._smoothing is not None and _are_classes(outputs, targets):
-            return self._cross_entropy(outputs, targets, self._smoothing)
+            return self._cross_entropy(outputs, targets, self._smoothing.to(outputs.dtype))
         losses = []
         with nullcontext() if self._has_checked else NoOuterBroadcast("the loss"):
             for row, function in enumerate(self._functions):

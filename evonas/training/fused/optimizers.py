@@ -19,8 +19,7 @@ class RowOptimizer:
 
     Args:
         groups: The settings of each row, as torch's optimizer has them in its parameter group.
-        n_weights: P.
-        device: Of the weights.
+        weights: `(K, P)`.
     """
 
     slots: tuple[str, ...] = ()
@@ -28,12 +27,10 @@ class RowOptimizer:
     settings: tuple[str, ...] = ()
     """What each row has a value of its own for."""
 
-    def __init__(
-        self, groups: Sequence[Mapping[str, Any]], n_weights: int, device: torch.device
-    ) -> None:
-        self._kept = {n: torch.zeros(len(groups), n_weights, device=device) for n in self.slots}
+    def __init__(self, groups: Sequence[Mapping[str, Any]], weights: Tensor) -> None:
+        self._kept = {name: torch.zeros_like(weights) for name in self.slots}
         self._values = {
-            name: torch.tensor([float(group[name]) for group in groups], device=device)[:, None]
+            name: weights.new_tensor([float(group[name]) for group in groups])[:, None]
             for name in self._columns(groups)
         }
         self._decays = any(group["weight_decay"] for group in groups)
@@ -71,10 +68,8 @@ class _Sgd(RowOptimizer):
     slots = ("momentum",)
     settings = ("momentum", "nesterov")
 
-    def __init__(
-        self, groups: Sequence[Mapping[str, Any]], n_weights: int, device: torch.device
-    ) -> None:
-        super().__init__(groups, n_weights, device)
+    def __init__(self, groups: Sequence[Mapping[str, Any]], weights: Tensor) -> None:
+        super().__init__(groups, weights)
         self._any_nesterov = any(group["nesterov"] for group in groups)
         self._all_nesterov = all(group["nesterov"] for group in groups)
 
@@ -93,16 +88,14 @@ class _Adam(RowOptimizer):
     slots = ("average", "square")
     decoupled = False
 
-    def __init__(
-        self, groups: Sequence[Mapping[str, Any]], n_weights: int, device: torch.device
-    ) -> None:
+    def __init__(self, groups: Sequence[Mapping[str, Any]], weights: Tensor) -> None:
         # 1 - beta in float64, as torch has it: float32 would lose five digits of 1 - 0.999.
         named = [
             {**group, "rest1": 1 - group["betas"][0], "beta2": group["betas"][1],
              "rest2": 1 - group["betas"][1]}
             for group in groups
         ]  # fmt: skip
-        super().__init__(named, n_weights, device)
+        super().__init__(named, weights)
 
     def _columns(self, groups: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         return ("rest1", "beta2", "rest2", "eps", "weight_decay")
@@ -140,11 +133,9 @@ class _RmsProp(RowOptimizer):
     slots = ("square", "momentum")
     settings = ("alpha", "rest", "eps", "momentum")
 
-    def __init__(
-        self, groups: Sequence[Mapping[str, Any]], n_weights: int, device: torch.device
-    ) -> None:
+    def __init__(self, groups: Sequence[Mapping[str, Any]], weights: Tensor) -> None:
         named = [{**group, "rest": 1 - group["alpha"]} for group in groups]
-        super().__init__(named, n_weights, device)
+        super().__init__(named, weights)
 
     def step(self, weights: Tensor, gradient: Tensor, now: Mapping[str, Tensor]) -> None:
         gradient = self._with_decay(weights, gradient)
@@ -159,12 +150,10 @@ class _Adagrad(RowOptimizer):
     slots = ("sum",)
     settings = ("eps",)
 
-    def __init__(
-        self, groups: Sequence[Mapping[str, Any]], n_weights: int, device: torch.device
-    ) -> None:
-        super().__init__(groups, n_weights, device)
+    def __init__(self, groups: Sequence[Mapping[str, Any]], weights: Tensor) -> None:
+        super().__init__(groups, weights)
         first = [float(group["initial_accumulator_value"]) for group in groups]
-        self._kept["sum"] += torch.tensor(first, device=device)[:, None]
+        self._kept["sum"] += weights.new_tensor(first)[:, None]
 
     @classmethod
     def tables(cls, rates: Tensor, groups: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
@@ -195,14 +184,14 @@ class Schedules:
     Args:
         optimizers: Of the candidates, of one class, as `row_optimizer` takes them.
         rates: Of each candidate `(n_steps,)`; a shorter one's last rate stands for the rest.
-        device: Of the weights: no step waits for the CPU.
+        weights: `(K, P)`: the tables lie beside them, so that no step waits for the CPU.
     """
 
     def __init__(
         self,
         optimizers: Sequence[Optimizer],
         rates: Sequence[Sequence[float]],
-        device: torch.device,
+        weights: Tensor,
     ) -> None:
         longest = max(map(len, rates))
         self.rates = torch.tensor(
@@ -210,9 +199,7 @@ class Schedules:
         )
         groups = [optimizer.param_groups[0] for optimizer in optimizers]
         tables = _ROWS[type(optimizers[0])].tables(self.rates, groups)
-        self._tables = {
-            name: table.float().to(device)[:, :, None] for name, table in tables.items()
-        }
+        self._tables = {name: table.to(weights)[:, :, None] for name, table in tables.items()}
 
     def at(self, step: int) -> dict[str, Tensor]:
         """Returns what `RowOptimizer.step` takes."""
@@ -224,9 +211,7 @@ class Schedules:
         self._tables = {name: table[index] for name, table in self._tables.items()}
 
 
-def row_optimizer(
-    optimizers: Sequence[Optimizer], n_weights: int, device: torch.device
-) -> RowOptimizer:
+def row_optimizer(optimizers: Sequence[Optimizer], weights: Tensor) -> RowOptimizer:
     """Returns what does for rows what these optimizers do for models.
 
     Raises:
@@ -256,12 +241,12 @@ def row_optimizer(
                     f"{kind.__name__}({name}={group[name]!r}) is not known to training several "
                     "candidates at once"
                 )
-        if n_weights != sum(p.numel() for p in group["params"]):
+        if weights.shape[1] != sum(p.numel() for p in group["params"]):
             raise FusionError(
                 "an optimizer of candidates trained at once must have all parameters that are "
                 "trained"
             )
-    return _ROWS[kind]([optimizer.param_groups[0] for optimizer in optimizers], n_weights, device)
+    return _ROWS[kind]([optimizer.param_groups[0] for optimizer in optimizers], weights)
 
 
 def _has_stepped(optimizer: Optimizer) -> bool:

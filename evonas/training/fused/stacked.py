@@ -57,7 +57,7 @@ class StackedModels:
 
     Raises:
         FusionError: The models differ in more than the probabilities of their `noise` modules, or
-            their parameters are not all float32.
+            their parameters have several dtypes.
     """
 
     def __init__(
@@ -73,9 +73,10 @@ class StackedModels:
         }
         if not self._shapes:
             raise FusionError("the model of a candidate has no parameter that is trained")
-        for name in self._shapes:
-            if named[0][name].dtype != torch.float32:
-                raise FusionError(f"{name} must be float32 to be trained with others")
+        kinds = {named[0][name].dtype for name in self._shapes}
+        if len(kinds) > 1:
+            found = ", ".join(sorted(map(str, kinds)))
+            raise FusionError(f"trained parameters must have one dtype, got {found}")
         self.device = next(iter(named[0].values())).device
         trained = torch.stack(
             [

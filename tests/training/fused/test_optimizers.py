@@ -13,7 +13,6 @@ from evonas.exceptions import FusionError
 from evonas.training import Training
 from evonas.training.fused.optimizers import Schedules, rates_of, row_optimizer
 
-CPU = torch.device("cpu")
 MAKERS: list[list[Any]] = [
     [partial(optim.SGD, lr=0.1), partial(optim.SGD, lr=0.2, momentum=0.9, weight_decay=0.1),
      partial(optim.SGD, lr=0.05, momentum=0.8, nesterov=True)],
@@ -38,8 +37,8 @@ def test_a_row_changes_as_by_torchs_optimizer(makers: list[Any]) -> None:
     optimizers = [make([weight]) for make, weight in zip(makers, alone, strict=True)]
     new = [make([weight]) for make, weight in zip(makers, weights(len(makers), 0), strict=True)]
     rows = torch.stack([weight.detach() for weight in weights(len(makers), 0)])
-    together = row_optimizer(new, 7, CPU)
-    schedules = Schedules(new, [rates_of(each, None, 9) for each in new], CPU)
+    together = row_optimizer(new, rows)
+    schedules = Schedules(new, [rates_of(each, None, 9) for each in new], rows)
     generator = torch.Generator().manual_seed(1)
     for step in range(9):
         gradient = torch.randn(rows.shape, generator=generator)
@@ -63,10 +62,10 @@ def test_a_gradient_that_is_no_number_spoils_its_own_row_only() -> None:
         if len(new) < 2:
             continue
         rows = torch.ones(len(new), 7)
-        schedules = Schedules(new, [rates_of(each, None, 1) for each in new], CPU)
+        schedules = Schedules(new, [rates_of(each, None, 1) for each in new], rows)
         gradient = torch.ones(len(new), 7)
         gradient[0, 3] = torch.nan
-        row_optimizer(new, 7, CPU).step(rows, gradient, schedules.at(0))
+        row_optimizer(new, rows).step(rows, gradient, schedules.at(0))
         assert not rows[0].isfinite().all()
         assert rows[1:].isfinite().all()
 
@@ -105,7 +104,7 @@ def test_what_rows_cannot_do_is_refused() -> None:
         ([optim.SGD(weights(2, 0), lr=0.1)], "must have all parameters"),
     ]:
         with pytest.raises(FusionError, match=match):
-            row_optimizer(optimizers, 7, CPU)
+            row_optimizer(optimizers, torch.zeros(len(optimizers), 7))
     weight.grad = None
     cycle = optim.SGD([weight], lr=0.1, momentum=0.9)
     with pytest.raises(FusionError, match="OneCycleLR changes more than the rate"):
