@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from evonas.exceptions import RunStorageError
@@ -52,6 +52,12 @@ class Artifacts:
     def output_file(self, number: int) -> str | None:
         """Returns the file for what the trial of evaluation `number` prints, or None."""
         return None if self._run_dir is None else str(self._run_dir / "output" / f"{number}.txt")
+
+    def remove_empty_output(self) -> None:
+        """Removes the folder of what trials print where nothing is in it, once no trial runs."""
+        if self._run_dir is not None:
+            with suppress(OSError):  # it is not there, or not empty
+                (self._run_dir / "output").rmdir()
 
     def relative(self, file: str | None) -> str | None:
         """Returns the name of a file of the run as its records keep it: from the run's folder."""

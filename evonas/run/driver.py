@@ -136,6 +136,7 @@ class Driver:
                     return reason
         finally:
             self._executor.shutdown()
+            self._artifacts.remove_empty_output()
 
     def _catch_up(self) -> None:
         """Tells what is on record of a generation under way, before anything is judged."""
