@@ -300,7 +300,8 @@ class AveragedWeights:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self._source = model
         self._decay = decay
-        self._averaged = AveragedModel(model, multi_avg_fn=self._blend, use_buffers=True)
+        self._averaged = AveragedModel(model, use_buffers=True)
+        self._n = 0  # how many steps are in it
 
     @property
     def model(self) -> nn.Module:
@@ -308,25 +309,33 @@ class AveragedWeights:
         return self._averaged.module
 
     def update(self) -> None:
-        """Moves the average towards the weights."""
-        self._averaged.update_parameters(self._source)
+        """Moves the average towards the weights.
+
+        As `AveragedModel.update_parameters`, which copies its counter to the weights' device in
+        each step, and so would have a GPU wait.
+        """
+        decay = min(self._decay, (1 + self._n) / (10 + self._n)) if self._n else 0.0
+        with torch.no_grad():
+            for old, new in zip(_state(self.model), _state(self._source), strict=True):
+                if self._n and old.is_floating_point():
+                    old.lerp_(new, 1 - decay)
+                else:  # the batches that batch norm has seen
+                    old.copy_(new)
+        self._n += 1
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the average and how many steps are in it."""
+        self._averaged.n_averaged.fill_(self._n)
         return self._averaged.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from an average that `state_dict` returned."""
         self._averaged.load_state_dict(state)
+        self._n = int(self._averaged.n_averaged)
 
-    def _blend(self, averaged: Any, current: Any, n: Any) -> None:
-        n = int(n)
-        decay = min(self._decay, (1 + n) / (10 + n))
-        for old, new in zip(averaged, current, strict=True):
-            if old.is_floating_point():
-                old.lerp_(new.to(old.device), 1 - decay)
-            else:  # the batches that batch norm has seen
-                old.copy_(new)
+
+def _state(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
 
 
 def as_float32(outputs: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, cast, get_args
@@ -17,6 +18,8 @@ __all__ = ["Precision", "as_precision", "autocast", "choose_precision"]
 
 Precision = Literal["float32", "bfloat16"]
 
+_log = logging.getLogger(__name__)
+
 _ROUNDS = 3
 _MARGIN = 1.1  # bfloat16 must be so much faster: below that, float32's digits are worth more
 
@@ -24,9 +27,11 @@ _MARGIN = 1.1  # bfloat16 must be so much faster: below that, float32's digits a
 def choose_precision(device: str | torch.device = "cpu", threads: int = 1) -> Precision:
     """Returns the precision in which a small convolutional network trains faster here.
 
-    CUDA devices are asked whether they compute in bfloat16. On the CPU a small network is trained
-    for a few steps both ways (a third of a second), since a processor may offer bfloat16 and still
-    be slower in it. Other devices get float32. Ask once a run and store the answer.
+    A small network is trained for a few steps both ways (on a CPU a third of a second), since a
+    device may offer bfloat16 and still be slower in it: a processor that emulates it, a GPU that
+    waits for kernels to be launched, of which the conversions are more. A GPU without bfloat16
+    (compute capability below 8.0) and devices of other kinds get float32. Ask once a run and store
+    the answer.
 
     Args:
         device: Where to train.
@@ -41,12 +46,15 @@ def choose_precision(device: str | torch.device = "cpu", threads: int = 1) -> Pr
         raise ValueError(f"threads must be at least 1, got {threads}")
     device = torch.device(device)
     if device.type == "cuda":
-        supported = torch.cuda.get_device_capability(device) >= (8, 0)
-        return "bfloat16" if supported else "float32"
+        capability = torch.cuda.get_device_capability(device)
+        if capability < (8, 0):
+            _log.info("%s has no bfloat16 (compute capability %s): float32", device, capability)
+            return "float32"
+        return _measured(device)
     if device.type != "cpu":
         return "float32"
     with torch_threads(1):
-        return _measured()
+        return _measured(device)
 
 
 def as_precision(value: str) -> Precision:
@@ -70,34 +78,46 @@ def autocast(precision: str, device: str | torch.device) -> AbstractContextManag
     return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
 
 
-def _measured() -> Precision:
-    step = _Step()
+def _measured(device: torch.device) -> Precision:
+    step = _Step(device)
     seconds: dict[Precision, list[float]] = {"float32": [], "bfloat16": []}
     for precision in seconds:
         step(precision)  # the first step of each compiles its kernels
     for _ in range(_ROUNDS):  # alternately, so that a change of the clock rate hits both
         for precision, taken in seconds.items():
-            began = time.thread_time()
+            began = _now(device)
             step(precision)
-            taken.append(time.thread_time() - began)
+            taken.append(_now(device) - began)
     ratio = min(seconds["float32"]) / min(seconds["bfloat16"])
     return "bfloat16" if ratio > _MARGIN else "float32"
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)  # else it would be the time of launching the kernels
+        return time.perf_counter()
+    return time.thread_time()
 
 
 class _Step:
     """One forward and backward pass of convolutions and a linear layer, as an AlexNet has them."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         generator = torch.Generator().manual_seed(0)
         shapes = [(64, 3, 5, 5), (128, 64, 3, 3), (128, 128, 3, 3), (1024, 128 * 16)]
         self.weights = [
-            _channels_last(torch.randn(shape, generator=generator) * 0.05).requires_grad_()
+            _channels_last(torch.randn(shape, generator=generator) * 0.05)
+            .to(device)
+            .requires_grad_()
             for shape in shapes
         ]
-        self.images = _channels_last(torch.randn(32, 3, 16, 16, generator=generator))
+        n = 32 if device.type == "cpu" else 128  # as many as a GPU is usually given
+        images = torch.randn(n, 3, 16, 16, generator=generator)
+        self.images = _channels_last(images).to(device)
+        self.device = device
 
     def __call__(self, precision: Precision) -> None:
-        with autocast(precision, "cpu"):
+        with autocast(precision, self.device):
             x = functional.relu(functional.conv2d(self.images, self.weights[0], padding=2))
             x = functional.relu(functional.conv2d(x, self.weights[1], stride=2, padding=1))
             x = functional.relu(functional.conv2d(x, self.weights[2], stride=2, padding=1))

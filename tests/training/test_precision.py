@@ -29,6 +29,9 @@ def test_the_choice_is_what_was_measured(
     now = 0.0
 
     class Step:
+        def __init__(self, device: torch.device) -> None:
+            self.device = device
+
         def __call__(self, precision: str) -> None:
             nonlocal now
             now += {"float32": float32, "bfloat16": bfloat16}[precision]
@@ -36,6 +39,13 @@ def test_the_choice_is_what_was_measured(
     monkeypatch.setattr(module, "_Step", Step)
     monkeypatch.setattr(module.time, "thread_time", lambda: now)
     assert choose_precision("cpu") == chosen
+    # A GPU is measured likewise, by the clock, once its kernels have ended.
+    waited = []
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now)
+    assert choose_precision("cuda:0") == chosen
+    assert waited == [torch.device("cuda:0")] * 12
 
 
 def test_autocast_computes_in_the_precision_it_names() -> None:
@@ -46,10 +56,13 @@ def test_autocast_computes_in_the_precision_it_names() -> None:
         assert (x @ x).dtype == torch.float32
 
 
-def test_devices_are_asked_or_get_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    for capability, chosen in (((8, 0), "bfloat16"), ((7, 5), "float32")):
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, have=capability: have)
-        assert choose_precision("cuda:0") == chosen
+def test_devices_without_bfloat16_get_float32(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    with caplog.at_level("INFO"):
+        assert choose_precision("cuda:0") == "float32"
+    assert "cuda:0 has no bfloat16 (compute capability (7, 5)): float32" in caplog.messages
     assert choose_precision("mps") == "float32"
     with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
         choose_precision("cpu", 0)

@@ -113,7 +113,8 @@ class FlipCrop:
         """Returns new images `(B, C, H, W)`; draws 3 to 5 numbers for each from `generator`."""
         n, _, height, width = images.shape
         # Drawn on the CPU whatever the device: the same seed gives the same crops everywhere.
-        draws = torch.rand(3, n, generator=generator).to(images.device)
+        # Not blocking: a GPU goes on with the step before.
+        draws = torch.rand(3, n, generator=generator).to(images.device, non_blocking=True)
         if self.pad:
             padded = functional.pad(images, (self.pad,) * 4)
             windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, P, P, H, W)
@@ -122,7 +123,8 @@ class FlipCrop:
         if self.flip:
             images = torch.where((draws[2] < 0.5).view(-1, 1, 1, 1), images.flip(3), images)
         if self.cutout:
-            places = torch.rand(2, n, generator=generator).to(images.device)
+            places = torch.rand(2, n, generator=generator)
+            places = places.to(images.device, non_blocking=True)
             rows, columns = (
                 self._covered(place, side)
                 for place, side in zip(places, (height, width), strict=True)
