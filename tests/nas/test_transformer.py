@@ -257,3 +257,21 @@ def test_a_point_that_fits_no_width_is_invalid() -> None:
     genes = {**hand_made_transformer(), "width": 33, "heads": 2}
     assert "2 heads do not divide a width of 33" in str(made.invalid_reason(genes))
     assert isinstance(made.build(hand_made_transformer()), nn.Module)
+
+
+def test_points_of_one_shape_are_trained_at_once() -> None:
+    made = problem(n_epochs=2)
+    base = {**hand_made_transformer(), "width": 32}
+    points = [
+        {**base, "lr": 5e-3, "dropout": 0.1, "stochastic_depth": 0.2},
+        {**base, "lr": 2e-3, "dropout": 0.0, "stochastic_depth": 0.2},
+        {**base, "lr": 1e-3, "dropout": 0.3, "stochastic_depth": 0.0},
+    ]
+    assert len({made.fusion_key(point) for point in points}) == 1
+    trials = [Trial(TrialSettings(seed=seed)) for seed in range(3)]
+    values = made.evaluate_fused(points, trials)
+    for seed, (point, value, trial) in enumerate(zip(points, values, trials, strict=True)):
+        before = Trial(TrialSettings(seed=seed))
+        assert value == pytest.approx(made.evaluate(point, before), abs=0.1)
+        for row, other in zip(trial.history, before.history, strict=True):
+            assert row.metrics["train_loss"] == pytest.approx(other.metrics["train_loss"], rel=1e-3)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from evonas.exceptions import FusionError
 from evonas.training.fused.noise import CandidateNoise, RandomStates
@@ -161,8 +163,11 @@ class StackedModels:
             return functional_call(self._template, named, (batch,))
 
         run = vmap(one, in_dims=(0, 0, dim), randomness="error")
+        # Of a CPU's fused attention torch knows no form for several models.
+        attention = sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext()
         try:
-            return run({**parameters, **self._fixed}, dict(buffers), inputs)
+            with attention:
+                return run({**parameters, **self._fixed}, dict(buffers), inputs)
         except RuntimeError as error:
             if not str(error).lstrip().startswith("vmap"):
                 raise
