@@ -33,7 +33,7 @@ from evonas.run.budget import Budget, bounded
 from evonas.run.driver import Driver
 from evonas.run.hints import with_hints
 from evonas.run.history import History
-from evonas.run.identity import environment, identify
+from evonas.run.identity import device_kind, environment, identify
 from evonas.run.interrupts import Interrupts
 from evonas.run.keeping import Keeper, built_by
 from evonas.run.options import checked, parallel_trials
@@ -227,6 +227,7 @@ def evolve(
             record, chosen_for=why, n_copied=len(copies), metadata=noted,
             retryable=tuple(sorted(history.retryable)),
             workers=parallel.workers if may_spawn else None,
+            device=device_kind(problem, stored, executor.device, deterministic, name),
         )  # fmt: skip
         _bind(strategy, problem, record, history, store)
         store.write_record(record)

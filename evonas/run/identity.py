@@ -7,6 +7,7 @@ import platform
 import random
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -26,6 +27,7 @@ from evonas.strategies.base import Strategy
 __all__ = [
     "comparable",
     "configure_as",
+    "device_kind",
     "environment",
     "identify",
     "start_command",
@@ -106,6 +108,43 @@ def trial_threads(stored: RunRecord | None, given: int | None, name: str) -> int
     if given is not None and stored is not None:
         _check_same("threads_per_trial", given, stored.threads, name)
     return given or (None if stored is None else stored.threads)
+
+
+def device_kind(
+    problem: Problem, stored: RunRecord | None, device: str, deterministic: bool, name: str
+) -> str | None:
+    """Returns on which kind of device the run was begun, `"cpu"` or `"cuda"`; None: without torch.
+
+    Warns where this start computes on another, which adds in another order.
+
+    Args:
+        problem: Whether it uses torch.
+        stored: The record of earlier starts, if there were any.
+        device: Where trials compute now.
+        deterministic: Whether the run promises the same bits.
+        name: What an error calls the run.
+
+    Raises:
+        RunMismatchError: It is another, and the run promises the same bits.
+    """
+    if not problem.uses_torch:
+        return None
+    kind = device.partition(":")[0]
+    before = None if stored is None else stored.device
+    if before is None or before == kind:
+        return kind
+    if deterministic:
+        raise RunMismatchError(
+            f"{name} was started on {before} with deterministic=True, here on {kind}, which gives "
+            f"other bits: pass devices={before!r}, or a new run_dir"
+        )
+    warnings.warn(
+        f"{name} was started on {before} and goes on on {kind}: its trainings from now on differ "
+        f"from those before in their rounding, and in their dropout; devices={before!r} avoids it",
+        RuntimeWarning,
+        stacklevel=4,  # the caller of evolve, which is wrapped
+    )
+    return before
 
 
 def _check_same(words: str, given: int, before: int, name: str) -> None:

@@ -10,8 +10,10 @@ import pytest
 
 import evonas as en
 from evonas.exceptions import RunMismatchError
+from evonas.execution import SerialExecutor, Task
 from evonas.run.identity import comparable
 from evonas.run.store import Store
+from evonas.testing import RoughProblem
 
 SPACE = {"x": list(range(20))}
 
@@ -82,3 +84,32 @@ def test_code_of_another_python_is_not_compared(tmp_path: Path) -> None:
     one, two = ({"loss": f"f py3.1{n}-0123456789abcdef", "lr": 1} for n in (1, 2))
     assert len(set(map(str, comparable(one, two)))) == 1
     assert comparable(one, {**one, "code": "x"}) == [one, one]
+
+
+def test_a_run_that_goes_on_on_another_kind_of_device_is_said_or_refused(tmp_path: Path) -> None:
+    """A GPU adds in another order, and drops out by other random numbers."""
+
+    class Elsewhere(SerialExecutor):
+        device = "cuda:1"
+
+        def submit(self, task: Task) -> Any:
+            return super().submit(replace(task, settings=replace(task.settings, device="cpu")))
+
+    class OnTorch(RoughProblem):
+        uses_torch = True
+
+    def start(executor: Any, *, deterministic: bool, n: int) -> en.Result:
+        return en.evolve(
+            OnTorch(), max_evaluations=n, run_dir=tmp_path / str(deterministic), seed=0,
+            strategy="random", executor=executor, deterministic=deterministic, progress=False,
+        )  # fmt: skip
+
+    for deterministic in (False, True):
+        start(Elsewhere(), deterministic=deterministic, n=2)
+        start(Elsewhere(), deterministic=deterministic, n=3)
+    with pytest.warns(
+        RuntimeWarning, match="was started on cuda and goes on on cpu: its trainings"
+    ):
+        assert len(start(SerialExecutor(), deterministic=False, n=4).evaluations) == 4
+    with pytest.raises(RunMismatchError, match="cuda with deterministic=True, here on cpu"):
+        start(SerialExecutor(), deterministic=True, n=4)

@@ -28,6 +28,8 @@ class RunRecord:
         seed: Root of all randomness.
         threads: Threads per trial.
         workers: Trials at once, where a measurement chose them; None: the user did, or one.
+        device: Kind of the device on which trials computed first, `"cpu"` or `"cuda"`; None: they
+            do not use torch.
         process: What was set for the whole process when the run began (`changed_state`).
         tie_breaker: The recorded metric of which less is better among equals, if there is one.
         chosen_for: Why `"auto"` chose this strategy; None: the user chose it.
@@ -53,6 +55,7 @@ class RunRecord:
     seed: int
     threads: int
     workers: int | None = None
+    device: str | None = None
     process: dict[str, Any] = field(default_factory=dict)
     tie_breaker: str | None = None
     chosen_for: str | None = None
