@@ -1,0 +1,146 @@
+"""CUDA branches against a stand-in: what is asked of torch, of which device, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from evonas.execution import torch_env
+from evonas.execution.trial import TrialSettings
+from evonas.freezing._calls import rng_kept
+from evonas.training import PeakMemory, seeded
+from evonas.training.checkpoint import random_state, restore_random_state
+from evonas.training.cost import _wait_for
+from evonas.training.fused.noise import RandomStates
+
+DEVICE = torch.device("cuda:1")
+STATE = torch.arange(16, dtype=torch.uint8)
+Calls = list[tuple[Any, ...]]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """Has torch.cuda note what it is asked for, on a machine of two devices."""
+    noted: Calls = []
+
+    def note(name: str, returned: Any = None) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            noted.append((name, *arguments))
+            return returned
+
+        return call
+
+    @contextmanager
+    def current(device: torch.device) -> Iterator[None]:
+        noted.append(("enter", device))
+        yield
+        noted.append(("leave", device))
+
+    @contextmanager
+    def fork_rng(devices: list[Any]) -> Iterator[None]:
+        noted.append(("fork", *devices))
+        state = torch.get_rng_state()
+        yield
+        torch.set_rng_state(state)
+        noted.append(("join", *devices))
+
+    for name, returned in {
+        "manual_seed": None, "set_device": None, "empty_cache": None, "synchronize": None,
+        "get_rng_state": STATE, "set_rng_state": None, "reset_peak_memory_stats": None,
+        "max_memory_allocated": 5, "device_count": 2, "is_available": True,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, note(name, returned))
+    monkeypatch.setattr(torch.cuda, "device", current)
+    monkeypatch.setattr(torch.random, "fork_rng", fork_rng)
+    generators = {1: SimpleNamespace(manual_seed=note("generator 1"))}
+    monkeypatch.setattr(torch.cuda, "default_generators", generators)
+    return noted
+
+
+def test_seeded_lends_the_generator_of_the_device(calls: Calls) -> None:
+    with seeded(7, DEVICE):
+        calls.append(("block",))
+    assert calls == [
+        ("fork", DEVICE), ("enter", DEVICE), ("manual_seed", 7), ("leave", DEVICE), ("block",),
+        ("join", DEVICE),
+    ]  # fmt: skip
+
+
+def test_the_environment_of_a_trial(calls: Calls) -> None:
+    settings = TrialSettings(seed=7, device="cuda:1", threads=torch.get_num_threads())
+    with torch_env.torch_environment(settings):
+        calls.append(("block",))
+    asked = [call for call in calls if call[0] != "device_count"]
+    assert asked == [
+        ("enter", DEVICE), ("get_rng_state", DEVICE), ("manual_seed", 7), ("block",),
+        ("set_rng_state", STATE, DEVICE), ("leave", DEVICE),
+    ]  # fmt: skip
+
+
+def test_a_worker_is_set_up_for_its_device(calls: Calls) -> None:
+    with torch_env.torch_environment(TrialSettings(threads=torch.get_num_threads())):
+        calls.clear()
+        torch_env.prepare(7, torch.get_num_threads(), "cuda:1")
+    assert [call for call in calls if call[0] != "device_count"] == [
+        ("set_device", DEVICE), ("manual_seed", 7),
+    ]  # fmt: skip
+
+
+def test_devices_by_name_and_number(calls: Calls) -> None:
+    assert torch_env.resolve_device("auto") == "cuda:0"
+    assert torch_env.resolve_device("cuda:1") == "cuda:1"
+    assert torch_env.visible_devices() == ["cuda:0", "cuda:1"]
+    with pytest.raises(ValueError, match="'cuda:2' is not on this machine, which has 2 CUDA"):
+        torch_env.resolve_device("cuda:2")
+
+
+def test_memory_is_given_back_on_its_device(calls: Calls) -> None:
+    torch_env.free_memory("cuda:1")
+    assert calls == [("enter", DEVICE), ("empty_cache",), ("leave", DEVICE)]
+
+
+def test_peak_memory_is_the_allocators(calls: Calls) -> None:
+    with PeakMemory("cuda:1") as peak:
+        calls.append(("block",))
+    assert peak.memory_bytes == 5
+    assert calls == [
+        ("reset_peak_memory_stats", DEVICE), ("block",), ("max_memory_allocated", DEVICE),
+    ]  # fmt: skip
+
+
+def test_a_clock_waits_for_the_device(calls: Calls) -> None:
+    _wait_for(DEVICE)
+    _wait_for(torch.device("cpu"))
+    assert calls == [("synchronize", DEVICE)]
+
+
+def test_a_checkpoint_holds_the_devices_generator(calls: Calls) -> None:
+    state = random_state(DEVICE)
+    assert state["random_cuda"] is STATE
+    restore_random_state(state, DEVICE)
+    assert calls == [("get_rng_state", DEVICE), ("set_rng_state", STATE, DEVICE)]
+
+
+def test_looking_at_a_model_lends_the_generators_of_its_devices(calls: Calls) -> None:
+    model: Any = SimpleNamespace(parameters=lambda: iter([SimpleNamespace(device=DEVICE)] * 2))
+    with rng_kept(model, seed=7):
+        calls.append(("block",))
+    assert calls == [("fork", 1), ("generator 1", 7), ("block",), ("join", 1)]
+
+
+def test_each_candidate_has_a_state_of_the_devices_generator(calls: Calls) -> None:
+    states = RandomStates(DEVICE)
+    states.append_current()
+    with states.lent(0):
+        calls.append(("block",))
+    asked = [call[0] for call in calls]
+    assert asked == [
+        "get_rng_state", "get_rng_state", "set_rng_state", "block", "get_rng_state",
+        "set_rng_state",
+    ]  # fmt: skip
+    assert all(DEVICE in call for call in calls if call[0] != "block")
