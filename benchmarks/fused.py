@@ -3,7 +3,8 @@
 K candidates of one network, with learning rates, momenta, weight decays, dropout and seeds of
 their own, are evaluated one by one and at once (`ImageClassificationProblem.evaluate` and
 `evaluate_fused`), in turn, so that a load of the machine hits both. A round is such a pair; each
-has a network of its own, drawn from the family's space.
+has a network of its own, drawn from the family's space (`mlp`: dense networks of some thousand
+weights on digits, of which a step is mostly Python).
 
 Each line of the result is a mean with the standard deviation over rounds (n is said): seconds a
 candidate by the clock and of the processor (of this process), how many times as many candidates a
@@ -26,12 +27,21 @@ from statistics import mean, stdev
 from typing import Any
 
 import torch
+from torch import nn
 
 from benchmarks.hardware import describe
 from evonas.execution.torch_env import torch_environment
 from evonas.execution.trial import Trial, TrialSettings
 from evonas.nas import FAMILIES, ImageClassificationProblem
-from evonas.training import PeakMemory, load_digits, load_image_folder
+from evonas.nas.training_genes import training_genes
+from evonas.space.genes import Float
+from evonas.training import (
+    ModelProblem,
+    PeakMemory,
+    TrainingProblem,
+    load_digits,
+    load_image_folder,
+)
 
 __all__ = ["main"]
 
@@ -49,16 +59,7 @@ class Taken:
 def main(arguments: list[str] | None = None) -> None:
     """Runs the benchmark and prints its table."""
     options = _options(arguments)
-    load = partial(load_image_folder, options.data_root) if options.data_root else _digits
-    family = FAMILIES[options.family]
-    data = load()
-    n_val = min(options.val_samples, len(data) // 5)
-    problem = ImageClassificationProblem(
-        family.space(), family.network, data, n_epochs=options.epochs,
-        batch_size=options.batch_size, n_val=n_val,
-        n_train=min(options.train_samples, len(data) - n_val), precision=options.precision,
-        augment=options.augment,
-    )  # fmt: skip
+    problem = _dense(options) if options.family == "mlp" else _images(options)
     _print_header(options, problem)
     networks = _networks(problem, options.rounds + 1, options.seed)
     for n_candidates in options.fused:
@@ -97,7 +98,49 @@ def measured(train: Any, device: str) -> Taken:
     return Taken(seconds, cpu_seconds, peak.memory_bytes, losses)
 
 
-def _networks(problem: ImageClassificationProblem, n: int, seed: int) -> list[dict[str, Any]]:
+class _Dense(ModelProblem):
+    """Dense networks on digits of 8x8: so small that a step is mostly what Python does."""
+
+    def training_genes(self, genes: Any) -> Any:
+        """Returns the genes that change no shape."""
+        return {name: value for name, value in genes.items() if not name.startswith("width")}
+
+
+def _dense_network(genes: Any) -> nn.Module:
+    first, second = genes["width1"], genes["width2"]
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, first), nn.ReLU(), nn.Dropout(genes["dropout"]),
+        nn.Linear(first, second), nn.ReLU(), nn.Linear(second, 10),
+    )  # fmt: skip
+
+
+def _dense(options: argparse.Namespace) -> _Dense:
+    space = {
+        "width1": [16, 32, 64], "width2": [16, 32, 64], **training_genes(),
+        "lr": Float(3e-3, 0.1, log=True),
+    }  # fmt: skip
+    data = load_digits(size=8)
+    n = min(options.train_samples, len(data) - options.val_samples)
+    return _Dense(
+        space, _dense_network, data.subset(range(n)),
+        data.subset(range(n, n + options.val_samples)), n_epochs=options.epochs,
+        batch_size=options.batch_size, optimizer="nesterov", precision=options.precision,
+    )  # fmt: skip
+
+
+def _images(options: argparse.Namespace) -> ImageClassificationProblem:
+    load = partial(load_image_folder, options.data_root) if options.data_root else _digits
+    family, data = FAMILIES[options.family], load()
+    n_val = min(options.val_samples, len(data) // 5)
+    return ImageClassificationProblem(
+        family.space(), family.network, data, n_epochs=options.epochs,
+        batch_size=options.batch_size, n_val=n_val,
+        n_train=min(options.train_samples, len(data) - n_val), precision=options.precision,
+        augment=options.augment,
+    )  # fmt: skip
+
+
+def _networks(problem: TrainingProblem, n: int, seed: int) -> list[dict[str, Any]]:
     rng, found = random.Random(seed), []
     while len(found) < n:
         genes = problem.space.sample(rng)
@@ -127,16 +170,17 @@ def _digits() -> Any:
     return load_digits(size=32)
 
 
-def _print_header(options: argparse.Namespace, problem: ImageClassificationProblem) -> None:
+def _print_header(options: argparse.Namespace, problem: TrainingProblem) -> None:
     load = f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
     print(f"hardware   {describe('torch')}")
     if torch.device(options.device).type == "cuda":
         print(f"           {torch.cuda.get_device_name(options.device)}, CUDA {torch.version.cuda}")
     print(f"           {options.threads} threads; load average at the start {load}")
-    train, val = problem.splits
+    train, val = problem.sources(Trial())
+    inputs, _ = next(iter(val.batches(1)))
     print(
         f"data       {options.data_root or 'digits'}: {len(train)} to train on, {len(val)} to "
-        f"validate on, {'×'.join(map(str, problem.in_shape))}"
+        f"validate on, {'×'.join(map(str, inputs.shape[1:]))}"
     )
     print(
         f"training   {options.family}, {options.epochs} epochs, batch {options.batch_size}, "
@@ -182,7 +226,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks.fused", description=str(__doc__).split("\n\n")[0]
     )
     add = parser.add_argument
-    add("--family", choices=sorted(FAMILIES), default="alexnet-small")
+    add("--family", choices=["mlp", *sorted(FAMILIES)], default="alexnet-small")
     add("--fused", type=int, nargs="+", default=[2, 4, 8], help="candidates at once")
     add("--data-root", type=Path, help="an ImageFolder tree (CIFAR-10); without it: digits")
     add("--train-samples", type=int, default=512)
