@@ -145,11 +145,16 @@ class Problem:
 
     @property
     def builder(self) -> Callable[..., Any] | None:
-        """The user's function behind `build`, of the genes or of nothing; found again by its name.
+        """The user's function behind `build`, found again by its name; None: there is none.
 
         So that `Evaluation.load_model` needs no argument in another process of this machine.
         """
         return None
+
+    @property
+    def builder_takes_genes(self) -> bool:
+        """Whether `builder` is a function of the genes; else it is called without arguments."""
+        return True
 
     def key(self, genes: Genes) -> str:
         """Returns the SHA-256 (hexadecimal) of what the genes build; equal keys, equal points.

@@ -490,6 +490,11 @@ class FreezingProblem(TrainingProblem):
         """The model factory."""
         return self.model_factory
 
+    @property
+    def builder_takes_genes(self) -> bool:
+        """False: what it may take has defaults."""
+        return False
+
     def run_files(self, run_dir: Path) -> ChampionFile:
         """Returns the writer of `mask.json`, the champion's mask."""
         return MaskFiles(run_dir, self)

@@ -199,15 +199,14 @@ def default_of(name: str, gene: Gene, training: Training) -> Any:
     return gene.first
 
 
-def takes_genes(function: Callable[..., Any], n_before: int = 0) -> bool:
-    """Whether a function must be given genes, after `n_before` other arguments."""
+def takes_genes(factory: Callable[..., Any]) -> bool:
+    """Whether a model factory must be given an argument: genes."""
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):  # of C
         return False
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    needed = [p for p in parameters if p.kind in kinds and p.default is inspect.Parameter.empty]
-    return len(needed) > n_before
+    return any(p.kind in kinds and p.default is inspect.Parameter.empty for p in parameters)
 
 
 def _extremes(gene: Gene) -> list[Any]:

@@ -86,8 +86,9 @@ class RecipeProblem(FreezingProblem):
             by which factor the rate falls from one block to that before it.
         decays: Of which `decay` is one, with `compact`; 1 is always among them.
         genes: More genes. Those named like settings of `Training` (`weight_decay`, `n_epochs`,
-            `batch_size`, `schedule`, `optimizer`, …) replace them; all of them reach
-            `model_factory` where it takes an argument, and `optimizer`. Models that depend on
+            `batch_size`, `schedule`, `optimizer`, …) replace them; `model_factory`, where it needs
+            an argument, and `optimizer` get the point. To find its blocks, a model is first built
+            of these genes alone, each at its first value. Models that depend on
             genes forbid the reuse of prefixes.
         optimizer: `(groups, genes)` to an optimizer, in place of AdamW; each group has its rate.
         **settings: The other arguments of `FreezingProblem`.
@@ -200,12 +201,17 @@ class RecipeProblem(FreezingProblem):
         """Returns a pretrained model, before any fine-tuning; of these genes if they make it."""
         if not self._built_by_genes:
             return super().build(genes)
-        return self._factory_of_genes({name: genes[name] for name in self.own_genes})
+        return self._factory_of_genes(genes)
 
     @property
     def builder(self) -> Callable[..., nn.Module]:
         """The model factory."""
         return self._factory_of_genes if self._built_by_genes else super().builder
+
+    @property
+    def builder_takes_genes(self) -> bool:
+        """Whether the model depends on genes of the user's."""
+        return self._built_by_genes
 
     def states_at(self, genes: Genes) -> dict[str, State]:
         """Returns the state of each block at a point, in forward order."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import inspect
 import logging
 import math
 import shutil
@@ -11,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from evonas.arguments import check_choice, check_int
 from evonas.execution.parallel import has_guarded_main
@@ -197,21 +196,13 @@ def built_by(problem: Problem, files: TrialFiles | None, *, on_disk: bool) -> Tr
         return files
     place = place_of(problem.builder) if on_disk else None
     if place is not None and (not _is_script(place[0]) or has_guarded_main()):
-        write_builder(files.folder, *place, takes_genes=_takes_an_argument(problem.builder))
+        write_builder(files.folder, *place, takes_genes=problem.builder_takes_genes)
     return replace(files, build=problem.build)
 
 
 def _is_script(file: str) -> bool:
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     return script is not None and Path(script).resolve() == Path(file)
-
-
-def _takes_an_argument(function: Any) -> bool:
-    try:
-        inspect.signature(function).bind({})
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _size(folder: Path) -> int:

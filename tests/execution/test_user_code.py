@@ -19,7 +19,7 @@ import sys
 import torch
 from torch import nn
 import evonas as en
-from evonas.freezing import FreezingProblem
+from evonas.freezing import FreezingProblem, RecipeProblem
 from evonas.training import ModelProblem
 
 X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
@@ -30,15 +30,24 @@ def model(genes):
     return nn.Sequential(nn.Linear(4, genes["width"]), nn.ReLU(), nn.Linear(genes["width"], 2))
 
 
-def pretrained():
+def pretrained(width=8):
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 2))
+        return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 8), nn.Linear(8, 2))
+
+
+def with_dropout(genes):
+    return nn.Sequential(*pretrained(), nn.Dropout(genes["dropout"]))
 
 
 def problem():
     if sys.argv[2] == "masks":
         return FreezingProblem(pretrained, DATA, DATA, n_epochs=2, lr=0.01, precision="float32")
+    if sys.argv[2] == "recipes":
+        genes = {"dropout": en.Categorical([0.1, 0.2])}
+        return RecipeProblem(
+            with_dropout, DATA, DATA, genes=genes, n_epochs=2, lr=0.01, precision="float32"
+        )
     return ModelProblem({"width": [4, 8]}, model, DATA, DATA, n_epochs=2, precision="float32")
 
 
@@ -77,7 +86,7 @@ def search(folder: Path, kind: str, guard: str = GUARD) -> Path:
     return folder / "run"
 
 
-@pytest.mark.parametrize("kind", ["model", "masks"])
+@pytest.mark.parametrize("kind", ["model", "masks", "recipes"])
 def test_the_champion_loads_without_an_argument_where_it_was_made(
     tmp_path: Path, kind: str
 ) -> None:
