@@ -206,10 +206,6 @@ def check_command(command: str) -> None:
         case ["python", name, *rest]:
             assert (ROOT / name).is_file(), f"there is no {name}"
             check_options(rest, name)
-        case ["pip", "install", "torch", "torchvision", "--index-url", where]:
-            assert where == "https://download.pytorch.org/whl/cpu"
-        case ["pip", "install", "."]:
-            pass
         case ["pip", "install", "-e", where]:
             named = re.fullmatch(r"\.\[([\w,]+)\]", where)
             assert named, f"not an editable install with extras: {where}"
