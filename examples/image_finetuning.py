@@ -12,8 +12,9 @@ from __future__ import annotations
 import sys
 
 from finetune import main, make_parser
-from finetune_data import EFFICIENTNET
 from freezing_options import run_script
+
+from evonas.freezing.images import EFFICIENTNET
 
 if __name__ == "__main__":
     parser = make_parser(__doc__)

@@ -31,11 +31,11 @@ from torch import nn
 
 from evonas.exceptions import DataError
 from evonas.freezing import Examples
+from evonas.freezing.images import as_imagenet
 from evonas.nas.datasets import has_part, open_dataset
 from evonas.training import split
 from evonas.training.data.split import sample
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PRESETS: dict[str, dict[str, Any]] = {
     "full": {
         "train_samples": None,
@@ -105,8 +105,8 @@ def main(options: argparse.Namespace) -> None:
     factory = ResNet18(options.weights, images.n_classes)
     problem = kind_of_problem(options)(
         factory,
-        as_examples(train),
-        as_examples(val),
+        as_imagenet(train),
+        as_imagenet(val),
         **compute_options(options),
     )
     search(
@@ -146,15 +146,7 @@ def test_examples(name: str, images: Examples, options: argparse.Namespace) -> E
         raise DataError(f"the test images have other classes: {test.classes}, not {images.classes}")
     if options.test_samples is not None and options.test_samples < len(test):
         test = test.subset(split(test, n_val=options.test_samples, seed=options.split_seed)[1])
-    return as_examples(test)
-
-
-def as_examples(images: Examples) -> Examples:
-    """Returns images in three channels, normalised as those that the weights were trained on."""
-    pixels = images.inputs
-    if pixels.shape[1] == 1:
-        pixels = pixels.expand(-1, 3, -1, -1).contiguous()
-    return Examples(pixels, images.targets, images.classes, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    return as_imagenet(test)
 
 
 def make_parser() -> argparse.ArgumentParser:

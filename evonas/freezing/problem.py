@@ -150,6 +150,7 @@ class FreezingProblem(TrainingProblem):
     preparation = "measuring which precision trains faster, checking where prefixes may be reused"
     eval_batch_size = 128
     costs = COSTS
+    builder_takes_genes = False
     tie_breaker = "trainable_share"
     noun, words_for = "mask", "frozen"  # a row of a table, and the head of its column of `words`
 
@@ -489,11 +490,6 @@ class FreezingProblem(TrainingProblem):
     def builder(self) -> ModelFactory:
         """The model factory."""
         return self.model_factory
-
-    @property
-    def builder_takes_genes(self) -> bool:
-        """False: what it may take has defaults."""
-        return False
 
     def run_files(self, run_dir: Path) -> ChampionFile:
         """Returns the writer of `mask.json`, the champion's mask."""

@@ -147,10 +147,10 @@ class RecipeProblem(FreezingProblem):
         self.ranks = tuple(sorted(set(ranks)))
         self.gradual, self.compact = gradual, compact
         self._given_genes, self._optimizer_of_groups = genes, optimizer
-        self._built_by_genes = not isinstance(model_factory, nn.Module) and takes_genes(
+        self.builder_takes_genes = not isinstance(model_factory, nn.Module) and takes_genes(
             model_factory
         )
-        if self._built_by_genes:
+        if self.builder_takes_genes:
             if genes is None:
                 raise TypeError(
                     "model_factory takes an argument, which is for genes of yours, but genes= is "
@@ -193,25 +193,20 @@ class RecipeProblem(FreezingProblem):
             self._given_genes,
             self.training,
             (*genes, "lr", "unfreezing"),
-            are_used=self._built_by_genes or self._optimizer_of_groups is not None,
+            are_used=self.builder_takes_genes or self._optimizer_of_groups is not None,
         )
         return self._with_rates({**genes, **self.own_genes}, self.state_genes.conditions)
 
     def build(self, genes: Genes) -> nn.Module:
         """Returns a pretrained model, before any fine-tuning; of these genes if they make it."""
-        if not self._built_by_genes:
+        if not self.builder_takes_genes:
             return super().build(genes)
         return self._factory_of_genes(genes)
 
     @property
     def builder(self) -> Callable[..., nn.Module]:
         """The model factory."""
-        return self._factory_of_genes if self._built_by_genes else super().builder
-
-    @property
-    def builder_takes_genes(self) -> bool:
-        """Whether the model depends on genes of the user's."""
-        return self._built_by_genes
+        return self._factory_of_genes if self.builder_takes_genes else super().builder
 
     def states_at(self, genes: Genes) -> dict[str, State]:
         """Returns the state of each block at a point, in forward order."""
@@ -369,7 +364,7 @@ class RecipeProblem(FreezingProblem):
         self.recipe(genes).restrict(applied)
 
     def _decide_reuse(self) -> ReuseDecision:
-        if self._built_by_genes:
+        if self.builder_takes_genes:
             return ReuseDecision({}, {0: "model_factory makes another model for other genes"})
         return super()._decide_reuse()
 

