@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -26,26 +27,24 @@ from typing import Any
 
 import torch
 from finetune_data import BATCH_SIZE, Task, open_task
-from freezing_options import print_way_out, run_script
+from freezing_options import N_TOP, compare, run_script
 from search_options import count
 from torch import nn
-from tqdm import tqdm
 
 import evonas as en
 from evonas.callbacks import format_duration
 from evonas.exceptions import DataError
-from evonas.execution.choice import available_cores, choose_executor
+from evonas.execution.choice import available_cores
 from evonas.execution.torch_env import resolve_device, torch_threads
 from evonas.files import write_text
-from evonas.freezing import GenerationLog, RecipeProblem, compare_masks
+from evonas.freezing import GenerationLog, RecipeProblem
 from evonas.freezing.comparison import candidate_count
 from evonas.freezing.time_plan import FineTuningPlan, plan_fine_tuning
 from evonas.training.passes import forward
 
 N_RIVALS = 12  # that people try by hand and the first population holds, about
-N_TOP, N_RANDOM = 3, 1
+N_RANDOM = 1
 RANK = 8
-TABLE_SHARE = 0.35  # of the time
 
 
 def main(options: argparse.Namespace) -> None:
@@ -77,7 +76,15 @@ def main(options: argparse.Namespace) -> None:
         metadata={"example": "finetune", "model": options.model, "data": str(options.data)},
     )
     print(f"{result.counts.evaluated} recipes trained in {format_duration(result.seconds)}")
-    compare(problem, result, test, plan, options, workers=workers, device=device)
+    seconds = [entry.seconds for entry in result.evaluations if entry.status is en.Status.OK]
+    n_rows = candidate_count(problem, result, N_TOP, N_RANDOM)
+    compare(
+        problem, folder, test, n_random=N_RANDOM, workers=workers, device=device,
+        repeats=plan.n_seeds(n_rows * statistics.fmean(seconds or [0.0]), workers),
+        quiet=options.quiet,
+    )  # fmt: skip
+    if "weights.pt" in (files := en.open_run(folder).champion.files):
+        print(f"\nits weights: {files['weights.pt']}")
 
 
 def planned(
@@ -92,18 +99,22 @@ def planned(
     """Returns the plan of the run; one that goes on keeps its own.
 
     Raises:
-        DataError: The run was made for another time or other data.
+        DataError: The run was made for another time or other data; its plan is damaged.
     """
     file = folder / "plan.json"
     asked = {"minutes": options.minutes, "data": str(options.data), "model": options.model}
     if file.exists():
-        record = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+            plan = FineTuningPlan(**record["plan"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{file} is damaged ({error}): pass another --run-dir") from error
         if record["asked"] != asked:
             raise DataError(
                 f"{folder} holds a search for {record['asked']}, not for {asked}: give the same "
                 "options to go on with it, or another --run-dir"
             )
-        return FineTuningPlan(**record["plan"])
+        return plan
     with torch_threads(threads):
         costs = {}
         for size in task.sizes:
@@ -157,42 +168,6 @@ def describe(
         f" {format_duration(plan.training_seconds)}\nrun {options.run_dir}",
         flush=True,
     )
-
-
-def compare(
-    problem: RecipeProblem,
-    result: en.Result,
-    test: Any,
-    plan: FineTuningPlan,
-    options: argparse.Namespace,
-    *,
-    workers: int,
-    device: str,
-) -> None:
-    """Trains the best and its rivals on fresh seeds; prints the table and the way out."""
-    n_recipes = candidate_count(problem, result, N_TOP, N_RANDOM)
-    seconds = [entry.seconds for entry in result.evaluations if entry.status is en.Status.OK]
-    mean = sum(seconds) / max(1, len(seconds))
-    repeats = plan.n_seeds(TABLE_SHARE * plan.seconds, n_recipes * mean, workers)
-    print(f"{n_recipes} recipes again, each on {repeats} fresh seeds:", flush=True)
-    total = n_recipes * repeats
-    with tqdm(total=total, unit="", disable=options.quiet or None, leave=False) as bar:
-        table = compare_masks(
-            problem,
-            options.run_dir,
-            test,
-            top=N_TOP,
-            n_random=N_RANDOM,
-            repeats=repeats,
-            executor=choose_executor(workers=workers, devices=device, uses_torch=True),
-            on_repeat=lambda evaluation, record: bar.update(),
-        )
-    print(f"\n{table}\n")
-    folder = Path(options.run_dir)
-    write_text(folder / "comparison.json", json.dumps(table.to_json(), indent=2) + "\n")
-    print_way_out(problem, table, folder)
-    if "weights.pt" in (files := en.open_run(folder).champion.files):
-        print(f"\nits weights: {files['weights.pt']}")
 
 
 def make_parser(description: str | None = __doc__) -> argparse.ArgumentParser:

@@ -27,6 +27,7 @@ import evonas as en
 from evonas.callbacks import format_duration
 from evonas.execution.choice import available_cores, choose_executor
 from evonas.execution.torch_env import resolve_device
+from evonas.files import write_text
 from evonas.freezing import (
     FreezingProblem,
     GenerationLog,
@@ -37,7 +38,15 @@ from evonas.freezing import (
 from evonas.freezing.advice import frozen_in_words
 from evonas.freezing.comparison import candidate_count
 
-__all__ = ["add_search_options", "compute_options", "parse", "run_script", "search"]
+__all__ = [
+    "N_TOP",
+    "add_search_options",
+    "compare",
+    "compute_options",
+    "parse",
+    "run_script",
+    "search",
+]
 
 N_TOP = 3
 
@@ -160,27 +169,41 @@ def search(
     )
     if len(result.objectives) > 1:
         print(f"\n{front_table(result, problem.noun)}\n")
-    n_masks = candidate_count(problem, result, N_TOP, options.random_masks)
-    n_trainings = n_masks * options.confirm_seeds
-    print(
-        f"{n_masks} {problem.noun}s again, each on {options.confirm_seeds} fresh seeds:", flush=True
-    )
-    with tqdm(total=n_trainings, unit="", disable=options.quiet or None, leave=False) as bar:
+    compare(
+        problem, options.run_dir, test, n_random=options.random_masks,
+        repeats=options.confirm_seeds, workers=options.workers,
+        device=resolve_device(options.device), quiet=options.quiet,
+    )  # fmt: skip
+
+
+def compare(
+    problem: FreezingProblem,
+    run_dir: str | Path,
+    test: Any,
+    *,
+    n_random: int,
+    repeats: int,
+    workers: int | None,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Trains the best and its rivals on fresh seeds; prints the table, keeps it, says what is."""
+    folder = Path(run_dir)
+    n_rows = candidate_count(problem, en.open_run(folder), N_TOP, n_random)
+    print(f"{n_rows} {problem.noun}s again, each on {repeats} fresh seeds:", flush=True)
+    with tqdm(total=n_rows * repeats, unit="", disable=quiet or None, leave=False) as bar:
         table = compare_masks(
             problem,
-            options.run_dir,
+            folder,
             test,
             top=N_TOP,
-            n_random=options.random_masks,
-            repeats=options.confirm_seeds,
-            executor=choose_executor(
-                workers=options.workers, devices=resolve_device(options.device), uses_torch=True
-            ),
+            n_random=n_random,
+            repeats=repeats,
+            executor=choose_executor(workers=workers, devices=device, uses_torch=True),
             on_repeat=lambda evaluation, record: bar.update(),
         )
     print(f"\n{table}\n")
-    folder = Path(options.run_dir)
-    (folder / "comparison.json").write_text(json.dumps(table.to_json(), indent=2) + "\n")
+    write_text(folder / "comparison.json", json.dumps(table.to_json(), indent=2) + "\n")
     print_way_out(problem, table, folder)
 
 

@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 ALL = "all"
+DECAY = "layer-wise decay"
 
 States = dict[str, State]
 
@@ -46,8 +47,8 @@ class StateGenes(Protocol):
     def point(self, states: Mapping[str, State]) -> Genes | None:
         """Returns the genes of these states; None where none have them."""
 
-    def decayed(self) -> list[States]:
-        """Returns what trains all blocks at rates that fall from the head to the input."""
+    def decayed(self) -> dict[str, States]:
+        """Returns what trains all blocks at rates that fall from the head on, by name."""
 
 
 class PerBlock:
@@ -74,13 +75,13 @@ class PerBlock:
         fits = all(state in self._choices[name] for name, state in states.items())
         return dict(states) if fits else None
 
-    def decayed(self) -> list[States]:
+    def decayed(self) -> dict[str, States]:
         """Returns the multiples up to 1 in equal shares of the blocks."""
         steps = self._multiples[: self._multiples.index(1.0) + 1]
         n = len(self.genes)
         if len(steps) < 2:
-            return []
-        return [{name: steps[at * len(steps) // n] for at, name in enumerate(self.genes)}]
+            return {}
+        return {DECAY: {name: steps[at * len(steps) // n] for at, name in enumerate(self.genes)}}
 
 
 class Compact:
@@ -128,13 +129,13 @@ class Compact:
                 return genes
         return None
 
-    def decayed(self) -> list[States]:
+    def decayed(self) -> dict[str, States]:
         """Returns all blocks trained at each of the decays below 1."""
-        return [
-            self.states({"n_frozen": 0, "trained": ALL, "decay": decay})
+        return {
+            f"{DECAY} {decay:g}": self.states({"n_frozen": 0, "trained": ALL, "decay": decay})
             for decay in self._decays
             if decay < 1
-        ]
+        }
 
 
 def check_decays(decays: Sequence[float]) -> tuple[float, ...]:

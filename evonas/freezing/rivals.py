@@ -14,9 +14,8 @@ from evonas.freezing.blocks import Block
 from evonas.freezing.informed import relative_gradients, signal_to_noise
 from evonas.freezing.recipe import BIASES, FROZEN, NORMS, State
 
-__all__ = ["DECAY", "GRADUALLY", "by_hand", "by_looking", "first_frozen", "frozen_by", "spread"]
+__all__ = ["GRADUALLY", "by_hand", "by_looking", "first_frozen", "frozen_by", "spread"]
 
-DECAY = "layer-wise decay"
 GRADUALLY = "gradual unfreezing"
 RGN = "relative gradients"
 SPECTRUM = "signal to noise"
@@ -28,7 +27,7 @@ T = TypeVar("T")
 def by_hand(
     held: Mapping[str, Sequence[State]],
     ranks: Sequence[int],
-    decayed: Sequence[States],
+    decayed: Mapping[str, States],
     *,
     head_is_a_gene: bool,
 ) -> dict[str, States]:
@@ -47,7 +46,7 @@ def by_hand(
     for rank in ranks:
         found[f"LoRA {rank} on attention"] = _everywhere(held, lora_state(rank, attention=True))
         found[f"LoRA {rank}"] = _everywhere(held, lora_state(rank))
-    found |= {f"{DECAY}{' ' * bool(at)}{at or ''}": s for at, s in enumerate(decayed)}
+    found |= decayed
     return {name: states for name, states in found.items() if states}
 
 

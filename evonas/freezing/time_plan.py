@@ -50,15 +50,14 @@ class FineTuningPlan:
     n_initial: int
     training_seconds: float
 
-    def n_seeds(self, seconds: float, candidate_seconds: float, n_workers: int) -> int:
+    def n_seeds(self, candidate_seconds: float, n_workers: int) -> int:
         """Returns on how many fresh seeds the table's rows are trained: 2 to 5.
 
         Args:
-            seconds: That are left.
             candidate_seconds: Of one training of each row together.
             n_workers: Trainings at once.
         """
-        fitting = seconds * n_workers / max(candidate_seconds, 1e-9)
+        fitting = _TABLE_SHARE * self.seconds * n_workers / max(candidate_seconds, 1e-9)
         return max(_SEEDS[0], min(_SEEDS[1], int(fitting)))
 
     def to_json(self) -> dict[str, Any]:
@@ -137,6 +136,6 @@ def plan_fine_tuning(
         * n_epochs
         * (1 + _FORWARD)
         * example_seconds[size]
-        / speed
-        * n_workers,
+        * n_workers
+        / speed,
     )

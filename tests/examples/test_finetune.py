@@ -153,6 +153,7 @@ def test_a_time_that_is_too_short_ends_with_the_minutes_that_are_needed(
         (["--data", "empty"], "error: "),
         (["--data", "images", "--model", "no-such-model"], "no-such-model could not be made"),
         (["--data", "images", "--minutes", "5"], "holds a search for {'minutes': 10.0"),
+        (["--data", "images", "--run-dir", "damaged"], "plan.json is damaged"),
     ],
 )
 def test_wrong_options_end_with_a_clear_error(
@@ -167,6 +168,7 @@ def test_wrong_options_end_with_a_clear_error(
     images(tmp_path / "images", n=4)
     (tmp_path / "empty").mkdir()
     planned(tmp_path / "run", Path("images"), None, 10.0)
+    planned(tmp_path / "damaged", Path("images"), None, 20.0, speed=1)
     where = ["--run-dir", "run"] if "--minutes" in arguments else []
     assert in_process(*arguments, *where) in (1, 2)
     assert message in capsys.readouterr().err

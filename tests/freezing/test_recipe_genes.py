@@ -174,7 +174,7 @@ def test_compact_genes_say_the_same_recipes() -> None:
     assert made.space.validate(norms) == norms
     rivals = made.rivals()
     assert list(rivals) == [
-        "full fine-tuning", "head only", "norms only", "biases only", "layer-wise decay",
+        "full fine-tuning", "head only", "norms only", "biases only", "layer-wise decay 0.5",
         "gradual unfreezing", "first 1 frozen", "first 2 frozen", "first 3 frozen",
     ]  # fmt: skip
     for name, variants in rivals.items():

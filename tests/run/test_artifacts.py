@@ -1,4 +1,4 @@
-"""What a search leaves of the folder for what trials print."""
+"""What a search leaves of the folders that its trials use."""
 
 from __future__ import annotations
 
