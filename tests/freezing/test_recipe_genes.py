@@ -332,3 +332,14 @@ def test_a_factory_that_takes_genes_without_any_is_refused() -> None:
 def test_wrong_settings_of_a_recipe_are_refused(arguments: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Recipe({"layers.0": "frozen"}, lr=1e-2, **arguments)
+
+
+def test_a_block_without_what_compact_genes_train_is_frozen() -> None:
+    def model() -> nn.Module:
+        return nn.Sequential(nn.Linear(6, 6, bias=False), Layer(), nn.Linear(6, 2))
+
+    made = RecipeProblem(
+        model, DATA, VAL, blocks=["0", "1"], compact=True, lr=1e-2, precision="float32"
+    )
+    at = {"n_frozen": 0, "trained": "norms", "unfreezing": "at once"}
+    assert made.recipe(at).states == {"0": "frozen", "1": "norms"}
