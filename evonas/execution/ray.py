@@ -148,7 +148,8 @@ class RayExecutor(FuturesExecutor):
         except (OSError, RuntimeError, ValueError) as error:
             raise WorkerError(
                 f"no Ray cluster answers at {shown} ({error}): start one with `ray start --head`, "
-                'pass the address that it names, or "local" for this machine alone'
+                'pass the address that it names, or "local" for this machine alone; one that asks '
+                "for a token needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here as on its machines"
             ) from error
 
     def _check_address(self) -> None:

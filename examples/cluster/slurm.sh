@@ -20,6 +20,9 @@ cpus=${SLURM_CPUS_PER_TASK:-1}
 port=$((20000 + SLURM_JOB_ID % 20000)) # of its own, where jobs share a machine
 mapfile -t machines < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${machines[0]}
+# The cluster answers to this job alone (from Ray 2.52 on): who has no token is turned away.
+RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 
 # on MACHINE ARGUMENTS...: a part of the Ray cluster on one machine, in the background.
 on() {
@@ -30,9 +33,10 @@ on() {
 }
 
 on "$head" --head --port "$port"
-for ((second = 0; second < 120; second++)); do
-    if ray status --address "$head:$port" >/dev/null 2>&1; then
-        break
+until said=$(timeout 10 ray status --address "$head:$port" 2>&1); do
+    if ((SECONDS > 120)) || ! kill -0 $! 2>/dev/null; then
+        printf 'the head of the Ray cluster, %s, does not answer:\n%s\n' "$head:$port" "$said" >&2
+        exit 1
     fi
     sleep 1
 done

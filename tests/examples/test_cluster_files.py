@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import shlex
@@ -71,12 +72,12 @@ def test_ray_accepts_its_cluster_file() -> None:
         validate_config(prepare_config(config))
 
 
-@pytest.mark.slow
-def test_the_slurm_script_searches_on_the_machines_it_is_given(tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="pip install 'evonas[ray]'")
-    commands = tmp_path / "bin"
+def run_slurm_script(folder: Path, srun: str, *options: str, limit: float) -> tuple[int, str]:
+    """Returns the exit status of slurm.sh and what it printed: to a file, as Ray's processes hold
+    it open."""
+    commands = folder / "bin"
     commands.mkdir()
-    for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
+    for name, text in (("srun", srun), ("scontrol", SCONTROL)):
         (commands / name).write_text(text)
         (commands / name).chmod(0o755)
     environment = {
@@ -86,21 +87,40 @@ def test_the_slurm_script_searches_on_the_machines_it_is_given(tmp_path: Path) -
         "SLURM_JOB_ID": str(os.getpid()),
         "SLURM_JOB_NODELIST": "here",
         "SLURM_CPUS_PER_TASK": "1",
-        "STARTED": str(tmp_path / "started.txt"),
+        "STARTED": str(folder / "started.txt"),
         "RAY_TMPDIR": "/tmp",  # a socket's path must be short
     }
-    options = ["--population", "4", "--generations", "2", "--run-dir", str(tmp_path / "run")]
-    with (tmp_path / "errors.txt").open("w") as errors, subprocess.Popen(
-        ["bash", str(CLUSTER / "slurm.sh"), *options], cwd=ROOT, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
-    ) as job:  # fmt: skip
+    printed = folder / "printed.txt"
+    with printed.open("w") as out:
+        job = subprocess.Popen(
+            ["bash", str(CLUSTER / "slurm.sh"), *options], cwd=ROOT, env=environment,
+            stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
         try:
-            assert job.stdout is not None
-            said = next((line for line in job.stdout if "trained, the best" in line), "")
-            status = job.wait(timeout=240)
+            status = job.wait(timeout=limit)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"after {limit} s: {printed.read_text()}")
         finally:
-            os.killpg(job.pid, 15)  # as Slurm ends what a job leaves behind
-    assert status == 0, (tmp_path / "errors.txt").read_text()
-    assert said.startswith("6 trained, the best: 0."), said
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(job.pid, 15)  # as Slurm ends what a job leaves behind
+    return status, printed.read_text()
+
+
+@pytest.mark.slow
+def test_the_slurm_script_searches_on_the_machines_it_is_given(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="pip install 'evonas[ray]'")
+    options = ["--population", "4", "--generations", "2", "--run-dir", str(tmp_path / "run")]
+    status, printed = run_slurm_script(tmp_path, SRUN, *options, limit=240)
+    assert status == 0, printed
+    assert "6 trained, the best: 0." in printed
     started = (tmp_path / "started.txt").read_text().splitlines()
     assert [line.split()[2].startswith("--head") for line in started] == [True, False]
+
+
+@pytest.mark.slow
+def test_the_slurm_script_says_that_its_cluster_does_not_start(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="pip install 'evonas[ray]'")
+    status, printed = run_slurm_script(tmp_path, "#!/bin/bash\nexit 1\n", limit=240)
+    assert status == 1
+    assert "the head of the Ray cluster, 127.0.0.1:" in printed
+    assert "does not answer" in printed
