@@ -128,6 +128,8 @@ def _course(page: Page, result: Result) -> None:
         figure = plots.learning_curves(result, metric)
         charts.append(drawn(figure, "Coloured by the evaluation's final fitness."))
     if len(result.hall_of_fame) > 1:
+        if len(result.objectives) == 1:
+            charts += [drawn(plots.cost(result, name)) for name in _costs(result)]
         charts.append(_importance(result))
         if blocks_of(result) is not None:
             note = "Of the points proposed in each generation; the last column is the champion."
@@ -136,6 +138,14 @@ def _course(page: Page, result: Result) -> None:
                 drawn(plots.best_strips(result), "The best point of each generation, its blocks."),
             ]
     section.add(*_grid(charts))
+
+
+def _costs(result: Result) -> list[str]:
+    """Returns by what the objective is drawn: the weights of a network, or what a recipe takes."""
+    metrics = result.champion.metrics
+    if "trainable_params" in metrics:
+        return ["train_seconds", "trainable_params"]
+    return ["params"] if "params" in metrics else []
 
 
 def _importance(result: Result) -> Chart | None:

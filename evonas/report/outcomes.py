@@ -32,7 +32,15 @@ if TYPE_CHECKING:
 
     from evonas.run.result import Result
 
-__all__ = ["FailureKind", "best_strips", "failure_kinds", "failures", "frozen_shares", "pareto"]
+__all__ = [
+    "FailureKind",
+    "best_strips",
+    "cost",
+    "failure_kinds",
+    "failures",
+    "frozen_shares",
+    "pareto",
+]
 
 _MAX_POINTS = 2_000
 
@@ -87,6 +95,68 @@ def pareto(result: Result, x: int = 0, y: int = 1) -> Figure:
         yaxis={"title": axes[1]},
         height=440,
     )
+
+
+def cost(result: Result, by: str = "seconds") -> Figure:
+    """Returns the first objective of every evaluation against what it cost, and the best a cost.
+
+    Args:
+        result: Of the run.
+        by: `"seconds"` of an evaluation, or a metric on record, such as `"trainable_params"`,
+            `"params"` or `"macs"`: less is better.
+
+    Raises:
+        ValueError: No evaluation has a number for it.
+        EvonasError: No evaluation has a fitness.
+    """
+    require_fitness(result)
+    go = graph_objects()
+    ok = [
+        (entry, each) for entry in ok_evaluations(result) if (each := _cost(entry, by)) is not None
+    ]
+    if not ok:
+        known = sorted({name for entry in ok_evaluations(result) for name in entry.metrics})
+        raise ValueError(
+            f"no evaluation has a number {by!r}: on record are {', '.join(['seconds', *known])}"
+        )
+    weight = 1 if _is_max(result, 0) else -1
+    front: list[tuple[Evaluation, float]] = []
+    for entry, spent in sorted(ok, key=lambda pair: (pair[1], -weight * pair[0].values[0])):
+        if not front or weight * entry.values[0] > weight * front[-1][0].values[0]:
+            front.append((entry, spent))
+    name = result.objectives[0].name
+    hover = f"evaluation %{{customdata}}<br>{safe(by)} %{{x:.5g}}<br>{safe(name)} %{{y:.5g}}"
+    kept = [ok[place] for place in thinned(len(ok), _MAX_POINTS)]
+    looks: list[tuple[str, list[tuple[Evaluation, float]], dict[str, Any]]] = [
+        ("one evaluation", kept, {"mode": "markers", "marker": {"color": GREY, "size": 5}}),
+        ("best for its cost", front,
+         {"mode": "lines+markers", "marker": {"color": BEST, "size": 8},
+          "line": {"color": BEST, "shape": "hv", "width": 1.5}}),
+    ]  # fmt: skip
+    traces = [
+        go.Scatter(
+            x=np.array([spent for _, spent in pairs], dtype=np.float64),
+            y=np.array([entry.values[0] for entry, _ in pairs], dtype=np.float64),
+            customdata=np.array([entry.number for entry, _ in pairs]),
+            name=label, hovertemplate=f"{hover}<extra></extra>", **look,
+        )
+        for label, pairs, look in looks
+    ]  # fmt: skip
+    return new_figure(
+        f"{name} against {by}",
+        traces,
+        xaxis={"title": safe(by), "rangemode": "tozero"},
+        yaxis={"title": safe(name)},
+        height=440,
+    )
+
+
+def _cost(entry: Evaluation, by: str) -> float | None:
+    """Returns seconds or a metric of an evaluation; None: it has no such finite number."""
+    value = entry.seconds if by == "seconds" else entry.metrics.get(by)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
+        return None
+    return float(value)
 
 
 def _is_max(result: Result, objective: int) -> bool:

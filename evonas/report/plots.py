@@ -24,6 +24,7 @@ from evonas.report.gene_columns import importances
 from evonas.report.outcomes import (
     FailureKind,
     best_strips,
+    cost,
     failure_kinds,
     failures,
     frozen_shares,
@@ -42,6 +43,7 @@ __all__ = [
     "FailureKind",
     "ancestry",
     "best_strips",
+    "cost",
     "curve_metrics",
     "failure_kinds",
     "failures",

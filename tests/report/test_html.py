@@ -184,7 +184,8 @@ def test_ten_thousand_evaluations_stay_small(large: en.Result, tmp_path: Path) -
     path = write_report(large.run_dir, tmp_path / "large.html")
     assert path.stat().st_size < 7_000_000
     page = Reader(path.read_text(encoding="utf-8"))
-    assert len(page.figures) == 5 + 2 * 16 + 2
+    assert len(page.figures) == 6 + 2 * 16 + 2
+    assert "accuracy against params" in page.of("h3")
     assert "The 16 most important of 40 genes, those first:" in page.of("p")
     assert any(text.startswith("… and ") and "other reasons" in text for text in page.of("p"))
 

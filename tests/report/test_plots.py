@@ -14,6 +14,7 @@ from evonas.exceptions import MissingDependencyError
 from evonas.records import EpochMetrics, Evaluation, Status
 from evonas.report import plots
 from evonas.report.values import smooth
+from evonas.strategies import RandomSearch
 
 FRAME = 'Traceback (most recent call last):\n  File "m.py", line 1, in f\n    x\n'
 Write = Callable[..., en.Result]
@@ -252,6 +253,39 @@ def test_the_pareto_front_is_drawn_over_all(two_objectives: en.Result) -> None:
 def test_one_objective_has_no_front(small: en.Result) -> None:
     with pytest.raises(ValueError, match=r"needs two objectives, got one \(fitness\)"):
         plots.pareto(small)
+
+
+WIDTHS = {1: 0.2, 2: 0.5, 3: 0.4, 4: 0.5, 5: 0.9}
+
+
+@pytest.mark.parametrize(
+    ("direction", "expected"),
+    [("max", [(1, 0.2), (4, 0.5), (25, 0.9)]), ("min", [(1, 0.2)])],
+)
+def test_a_cost_is_drawn_with_the_best_for_each(
+    direction: Any, expected: list[tuple[int, float]]
+) -> None:
+    def train(genes: en.Genes, trial: en.Trial) -> float:
+        trial.record(weights=genes["width"] ** 2, note="text")
+        return WIDTHS[genes["width"]]
+
+    problem = en.FunctionProblem(
+        en.SearchSpace({"width": en.Integer(1, 5)}),
+        train,
+        objectives=[en.Objective("score", direction)],
+    )
+    points = [{"width": width} for width in WIDTHS]
+    result = en.evolve(
+        problem, initial=points, strategy=RandomSearch(), max_evaluations=5, progress=False
+    )
+    drawn = traces(plots.cost(result, "weights"))
+    every, best = drawn["one evaluation"], drawn["best for its cost"]
+    assert sorted(zip(every.x, every.y, strict=True)) == [(n * n, WIDTHS[n]) for n in WIDTHS]
+    assert list(zip(best.x, best.y, strict=True)) == expected
+    of_seconds = traces(plots.cost(result))["one evaluation"]
+    assert sorted(of_seconds.x) == sorted(entry.seconds for entry in result.evaluations)
+    with pytest.raises(ValueError, match="no evaluation has a number 'note': .*seconds, .*weights"):
+        plots.cost(result, "note")
 
 
 def test_failures_are_grouped_by_reason(small: en.Result) -> None:
