@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from itertools import combinations
 from pathlib import Path
@@ -33,6 +34,8 @@ __all__ = ["render", "write_report"]
 
 _MAX_GENES = 16
 _SHOWN_GENES = 10
+_SLICES = 4  # genes along which the model is drawn, where it explains
+_LEAST_EXPLAINED = 0.3  # of the variance of evaluations left out
 _MAX_KINDS = 40
 _MAX_ERROR = 4_000
 
@@ -150,15 +153,22 @@ def _costs(result: Result) -> list[str]:
 
 def _importance(result: Result) -> Chart | None:
     """Returns which genes matter; None: the evaluations do not tell."""
-    try:
-        explained = result.importance().explained
-    except ValueError:
+    explained = _explained(result)
+    if explained == -math.inf:
         return None
     note = (
         f"By a model of the evaluations, which predicts {max(0.0, explained):.0%} of the variance "
         "of each one left out; near 0 the shares mean nothing."
     )
     return drawn(plots.gene_importance(result, most=_SHOWN_GENES), note)
+
+
+def _explained(result: Result) -> float:
+    """Returns the share of the variance that a model explains; -inf: there is none."""
+    try:
+        return result.importance().explained
+    except ValueError:
+        return -math.inf
 
 
 def _grid(charts: list[Chart | None]) -> list[Grid]:
@@ -193,6 +203,10 @@ def _genes(page: Page, result: Result) -> None:
         return _grid(found)
 
     section.add(*charts(names[:_SHOWN_GENES]))
+    if not is_strip and _explained(result) > _LEAST_EXPLAINED:
+        slices = [drawn(plots.slice_of(result, name)) for name in names[:_SLICES]]
+        text = Text("The champion with one gene changed, and two standard deviations of the model:")
+        section.add(Fold("What a model of the evaluations expects", [text, *_grid(slices)]))
     if rest := names[_SHOWN_GENES:]:
         section.add(Fold(f"{len(rest)} more genes", charts(rest)))
 

@@ -35,6 +35,7 @@ from evonas.report.values import (
     fitness_by_gene,
     gene_importance,
     parallel_coordinates,
+    slice_of,
     value_shares,
 )
 
@@ -57,5 +58,6 @@ __all__ = [
     "parallel_coordinates",
     "pareto",
     "progress",
+    "slice_of",
     "value_shares",
 ]

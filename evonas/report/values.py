@@ -28,6 +28,7 @@ from evonas.report.style import (
     graph_objects,
     new_figure,
     safe,
+    shown,
     thinned,
 )
 
@@ -36,7 +37,14 @@ if TYPE_CHECKING:
 
     from evonas.run.result import Result
 
-__all__ = ["fitness_by_gene", "gene_importance", "parallel_coordinates", "smooth", "value_shares"]
+__all__ = [
+    "fitness_by_gene",
+    "gene_importance",
+    "parallel_coordinates",
+    "slice_of",
+    "smooth",
+    "value_shares",
+]
 
 _MAX_POINTS = 400
 _MAX_LINES = 300
@@ -71,6 +79,72 @@ def fitness_by_gene(result: Result, gene: str, *, most: int = _MAX_POINTS) -> Fi
         showlegend=False,
         height=320,
     )
+
+
+def slice_of(result: Result, gene: str) -> Figure:
+    """Returns what a model of the evaluations expects along one gene, the champion's others kept.
+
+    The band is two standard deviations of that expectation: narrow where there were evaluations.
+    See `Result.slice`.
+
+    Args:
+        result: Of the run.
+        gene: Its name.
+
+    Raises:
+        ValueError: The space has no such gene, or the evaluations are too few for a model.
+        EvonasError: No evaluation has a fitness.
+    """
+    require_fitness(result)
+    go = graph_objects()
+    along = result.slice(gene)
+    values = column(result, gene, ok_evaluations(result))
+    mean, spread = np.array(along.mean), 2 * np.array(along.sd)
+    hover = "%{x}: %{y:.5g}<extra></extra>"
+    if values.is_continuous:
+        traces = _band(np.array(along.values, dtype=np.float64), mean, spread, hover)
+        axis: dict[str, Any] = {"type": "log", "exponentformat": "power"} if values.log else {}
+    else:
+        labels = [safe(shown(value), 16) for value in along.values]
+        error = {"type": "data", "array": spread, "color": MAIN}
+        points = go.Scatter(
+            x=np.array(labels), y=mean, error_y=error, mode="markers",
+            marker={"color": BEST, "size": 9}, hovertemplate=hover,
+        )  # fmt: skip
+        traces, axis = [points], {"type": "category"}
+    chosen = result.champion.genes.get(gene)
+    if chosen is not None:
+        at = chosen if values.is_continuous else safe(shown(chosen), 16)
+        low, high = float((mean - spread).min()), float((mean + spread).max())
+        traces.append(
+            go.Scatter(
+                x=np.array([at, at]), y=np.array([low, high]), mode="lines", hoverinfo="skip",
+                line={"color": GREY, "dash": "dot"},
+            )
+        )  # fmt: skip
+    objective = result.objectives[0].name
+    return new_figure(
+        f"{objective} expected by {gene}",
+        traces,
+        xaxis={"title": f"{safe(gene)} (dotted: the champion's)", **axis},
+        yaxis={"title": safe(objective)},
+        showlegend=False,
+        height=320,
+    )
+
+
+def _band(
+    at: NDArray[np.float64], mean: NDArray[np.float64], spread: NDArray[np.float64], hover: str
+) -> list[Any]:
+    """Returns a line with a band about it."""
+    go = graph_objects()
+    band = go.Scatter(
+        x=np.r_[at, at[::-1]], y=np.r_[mean + spread, (mean - spread)[::-1]],
+        fill="toself", fillcolor="rgba(217,72,15,0.15)", line={"width": 0}, mode="lines",
+        hoverinfo="skip",
+    )  # fmt: skip
+    line = {"color": BEST, "width": 2}
+    return [band, go.Scatter(x=at, y=mean, mode="lines", line=line, hovertemplate=hover)]
 
 
 def _boxes(
@@ -109,7 +183,6 @@ def _scatter_with_trend(
     values: Column, fitness: NDArray[np.float64], numbers: NDArray[Any], most: int
 ) -> tuple[list[Any], dict[str, Any]]:
     """Returns points (of some evaluations) and a smooth trend with its uncertainty (of all)."""
-    go = graph_objects()
     x, y, ids = values.numbers(), fitness[values.active], numbers[values.active]
     keep = thinned(len(x), most)
     traces = [_points(x[keep], y[keep], ids[keep])]
@@ -117,17 +190,7 @@ def _scatter_with_trend(
     if trend is not None:
         at, mean, error = trend
         at = np.exp(at) if values.log else at
-        traces += [
-            go.Scatter(
-                x=np.r_[at, at[::-1]], y=np.r_[mean + 2 * error, (mean - 2 * error)[::-1]],
-                fill="toself", fillcolor="rgba(217,72,15,0.15)", line={"width": 0}, mode="lines",
-                hoverinfo="skip",
-            ),
-            go.Scatter(
-                x=at, y=mean, mode="lines", line={"color": BEST, "width": 2},
-                hovertemplate="mean near %{x:.4g}: %{y:.5g}<extra></extra>",
-            ),
-        ]  # fmt: skip
+        traces += _band(at, mean, 2 * error, "mean near %{x:.4g}: %{y:.5g}<extra></extra>")
     axis: dict[str, Any] = {}
     if values.log:
         low, high = (float(values.spec[end]) for end in ("low", "high"))

@@ -11,17 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evonas.records import Evaluation
-from evonas.space import SearchSpace
-from evonas.strategies.surrogate import Encoding, fitted_model
+from evonas.run.fitness_model import FitnessModel
 
 __all__ = ["Importance", "importance_of"]
 
 Floats = NDArray[np.float64]
 Values = list[Any]
 
-_MIN_EVALUATIONS = 10
-_MAX_LEARNT = 200  # evaluations, evenly taken: twice as many take twice as long, for a report too
 _N_DRAWS = 3_000  # pairs of random points; the shares are exact to about 0.02
 _N_PAIRED = 8  # genes of the largest shares, of which pairs are looked at
 
@@ -68,36 +64,10 @@ class Importance:
         return "\n".join(lines)
 
 
-def importance_of(
-    space: SearchSpace, evaluations: Sequence[Evaluation], objective: int = 0
-) -> Importance:
-    """Returns how much each gene of a space matters for an objective.
-
-    Args:
-        space: What was searched.
-        evaluations: Those that ended `ok`.
-        objective: The place of the objective among the values.
-
-    Raises:
-        ValueError: There are fewer than ten evaluations, or all of one value.
-    """
-    if len(evaluations) < _MIN_EVALUATIONS:
-        raise ValueError(
-            f"{len(evaluations)} evaluations with a fitness say too little of the genes: "
-            f"{_MIN_EVALUATIONS} are the least"
-        )
-    n = min(len(evaluations), _MAX_LEARNT)
-    kept = [evaluations[int(i)] for i in np.linspace(0, len(evaluations) - 1, n)]
-    values = np.array([entry.values[objective] for entry in kept])
-    if np.ptp(values) == 0.0:
-        raise ValueError(f"all {n} evaluations have the fitness {float(values[0])!r}")
-    space = space.unconstrained()
-    points = [space.values(entry.genes, random.Random(entry.number)) for entry in kept]
-    targets = (values - values.mean()) / values.std()
-    encoding = Encoding(space)
-    model = fitted_model(encoding, encoding.rows(points), targets)
-    shares = _Shares(space, encoding, lambda rows: model.predict(rows)[0])
-    names = list(space)
+def importance_of(model: FitnessModel) -> Importance:
+    """Returns how much each gene matters, as a model of the evaluations has it."""
+    shares = _Shares(model)
+    names = list(model.space)
     total = {name: shares.total(i) for i, name in enumerate(names)}
     order = sorted(range(len(names)), key=lambda i: -total[names[i]])
     alone = {i: shares.closed((i,)) for i in order}
@@ -109,21 +79,22 @@ def importance_of(
         {names[i]: max(0.0, alone[i]) for i in order},
         {names[i]: total[names[i]] for i in order},
         dict(sorted(pairs.items(), key=lambda item: -item[1])),
-        1.0 - float((model.left_out_errors() ** 2).mean() / targets.var()),
-        n,
+        model.explained,
+        model.n_evaluations,
     )
 
 
 class _Shares:
-    """Sobol' indices of a function of points, from two sets of random points."""
+    """Sobol' indices of what a model expects, from two sets of random points."""
 
-    def __init__(self, space: SearchSpace, encoding: Encoding, function: Any) -> None:
+    def __init__(self, model: FitnessModel) -> None:
         rng = random.Random(0)
-        self._function, self._encoding = function, encoding
+        self._model = model
         self._first, self._second = (
             [list(column) for column in zip(*points, strict=True)]
             for points in (
-                [space.sample_values(rng) for _ in range(_N_DRAWS)] for _ in ("first", "second")
+                [model.space.sample_values(rng) for _ in range(_N_DRAWS)]
+                for _ in ("first", "second")
             )
         )
         self._of_first, self._of_second = self._values(self._first), self._values(self._second)
@@ -150,5 +121,4 @@ class _Shares:
         return self._values(columns) - self._mean
 
     def _values(self, columns: Sequence[Values]) -> Floats:
-        points = [list(point) for point in zip(*columns, strict=True)]
-        return np.asarray(self._function(self._encoding.rows(points)))
+        return self._model.predict(list(zip(*columns, strict=True)))[0]

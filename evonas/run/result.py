@@ -20,6 +20,7 @@ from evonas.exceptions import EvonasError, MissingDependencyError
 from evonas.files import as_directory, display_path
 from evonas.records import Evaluation, Genes, Status
 from evonas.report.formats import number
+from evonas.run.fitness_model import FitnessModel, Slice
 from evonas.run.importance import Importance, importance_of
 from evonas.run.notebook import as_html
 from evonas.run.store import PlannedProposal, RunReader
@@ -112,7 +113,8 @@ class Result:
         n_best = self.record.strategy.get("hall_of_fame", DEFAULT_HALL_OF_FAME)
         self._hall = best_evaluations(reader, n_best)
         self._confirmed = read_confirmed(reader)
-        self._importance: dict[int, Importance] = {}
+        self._models: dict[int, FitnessModel] = {}  # by the objective's place
+        self._importance: dict[FitnessModel, Importance] = {}
 
     @property
     def champion(self) -> Evaluation:
@@ -216,18 +218,49 @@ class Result:
             >>> {name: round(share, 1) for name, share in result.importance().alone.items()}
             {'x': 0.9, 'y': 0.1}
         """
+        model = self._model(objective)
+        if model not in self._importance:
+            self._importance[model] = importance_of(model)
+        return self._importance[model]
+
+    def slice(
+        self, gene: str, *, genes: Genes | None = None, objective: str | None = None
+    ) -> Slice:
+        """Returns what is expected of an objective when one gene changes, and how sure that is.
+
+        By the model of `importance`: a Gaussian process of the evaluations.
+
+        Args:
+            gene: Its name.
+            genes: Values of the others. None: the champion's.
+            objective: Its name. None: the first.
+
+        Raises:
+            ValueError: There is no such gene or objective, or too little to learn from, as for
+                `importance`.
+
+        Example:
+            >>> from evonas import Float, evolve
+            >>> result = evolve(
+            ...     {"x": Float(0.0, 1.0)}, lambda genes, trial: genes["x"] ** 2,
+            ...     max_evaluations=20, seed=0,
+            ... )
+            >>> along = result.slice("x")
+            >>> [round(mean, 2) for mean in along.mean[::30]]
+            [-0.0, 0.25, 1.0]
+        """
+        return self._model(objective).slice(gene, self.champion.genes if genes is None else genes)
+
+    def _model(self, objective: str | None) -> FitnessModel:
         names = [each.name for each in self.objectives]
         if objective is not None and objective not in names:
             raise ValueError(f"there is no objective {objective!r}, only {', '.join(names)}")
         place = 0 if objective is None else names.index(objective)
-        if place not in self._importance:
-            self._importance[place] = self._importance_of(place)
-        return self._importance[place]
-
-    def _importance_of(self, place: int) -> Importance:
-        space = SearchSpace.from_json(self.record.space, constraints={})
-        ok = [entry for entry in self.evaluations if entry.status is Status.OK]
-        return importance_of(space, ok, place)
+        if place not in self._models:
+            space = SearchSpace.from_json(self.record.space, constraints={})
+            ok = [entry for entry in self.evaluations if entry.status is Status.OK]
+            self._models[place] = FitnessModel(space, ok, place)
+        return self._models[place]
 
     def to_frame(self) -> pandas.DataFrame:
         """Returns a pandas DataFrame with a row per evaluation.

@@ -104,9 +104,10 @@ def test_the_figures_of_a_run_are_there(page: Reader) -> None:
         "variance of fitness that each gene explains", "gene values and fitness",
         *(f"fitness by {gene}" for gene in ("lr", "width", "deep", "layers", "dropout")),
         *(f"values of {gene} over the search" for gene in ("lr", "width", "deep", "dropout")),
+        "fitness expected by lr", "fitness expected by dropout",
     ):  # fmt: skip
         assert title in titles
-    assert len(page.figures) == 18
+    assert len(page.figures) == 22
     assert page.of("h2") == [
         "Champion", "Best points", "The search", "Genes", "Family tree", "Failures", "Code",
         "How to reproduce",

@@ -255,6 +255,25 @@ def test_one_objective_has_no_front(small: en.Result) -> None:
         plots.pareto(small)
 
 
+def test_a_slice_has_a_band_and_the_champion(small: en.Result) -> None:
+    band, line, champion = plots.slice_of(small, "lr").data
+    along = small.slice("lr")
+    assert list(line.x) == list(along.values)
+    assert list(line.y) == list(along.mean)
+    upper = np.array(along.mean) + 2 * np.array(along.sd)
+    assert list(band.y[: len(upper)]) == list(upper)
+    assert list(champion.x) == [small.champion.genes["lr"]] * 2
+    assert plots.slice_of(small, "lr").layout.xaxis.type == "log"
+
+
+def test_a_slice_of_choices_has_error_bars(small: en.Result) -> None:
+    points, champion = plots.slice_of(small, "width").data
+    along = small.slice("width")
+    assert list(points.x) == ["16", "32", "64"]
+    assert list(points.error_y.array) == [2 * sd for sd in along.sd]
+    assert list(champion.x) == [str(small.champion.genes["width"])] * 2
+
+
 WIDTHS = {1: 0.2, 2: 0.5, 3: 0.4, 4: 0.5, 5: 0.9}
 
 

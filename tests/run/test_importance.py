@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import evonas as en
+from evonas.run.fitness_model import FitnessModel
 from evonas.run.importance import importance_of
 
 SPACE = en.SearchSpace({
@@ -36,7 +37,7 @@ def evaluations(space: en.SearchSpace, function: Any, n: int) -> list[en.Evaluat
 
 
 def test_the_shares_are_those_of_the_function() -> None:
-    found = importance_of(SPACE, evaluations(SPACE, value, 80), objective=1)
+    found = importance_of(FitnessModel(SPACE, evaluations(SPACE, value, 80), 1))
     whole = 8 / 9 + 9 / 12 + 4 / 12
     near = {"abs": 0.05}
     assert list(found.total)[-1] == "idle"
@@ -55,12 +56,14 @@ def test_the_shares_are_those_of_the_function() -> None:
 
 def test_of_noise_nothing_is_explained() -> None:
     noise = random.Random(1)
-    found = importance_of(SPACE, evaluations(SPACE, lambda genes: noise.gauss(0, 1), 60), 1)
+    found = importance_of(
+        FitnessModel(SPACE, evaluations(SPACE, lambda genes: noise.gauss(0, 1), 60), 1)
+    )
     assert found.explained < 0.1
 
 
 def test_it_prints_a_table_with_what_acts_together() -> None:
-    lines = str(importance_of(SPACE, evaluations(SPACE, value, 80), 1)).splitlines()
+    lines = str(importance_of(FitnessModel(SPACE, evaluations(SPACE, value, 80), 1))).splitlines()
     assert lines[0].split() == ["gene", "alone", "in", "all"]
     assert [line.split()[0] for line in lines[1:3]] == ["kind", "slope"]
     assert lines[-2].startswith("together: ")
@@ -78,7 +81,7 @@ def test_conditional_genes_and_constraints() -> None:
     def by_extra(genes: Any) -> float:
         return genes.get("extra", 0.0)
 
-    found = importance_of(space, evaluations(space, by_extra, 80), 1)
+    found = importance_of(FitnessModel(space, evaluations(space, by_extra, 80), 1))
     assert found.total["width"] < 0.05
     # Between deep and not: 4.5**2 / 4; among the extras, half of the time: 5.25 / 2.
     assert found.alone["deep"] == pytest.approx(5.0625 / (5.0625 + 2.625), abs=0.1)
@@ -104,9 +107,11 @@ def test_a_run_and_its_objectives(tmp_path: Any) -> None:
 )
 def test_too_little_to_tell_is_refused(n: int, function: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        importance_of(SPACE, evaluations(SPACE, function, n), 1)
+        importance_of(FitnessModel(SPACE, evaluations(SPACE, function, n), 1))
 
 
 def test_it_is_the_same_each_time() -> None:
     some = evaluations(SPACE, lambda genes: math.sin(5 * genes["slope"]), 30)
-    assert importance_of(SPACE, some, 1) == importance_of(SPACE, some, 1)
+    assert importance_of(FitnessModel(SPACE, some, 1)) == importance_of(
+        FitnessModel(SPACE, some, 1)
+    )
