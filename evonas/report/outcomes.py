@@ -147,7 +147,7 @@ def cost(result: Result, by: str = "seconds") -> Figure:
         traces,
         xaxis={"title": safe(by), "rangemode": "tozero"},
         yaxis={"title": safe(name)},
-        height=440,
+        height=320,
     )
 
 

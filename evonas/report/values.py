@@ -103,7 +103,7 @@ def slice_of(result: Result, gene: str) -> Figure:
     hover = "%{x}: %{y:.5g}<extra></extra>"
     if values.is_continuous:
         traces = _band(np.array(along.values, dtype=np.float64), mean, spread, hover)
-        axis: dict[str, Any] = {"type": "log", "exponentformat": "power"} if values.log else {}
+        axis = _axis_of(values)
     else:
         labels = [safe(shown(value), 16) for value in along.values]
         error = {"type": "data", "array": spread, "color": MAIN}
@@ -191,13 +191,16 @@ def _scatter_with_trend(
         at, mean, error = trend
         at = np.exp(at) if values.log else at
         traces += _band(at, mean, 2 * error, "mean near %{x:.4g}: %{y:.5g}<extra></extra>")
-    axis: dict[str, Any] = {}
-    if values.log:
-        low, high = (float(values.spec[end]) for end in ("low", "high"))
-        axis = {"type": "log", "range": [np.log10(low) - 0.03, np.log10(high) + 0.03]}
-        axis |= {"dtick": 1} if high / low > 90 else {"nticks": 6}
-        axis["exponentformat"] = "power"
-    return traces, axis
+    return traces, _axis_of(values)
+
+
+def _axis_of(values: Column) -> dict[str, Any]:
+    if not values.log:
+        return {}
+    low, high = (float(values.spec[end]) for end in ("low", "high"))
+    ticks = {"dtick": 1} if high / low > 90 else {"nticks": 6}
+    ends = [np.log10(low) - 0.03, np.log10(high) + 0.03]
+    return {"type": "log", "range": ends, "exponentformat": "power", **ticks}
 
 
 def smooth(
