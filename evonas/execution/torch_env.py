@@ -19,6 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from evonas.execution.accelerator import (
+    accelerators,
+    generator_state,
+    is_accelerator,
+    release_memory,
+    seed_generator,
+    set_generator_state,
+)
 from evonas.execution.process_state import process_state
 from evonas.execution.trial import TrialSettings
 
@@ -78,7 +86,7 @@ def torch_environment(settings: TrialSettings) -> Iterator[None]:
     """Runs a block with the seed, threads and device of a trial, and puts back what was before.
 
     The trial's result depends on its settings alone, and the caller's random numbers (Python,
-    numpy, torch on the CPU and on the trial's CUDA device), thread count, current device and
+    numpy, torch on the CPU and on the trial's GPU), thread count, current device and
     determinism are afterwards what they were.
 
     Raises:
@@ -126,7 +134,7 @@ def resolve_device(name: str) -> str:
         ValueError: This machine has no such device.
     """
     if name == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
+        return visible_devices()[0]
     return str(_checked_device(name))
 
 
@@ -179,7 +187,7 @@ def torch_threads(threads: int) -> Iterator[None]:
 
 def visible_devices() -> list[str]:
     """Returns every GPU that torch sees, or the CPU where there is none."""
-    return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
+    return accelerators() or ["cpu"]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -200,9 +208,7 @@ def free_memory(device: str = "cpu") -> None:
     Call it once the error of the failed trial is dropped: its traceback keeps tensors alive.
     """
     gc.collect()
-    if torch.device(device).type == "cuda":
-        with torch.cuda.device(torch.device(device)):
-            torch.cuda.empty_cache()
+    release_memory(torch.device(device))
 
 
 class StorageReducer:
@@ -254,6 +260,8 @@ def _checked_device(name: str) -> torch.device:
             f"device {name!r} is not on this machine, which has {torch.cuda.device_count()} "
             f"CUDA devices: pass another device, or 'cpu'"
         )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device 'mps' is not on this machine: pass another device, or 'cpu'")
     return device
 
 
@@ -270,10 +278,8 @@ def _set_up(seed: int, threads: int, device: torch.device, deterministic: bool) 
     torch.set_num_threads(threads)
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 (the global generator that user code may draw from)
-    # Not torch.manual_seed, which seeds every CUDA device and so disturbs other people's.
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
+    for each in {torch.device("cpu"), device}:
+        seed_generator(seed, each)
 
 
 def _state(device: torch.device) -> dict[str, Any]:
@@ -281,7 +287,7 @@ def _state(device: torch.device) -> dict[str, Any]:
         "python": random.getstate(),
         "numpy": np.random.get_state(),  # noqa: NPY002
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        "gpu": generator_state(device) if is_accelerator(device) else None,
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "warn_only": torch.is_deterministic_algorithms_warn_only_enabled(),
@@ -293,8 +299,8 @@ def _restore(state: dict[str, Any], device: torch.device) -> None:
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])  # noqa: NPY002
     torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None:
-        torch.cuda.set_rng_state(state["cuda"], device)
+    if state["gpu"] is not None:
+        set_generator_state(state["gpu"], device)
     torch.set_num_threads(state["threads"])
     torch.use_deterministic_algorithms(state["deterministic"], warn_only=state["warn_only"])
     torch.backends.cudnn.benchmark = state["benchmark"]

@@ -13,6 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from evonas.execution.accelerator import (
+    generator_state,
+    is_accelerator,
+    seed_generator,
+    set_generator_state,
+)
 from evonas.training.passes import call_model
 
 __all__ = ["ModuleCall", "record_calls", "rng_kept"]
@@ -88,16 +94,20 @@ def record_calls(
 
 @contextmanager
 def rng_kept(model: nn.Module, seed: int | None = None) -> Iterator[None]:
-    """Puts torch's random numbers (CPU and the model's CUDA devices) back at the end.
+    """Puts torch's random numbers (CPU and the model's devices) back at the end.
 
     Args:
         model: Says which devices.
         seed: Seeds them for the block; None leaves them as they are.
     """
-    cuda = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices=cuda):
+    used = {p.device for p in model.parameters() if is_accelerator(p.device)}
+    devices = {torch.device("cpu"), *used}
+    before = {device: generator_state(device) for device in devices}
+    try:
         if seed is not None:
-            torch.default_generator.manual_seed(seed)
-            for device in cuda:
-                torch.cuda.default_generators[device].manual_seed(seed)
+            for device in devices:
+                seed_generator(seed, device)
         yield
+    finally:
+        for device, state in before.items():
+            set_generator_state(state, device)

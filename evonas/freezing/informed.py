@@ -64,7 +64,7 @@ def signal_to_noise(model: nn.Module, blocks: Sequence[Block]) -> list[float]:
     found = []
     for block in blocks:
         matrices = [p for n in block.parameters if (p := model.get_parameter(n)).ndim > 1]
-        ratios = [_ratio(matrix.detach().flatten(1).double()) for matrix in matrices]
+        ratios = [_ratio(matrix.detach().cpu().flatten(1).double()) for matrix in matrices]
         found.append(sum(ratios) / len(ratios) if ratios else 0.0)
     return found
 

@@ -22,6 +22,8 @@ from evonas.files import display_path, replace_file
 if TYPE_CHECKING:
     from evonas.training.loop import AveragedWeights
 
+from evonas.execution.accelerator import generator_state, is_accelerator, set_generator_state
+
 __all__ = [
     "EpochCheckpoint",
     "random_state",
@@ -87,18 +89,18 @@ def _say(path: Path, why: str) -> None:
 
 def random_state(device: torch.device) -> dict[str, Any]:
     """Returns the states of torch's generators, of the CPU and of the device."""
-    on_cuda = device.type == "cuda"
+    on_gpu = is_accelerator(device)
     return {
         "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state(device) if on_cuda else None,
+        "random_gpu": generator_state(device) if on_gpu else None,
     }
 
 
 def restore_random_state(state: Mapping[str, Any], device: torch.device) -> None:
     """Sets them as they were."""
     torch.set_rng_state(state["random"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state["random_cuda"], device)
+    if is_accelerator(device):
+        set_generator_state(state["random_gpu"], device)
 
 
 class EpochCheckpoint:

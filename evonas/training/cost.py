@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from evonas.execution.accelerator import synchronize
 from evonas.training.passes import call_model, evaluating
 from evonas.training.precision import autocast
 
@@ -106,13 +107,8 @@ def latency_of_pass(model: nn.Module, inputs: Any, *, precision: str = "float32"
 
 
 def _timed_pass(model: nn.Module, inputs: Any, device: torch.device) -> float:
-    _wait_for(device)
+    synchronize(device)
     began = time.perf_counter()
     call_model(model, inputs)
-    _wait_for(device)
+    synchronize(device)
     return time.perf_counter() - began
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

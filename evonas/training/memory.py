@@ -21,9 +21,10 @@ _RESET_PEAK = "5"  # proc(5): resets VmHWM to what is resident now
 class PeakMemory:
     """Measures the peak of what a block of code holds.
 
-    On a CUDA device: what torch's allocator held on it. Else the resident memory of this process,
-    with all that it held before (and in other threads); where the operating system cannot reset
-    its peak (other than Linux), the peak of the whole process so far.
+    On a CUDA device: what torch's allocator held on it. On an Apple GPU, of which torch counts no
+    peak: what its allocator has taken from the system by the end. Else the resident memory of this
+    process, with all that it held before (and in other threads); where the operating system cannot
+    reset its peak (other than Linux), the peak of the whole process so far.
 
     Args:
         device: Where the work computes.
@@ -58,6 +59,8 @@ class PeakMemory:
     ) -> None:
         if self._device.type == "cuda":
             self.memory_bytes = torch.cuda.max_memory_allocated(self._device)
+        elif self._device.type == "mps":
+            self.memory_bytes = torch.mps.driver_allocated_memory()
         else:
             self.memory_bytes = _peak_resident()
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from evonas.arguments import check_choice
+from evonas.execution.accelerator import synchronize
 from evonas.execution.torch_env import torch_threads
 
 __all__ = ["Precision", "as_precision", "autocast", "choose_precision"]
@@ -93,10 +94,10 @@ def _measured(device: torch.device) -> Precision:
 
 
 def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)  # else it would be the time of launching the kernels
-        return time.perf_counter()
-    return time.thread_time()
+    if device.type == "cpu":
+        return time.thread_time()
+    synchronize(device)  # else it would be the time of launching the kernels
+    return time.perf_counter()
 
 
 class _Step:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+from evonas.execution.accelerator import generator_state, seed_generator, set_generator_state
+
 __all__ = ["seeded"]
 
 
@@ -22,10 +24,12 @@ def seeded(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
         True
     """
     device = torch.device(device)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        # Not torch.manual_seed, which seeds every CUDA device and so disturbs other people's.
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
+    devices = {torch.device("cpu"), device}
+    before = {each: generator_state(each) for each in devices}
+    try:
+        for each in devices:
+            seed_generator(seed, each)
         yield
+    finally:
+        for each, state in before.items():
+            set_generator_state(state, each)

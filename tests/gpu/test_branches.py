@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 import torch
 
-from evonas.execution import torch_env
+from evonas.execution import accelerator, torch_env
 from evonas.execution.trial import TrialSettings
 from evonas.freezing._calls import rng_kept
 from evonas.training import PeakMemory, seeded
 from evonas.training.checkpoint import random_state, restore_random_state
-from evonas.training.cost import _wait_for
 from evonas.training.fused.noise import RandomStates
 
 DEVICE = torch.device("cuda:1")
 STATE = torch.arange(16, dtype=torch.uint8)
+SEEDED = [("enter", DEVICE), ("manual_seed", 7), ("leave", DEVICE)]
+GOT, PUT = ("get_rng_state", DEVICE), ("set_rng_state", STATE, DEVICE)
 Calls = list[tuple[Any, ...]]
 
 
@@ -41,14 +42,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
         yield
         noted.append(("leave", device))
 
-    @contextmanager
-    def fork_rng(devices: list[Any]) -> Iterator[None]:
-        noted.append(("fork", *devices))
-        state = torch.get_rng_state()
-        yield
-        torch.set_rng_state(state)
-        noted.append(("join", *devices))
-
     for name, returned in {
         "manual_seed": None, "set_device": None, "empty_cache": None, "synchronize": None,
         "get_rng_state": STATE, "set_rng_state": None, "reset_peak_memory_stats": None,
@@ -56,19 +49,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     }.items():  # fmt: skip
         monkeypatch.setattr(torch.cuda, name, note(name, returned))
     monkeypatch.setattr(torch.cuda, "device", current)
-    monkeypatch.setattr(torch.random, "fork_rng", fork_rng)
-    generators = {1: SimpleNamespace(manual_seed=note("generator 1"))}
-    monkeypatch.setattr(torch.cuda, "default_generators", generators)
     return noted
 
 
 def test_seeded_lends_the_generator_of_the_device(calls: Calls) -> None:
     with seeded(7, DEVICE):
         calls.append(("block",))
-    assert calls == [
-        ("fork", DEVICE), ("enter", DEVICE), ("manual_seed", 7), ("leave", DEVICE), ("block",),
-        ("join", DEVICE),
-    ]  # fmt: skip
+    assert calls == [GOT, *SEEDED, ("block",), PUT]
 
 
 def test_the_environment_of_a_trial(calls: Calls) -> None:
@@ -76,19 +63,15 @@ def test_the_environment_of_a_trial(calls: Calls) -> None:
     with torch_env.torch_environment(settings):
         calls.append(("block",))
     asked = [call for call in calls if call[0] != "device_count"]
-    assert asked == [
-        ("enter", DEVICE), ("get_rng_state", DEVICE), ("manual_seed", 7), ("block",),
-        ("set_rng_state", STATE, DEVICE), ("leave", DEVICE),
-    ]  # fmt: skip
+    assert asked == [("enter", DEVICE), GOT, *SEEDED, ("block",), PUT, ("leave", DEVICE)]
 
 
 def test_a_worker_is_set_up_for_its_device(calls: Calls) -> None:
     with torch_env.torch_environment(TrialSettings(threads=torch.get_num_threads())):
         calls.clear()
         torch_env.prepare(7, torch.get_num_threads(), "cuda:1")
-    assert [call for call in calls if call[0] != "device_count"] == [
-        ("set_device", DEVICE), ("manual_seed", 7),
-    ]  # fmt: skip
+    asked = [call for call in calls if call[0] != "device_count"]
+    assert asked == [("set_device", DEVICE), *SEEDED]
 
 
 def test_devices_by_name_and_number(calls: Calls) -> None:
@@ -114,23 +97,27 @@ def test_peak_memory_is_the_allocators(calls: Calls) -> None:
 
 
 def test_a_clock_waits_for_the_device(calls: Calls) -> None:
-    _wait_for(DEVICE)
-    _wait_for(torch.device("cpu"))
+    accelerator.synchronize(DEVICE)
+    accelerator.synchronize(torch.device("cpu"))
     assert calls == [("synchronize", DEVICE)]
 
 
 def test_a_checkpoint_holds_the_devices_generator(calls: Calls) -> None:
     state = random_state(DEVICE)
-    assert state["random_cuda"] is STATE
+    assert state["random_gpu"] is STATE
     restore_random_state(state, DEVICE)
-    assert calls == [("get_rng_state", DEVICE), ("set_rng_state", STATE, DEVICE)]
+    assert calls == [GOT, PUT]
 
 
 def test_looking_at_a_model_lends_the_generators_of_its_devices(calls: Calls) -> None:
     model: Any = SimpleNamespace(parameters=lambda: iter([SimpleNamespace(device=DEVICE)] * 2))
     with rng_kept(model, seed=7):
         calls.append(("block",))
-    assert calls == [("fork", 1), ("generator 1", 7), ("block",), ("join", 1)]
+    assert calls == [GOT, *SEEDED, ("block",), PUT]
+    calls.clear()
+    with rng_kept(model):
+        calls.append(("block",))
+    assert calls == [GOT, ("block",), PUT]
 
 
 def test_each_candidate_has_a_state_of_the_devices_generator(calls: Calls) -> None:

@@ -34,7 +34,7 @@ class RowLosses:
         self._smoothing: Tensor | None = None
         if all(map(_is_plain, functions)):
             shares = [f.label_smoothing for f in functions]  # type: ignore[attr-defined]
-            self._smoothing = torch.tensor(shares, dtype=torch.float64, device=device)[:, None]
+            self._smoothing = torch.tensor(shares, dtype=_wide(device), device=device)[:, None]
             self._smooths = any(shares)
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -63,6 +63,10 @@ class RowLosses:
         if self._smooths:
             losses = (1 - smoothing) * losses - smoothing * logs.mean(2)
         return losses.masked_fill(~taken, 0).sum(1) / taken.sum(1)
+
+
+def _wide(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64  # which Apple's GPUs lack
 
 
 def _is_plain(function: Any) -> bool:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from evonas.execution.accelerator import generator_state, set_generator_state
+
 __all__ = ["CandidateNoise", "RandomStates"]
 
 
@@ -25,7 +27,7 @@ class RandomStates:
 
     def append_current(self) -> None:
         """Adds a candidate: its generator goes on from where torch's is now."""
-        self._states.append(self._get())
+        self._states.append(generator_state(self._device))
 
     def keep(self, rows: Sequence[int]) -> None:
         """Forgets all but these candidates."""
@@ -34,24 +36,13 @@ class RandomStates:
     @contextmanager
     def lent(self, row: int) -> Iterator[None]:
         """Runs a block that draws from a candidate's generator; torch's own is as before."""
-        before = self._get()
-        self._set(self._states[row])
+        before = generator_state(self._device)
+        set_generator_state(self._states[row], self._device)
         try:
             yield
         finally:
-            self._states[row] = self._get()
-            self._set(before)
-
-    def _get(self) -> Tensor:
-        if self._device.type == "cuda":
-            return torch.cuda.get_rng_state(self._device)
-        return torch.get_rng_state()
-
-    def _set(self, state: Tensor) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.set_rng_state(state, self._device)
-        else:
-            torch.set_rng_state(state)
+            self._states[row] = generator_state(self._device)
+            set_generator_state(before, self._device)
 
 
 class CandidateNoise(nn.Module):
