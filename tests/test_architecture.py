@@ -49,7 +49,7 @@ LAYERS = [
 SAME_LAYER = {"": "training", "__main__": "cli"}
 
 TORCH_MODULES = ("training", "nas", "freezing", "integrations")
-TORCH_MODULES += ("execution.torch_env", "execution.torch_state")
+TORCH_MODULES += ("execution.torch_env", "execution.torch_state", "execution.accelerator")
 TORCH_MODULES += ("execution.anatomy", "execution.model_calls", "execution.weights")
 TORCH_MODULES += ("cli.export.model",)
 # evolve takes a Toolbox of the user's, and Result.logbook is a tools.Logbook.
