@@ -10,8 +10,12 @@ from evonas.exceptions import InvalidPoint
 from evonas.nas.layers import Shape
 from evonas.nas.network import Network
 from evonas.records import Genes
+from evonas.space import SearchSpace
+from evonas.space.genes import Integer
 
-__all__ = ["IN_SHAPE", "MAX_MACS", "N_CLASSES", "limits", "widest_within"]
+__all__ = ["IN_SHAPE", "MAX_MACS", "N_CLASSES", "limits", "widest_within", "widths_within"]
+
+_FINER, _N_MULTIPLES = 0.96, 120  # multiples from the greatest to a hundredth of it
 
 IN_SHAPE: Shape = (3, 32, 32)
 """Of the images that limits are counted for, where nothing else is said."""
@@ -70,6 +74,38 @@ def widest_within(
     raise ValueError(
         f"the limits ({', '.join(constraints)}) are too small for the narrowest hand-made network"
     )
+
+
+def widths_within(space: SearchSpace, genes: Genes, *, most: float = 1.0) -> Genes | None:
+    """Returns the point whose widths are the greatest multiple of those of `genes` in the limits.
+
+    The proportions stay, as far as steps and ends of the genes allow.
+
+    Args:
+        space: Its constraints are the limits; widths are its `Integer` genes `stem` and `…width`.
+        genes: A point, within the limits or not.
+        most: The greatest multiple.
+
+    Returns:
+        None where the narrowest network is not within the limits.
+    """
+    widths = {
+        name: gene
+        for name, gene in space.items()
+        if isinstance(gene, Integer) and name.endswith(("stem", "width")) and name in genes
+    }
+    for power in range(_N_MULTIPLES):
+        share = most * _FINER**power
+        found = {**genes, **{name: _nearest(gene, share * genes[name])
+                             for name, gene in widths.items()}}  # fmt: skip
+        if not space.violated(found):
+            return found
+    return None
+
+
+def _nearest(gene: Integer, value: float) -> int:
+    steps = round((min(max(value, gene.low), gene.high) - gene.low) / gene.step)
+    return min(gene.low + steps * gene.step, gene.high)
 
 
 def _is_within(

@@ -6,6 +6,7 @@ a search begins with it, and has to find something better.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from evonas.nas.branches import Residual, SqueezeExcite
@@ -35,6 +36,10 @@ __all__ = ["hand_made_resnet", "resnet_network", "resnet_space"]
 
 _STEP = 4  # widths are multiples of it, and so are the groups of a group norm
 _WIDTHS = (32, 64, 128, 256)  # of the hand-made network: its stem and its stages
+_FLAT_WIDTHS = (44, 44, 66, 99)
+"""Of the one for a limit of weights: layers at the beginning have few of them, and take as long
+with 4 channels as with 16. With 50,000 weights 0.8178 of held-out CIFAR-10 after 450 s on one core,
+where the widths above, made narrower, have 0.8044 (n = 1)."""
 
 
 def resnet_space(
@@ -83,16 +88,20 @@ def hand_made_resnet(
 
     Without limits, maxima of windows take the place of strides, and the second stage has no
     residual block, as in the ResNet-9 of Page (2018). With limits, each stage has one, and all
-    widths are a share of these, the greatest that is within them; where weights alone are limited,
-    maxima take the place of strides too, which costs none.
+    widths are a share of these, the greatest that is within them. Where weights are limited (to
+    fewer than 390,000) widths grow by half from stage to stage; where nothing else is, maxima take
+    the place of strides too, which costs none.
 
     Raises:
         ValueError: A limit is below 1, or too small for the narrowest network.
     """
-    few_weights = max_params is not None and max_macs is None
-    is_free = max_params is None and max_macs is None
-    scaled = partial(_scaled, few_weights=few_weights, is_free=is_free)
-    return widest_within(scaled, limits(resnet_network, max_macs, max_params, in_shape))
+    within = limits(resnet_network, max_macs, max_params, in_shape)
+    if max_params is not None:
+        flat = partial(_scaled, _FLAT_WIDTHS, pools=max_macs is None, pool="avg")
+        if not all(is_within(flat(1.0)) for is_within in within.values()):
+            return widest_within(flat, within)
+    is_free = not within
+    return widest_within(partial(_scaled, _WIDTHS, pools=is_free, is_free=is_free), within)
 
 
 def resnet_network(genes: Genes, n_classes: int) -> Network:
@@ -120,8 +129,10 @@ def resnet_network(genes: Genes, n_classes: int) -> Network:
     return Network((*features, pool(1)), classifier)
 
 
-def _scaled(factor: float, *, few_weights: bool, is_free: bool) -> Genes:
-    stem, *widths = (max(_STEP, int(width * factor) // _STEP * _STEP) for width in _WIDTHS)
+def _scaled(
+    full: Sequence[int], factor: float, *, pools: bool, pool: str = "max", is_free: bool = False
+) -> Genes:
+    stem, *widths = (max(_STEP, round(width * factor / _STEP) * _STEP) for width in full)
     stages = {
         f"stage{place}_{name}": value
         for place, width in enumerate(widths, 1)
@@ -131,8 +142,7 @@ def _scaled(factor: float, *, few_weights: bool, is_free: bool) -> Genes:
         stages["stage2_depth"] = 0
     return {
         "stem": stem, "n_stage": len(widths), **stages,
-        "downsample": "max_pool" if few_weights or is_free else "stride",
-        "kernel": 3, "activation": "gelu", "norm": "batch", "squeeze_excite": False,
-        "pool": "avg" if few_weights else "max",
+        "downsample": "max_pool" if pools else "stride",
+        "kernel": 3, "activation": "gelu", "norm": "batch", "squeeze_excite": False, "pool": pool,
         **GOOD_TRAINING,
     }  # fmt: skip

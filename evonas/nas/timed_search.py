@@ -27,7 +27,7 @@ from evonas.files import as_directory, display_path, write_text
 from evonas.nas.export import NasRunFiles
 from evonas.nas.final_training import FinalTraining, train_final
 from evonas.nas.layers import Shape
-from evonas.nas.limits import N_CLASSES, limits
+from evonas.nas.limits import N_CLASSES, limits, widths_within
 from evonas.nas.network_problem import NetworkFunction
 from evonas.nas.problem import ImageClassificationProblem
 from evonas.nas.recipes import recipe
@@ -48,6 +48,9 @@ __all__ = ["SearchedAndTrained", "search_and_train"]
 _WARM_UP, _MEASURED = 2, 12  # batches
 _N_VARIANTS = 7
 _CHANGED = 0.25  # probability of each gene of a variant
+_VARIANT_TRIES = 20
+_ROOM = 1.5  # a point is at its limits where it cannot have so many times its widths
+_WIDER = 8.0
 _PLAN = "time_plan.json"
 _SECOND = "finalists"
 
@@ -237,13 +240,28 @@ def _best(result: Result, start: Genes) -> list[Genes]:
 
 
 def variants(space: SearchSpace, genes: Genes, n: int) -> list[Genes]:
-    """Returns `n` points near one, always the same: each gene is mutated with probability 1/4."""
-    rng = random.Random(0)
-    found = []
-    for _ in range(n):
-        values = space.values(genes, rng)
-        mutate_typed(values, space, _CHANGED, rng=rng)
-        found.append(space.genes(values))
+    """Returns at most `n` points near one, always the same: genes are mutated, widths then fitted.
+
+    Each gene is mutated with probability 1/4, whatever the limits say. Then all widths are made
+    narrower until the limits hold; where `genes` has no room left, they are made wider, too: else
+    nearly every change of it would be too large, and the others would leave the limits unused.
+
+    Args:
+        space: Its constraints are the limits.
+        genes: A point within them.
+        n: How many.
+    """
+    rng, free = random.Random(0), space.unconstrained()
+    has_room = widths_within(space, genes, most=_ROOM) != genes
+    found: list[Genes] = []
+    for _ in range(_VARIANT_TRIES * n):
+        values = free.values(genes, rng)
+        mutate_typed(values, free, _CHANGED, rng=rng)
+        point = widths_within(space, free.genes(values), most=1.0 if has_room else _WIDER)
+        if point is not None and point != genes and point not in found:
+            found.append(point)
+        if len(found) == n:
+            break
     return found
 
 

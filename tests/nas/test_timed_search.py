@@ -17,7 +17,7 @@ from evonas.execution import SerialExecutor
 from evonas.execution.trial import TrialSettings
 from evonas.nas import FAMILIES, final_training, search_and_train, timed_search
 from evonas.nas.final_training import FinalTraining, train_final
-from evonas.nas.limits import limits, widest_within
+from evonas.nas.limits import limits, widest_within, widths_within
 from evonas.nas.recipes import recipe
 from evonas.nas.time_plan import TimePlan, plan_time
 from evonas.nas.timed_search import SearchedAndTrained, variants
@@ -181,10 +181,58 @@ def test_wrong_arguments_are_named(wrong: dict[str, Any], message: str, tmp_path
 def test_variants_lie_in_the_space_around_the_start() -> None:
     found = variants(SPACE, START, 8)
     assert found == variants(SPACE, START, 8)
+    assert len(found) == 8
+    assert START not in found
+    assert len({SPACE.key(genes) for genes in found}) == 8
     for genes in found:
         assert SPACE.violated(SPACE.validate(genes)) == []
-        changed = [name for name in START if genes.get(name) != START[name]]
-        assert len(changed) < len(START) / 2 + 3
+
+
+def test_variants_of_a_network_at_its_limits_are_at_them_too() -> None:
+    family: Any = FAMILIES["resnet"]
+    space, start = family.space(max_params=50_000), family.start(max_params=50_000)
+    for genes in variants(space, start, 12):
+        n_params = family.network(genes, 10).params((3, 32, 32))
+        assert 0.7 * 50_000 < n_params <= 50_000
+
+
+def test_widths_keep_their_proportions_within_the_limits() -> None:
+    family: Any = FAMILIES["resnet"]
+    space = family.space(max_params=50_000)
+    genes = {**family.start(), "stem": 32, "stage1_width": 32, "stage2_width": 64}
+    genes["stage3_width"] = 96
+    found = widths_within(space, genes)
+    assert found is not None
+    widths = [found[f"stage{place}_width"] for place in (1, 2, 3)]
+    assert [width / widths[0] for width in widths] == pytest.approx([1, 2, 3], rel=0.2)
+    assert family.network(found, 10).params((3, 32, 32)) > 40_000
+    assert {k: v for k, v in found.items() if "width" not in k and k != "stem"} == {
+        k: v for k, v in genes.items() if "width" not in k and k != "stem"
+    }
+    assert widths_within(space, found) == found
+    assert widths_within(space, found, most=8.0) == found
+    assert widths_within(family.space(max_params=100), genes) is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        ({}, [32, 64, 128, 256]),
+        ({"max_params": 50_000}, [16, 16, 24, 32]),
+        ({"max_params": 50_000, "max_macs": 5_000_000}, [16, 16, 24, 32]),
+        ({"max_params": 1_000_000}, [24, 44, 92, 180]),
+        ({"max_macs": 5_000_000}, [8, 16, 32, 68]),
+    ],
+)
+def test_a_hand_made_network_is_flat_where_weights_are_few(
+    limit: dict[str, int], expected: list[int]
+) -> None:
+    family: Any = FAMILIES["resnet"]
+    genes = family.start(**limit)
+    assert [
+        genes[f"{name}"] for name in ("stem", *(f"stage{i}_width" for i in (1, 2, 3)))
+    ] == expected
+    assert family.space(**limit).violated(genes) == []
 
 
 def test_a_final_training_scores_what_it_says_with_and_without_the_mirror(tmp_path: Path) -> None:
