@@ -134,6 +134,19 @@ class Evaluation:
         return self.kept.load_model(self, build)
 
     @property
+    def preprocessing(self) -> dict[str, Any]:
+        """How examples became what the trained model takes, where the problem knows it.
+
+        With `scale`, `mean` and `std`: `(input / scale - mean) / std` for each channel, which
+        whoever calls the model must do, too. `classes`: the names of its outputs.
+
+        Raises:
+            WeightsError: The file that describes the model is damaged.
+        """
+        found = {} if self.kept is None else self.kept.network(self.number).get("preprocessing")
+        return dict(found) if isinstance(found, Mapping) else {}
+
+    @property
     def fitness(self) -> float | tuple[float, ...] | None:
         """The value (a tuple with several objectives), or None where there is none."""
         if self.status is not Status.OK:

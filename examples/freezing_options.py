@@ -211,6 +211,10 @@ def print_way_out(problem: FreezingProblem, table: MaskTable, folder: Path) -> N
     """Prints what the best is, where it is kept, and how a script of one's own uses it."""
     champion = table.champion
     lr = champion.lr or problem.training.lr
+    for verdict in ("smallest", "fastest") if table.repeats > 1 else ():
+        if getattr(table, verdict) is not champion:
+            file = folder / f"{problem.noun}.{verdict}.json"
+            print(f"the {verdict} within the noise of the best is in {file}")
     if isinstance(problem, RecipeProblem):
         print(
             f"the best: {champion.words}, learning rate {lr:g}\n"

@@ -13,6 +13,7 @@ from evonas.nas.final_training import train_final
 from evonas.nas.recipes import recipe
 from evonas.nas.resnet import hand_made_resnet
 from evonas.training import Examples
+from evonas.training.data.parts import matched
 
 __all__ = ["print_comparison"]
 
@@ -44,7 +45,7 @@ def print_comparison(
         threads: Of a training. None: one.
     """
     settings = TrialSettings(device=device, threads=threads or 1)
-    data, test = problem.data, test.normalised_like(problem.data)
+    data, test = problem.data, matched(test, problem.data, "test")
     began = time.monotonic()
     found = train_final(
         problem, result.champion.genes, data, test, weights=weights, n_epochs=_EPOCHS,

@@ -30,6 +30,7 @@ from evonas.nas.final_training import train_final
 from evonas.nas.recipes import recipe
 from evonas.records import Genes
 from evonas.training import Examples, FlipCrop
+from evonas.training.data.parts import matched
 
 AUGMENTATIONS = {
     "flip-crop": FlipCrop(),
@@ -104,7 +105,7 @@ def parts(
         return learnt, held_out, "validation"
     test = open_dataset(metadata["dataset"], root, size=metadata["image_size"], part="test")
     # Normalised as in the search, so that the weights fit the champion's module.
-    return problem.data, test.normalised_like(problem.data), "test"
+    return problem.data, matched(test, problem.data, "test"), "test"
 
 
 def open_problem(result: en.Result, options: argparse.Namespace) -> ImageClassificationProblem:

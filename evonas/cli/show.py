@@ -26,7 +26,7 @@ from evonas.cli.screen import (
 )
 from evonas.report.formats import aligned, duration, number
 from evonas.report.listing import PREPARING
-from evonas.report.network import layer_rows, network_of
+from evonas.report.network import layer_rows, network_of, preprocessing_text
 from evonas.report.state import State, is_preparing, last_start, read_state, summary
 from evonas.report.strip import blocks_of
 from evonas.run.store import RunRecord
@@ -159,6 +159,8 @@ def _page(state: State, *, live: bool = False) -> Group:
         layers = layer_rows(net, _MAX_LAYERS)
         lines = [(*costs, bar, name, kind, shape) for name, kind, shape, *costs, bar in layers]
         parts.append(table(names, lines, left=4))
+    if not live and (said := preprocessing_text(champion)):
+        parts.append(Text(f"\nits inputs  {said}"))
     if result.confirmed:
         parts.append(Text("\nrepeated on fresh seeds"))
         rows = [

@@ -119,7 +119,12 @@ def compare_masks(
     champion = confirmed[0].evaluation
     if champion.key in candidates:
         files = problem.run_files(as_directory(run_dir))
-        files.on_comparison(champion, table.champion.label, _scores(table))
+        files.on_comparison(champion, table.champion.label, _scores(table.champion, table.metric))
+        found = {entry.evaluation.key: entry.evaluation for entry in confirmed}
+        for verdict in ("smallest", "fastest") if repeats > 1 else ():
+            row: MaskRow = getattr(table, verdict)
+            chosen = found[problem.key(row.genes)]
+            files.on_verdict(verdict, chosen, row.label, _scores(row, table.metric))
     return table
 
 
@@ -203,13 +208,14 @@ def row_of(problem: FreezingProblem, entry: Confirmed, label: str, repeats: int)
         words=problem.words(entry.evaluation.genes),
         trainable_params=int(ok[0].metrics["trainable_params"]) if ok else 0,
         memory_bytes=tuple(record.metrics["peak_memory_bytes"] for record in ok),
+        genes=entry.evaluation.genes,
     )
 
 
-def _scores(table: MaskTable) -> dict[str, Any]:
-    """Returns the champion's scores on fresh seeds, for `mask.json`."""
-    scores: dict[str, Any] = {"metric": table.metric, "seeds": len(table.champion.val)}
-    for name, values in (("validation", table.champion.val), ("test", table.champion.test)):
+def _scores(row: MaskRow, metric: str) -> dict[str, Any]:
+    """Returns the scores of a row on fresh seeds, for `mask.json`."""
+    scores: dict[str, Any] = {"metric": metric, "seeds": len(row.val)}
+    for name, values in (("validation", row.val), ("test", row.test)):
         scores[f"{name}_mean"] = statistics.fmean(values) if values else None
         scores[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else None
     return scores

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from evonas.freezing.advice import frozen_in_words
+from evonas.records import Genes
 
 __all__ = ["MaskRow", "MaskTable"]
 
@@ -31,6 +32,7 @@ class MaskRow:
         words: What it does to the blocks, for the table.
         trainable_params: How many numbers are trained; 0 where it is not known.
         memory_bytes: Peak of each training, see `PeakMemory`.
+        genes: The point, for `RecipeProblem.recipe`.
     """
 
     label: str
@@ -45,6 +47,7 @@ class MaskRow:
     words: str = ""
     trainable_params: int = 0
     memory_bytes: tuple[float, ...] = ()
+    genes: Genes = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -78,6 +81,15 @@ class MaskTable:
     def champion(self) -> MaskRow:
         """The row with the best mean validation score; the test scores have no say."""
         return self.rows[0]
+
+    @property
+    def noise(self) -> float:
+        """The standard error of a row's mean validation score, of all rows together.
+
+        NaN where no row has two scores.
+        """
+        variances = [statistics.variance(row.val) for row in self.rows if len(row.val) > 1]
+        return math.sqrt(statistics.fmean(variances) / self.repeats) if variances else math.nan
 
     @property
     def smallest(self) -> MaskRow:
@@ -126,7 +138,7 @@ class MaskTable:
         else:
             yield (
                 f"{self.metric}, mean ± standard deviation over {self.repeats} fresh seeds each; "
-                f"* is the best mean on validation"
+                f"* is the best mean on validation; noise is one standard error, {self.noise:.4f}"
             )
         if len(self.rows) > 1 and len({row.mean for row in self.rows}) == 1:
             yield (
@@ -138,11 +150,11 @@ class MaskTable:
             smallest, fastest = self.smallest, self.fastest
             yield (
                 f"smallest within the noise of the best: {smallest.label}, "
-                f"{smallest.trainable_share:.1%} trainable"
+                f"{smallest.trainable_share:.1%} trainable{self._behind(smallest)}"
             )
             yield (
                 f"fastest within the noise of the best: {fastest.label}, "
-                f"{_spread(fastest.seconds, 1)} s"
+                f"{_spread(fastest.seconds, 1)} s{self._behind(fastest)}"
             )
         usual = [row for row in self.rows if _is_usual(row.label)] + [self._best_first_k()]
         for row in usual:
@@ -187,15 +199,24 @@ class MaskTable:
     def _within_noise(self, cost: Callable[[MaskRow], float]) -> MaskRow:
         """Returns the row of the least cost of those within the noise of the champion.
 
-        Two standard errors of the difference are noise. Of equal costs: the better one.
+        Of equal costs: the better one.
+
+        Source:
+            The one-standard-error rule of Breiman et al. (1984), "Classification and regression
+            trees", section 3.4.3. With two or three seeds a row's own spread is luck, so the error
+            is that of all rows.
         """
+        noise = self.noise
         rows = [
-            row
-            for row in self.rows
-            if (error := _standard_error(self.champion.val, row.val)) is not None
-            and self.champion.mean - row.mean <= 2 * error
-        ]
+            row for row in self.rows
+            if len(row.val) > 1 and self.champion.mean - row.mean <= noise
+        ]  # fmt: skip
         return min(rows, key=cost, default=self.champion)
+
+    def _behind(self, row: MaskRow) -> str:
+        if row is self.champion:
+            return ""
+        return f", {self.champion.mean - row.mean:.4f} behind it on validation"
 
     def _best_first_k(self) -> MaskRow | None:
         return next((row for row in self.rows if row.label.startswith("first ")), None)

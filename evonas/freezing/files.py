@@ -54,6 +54,13 @@ class ChampionFile:
         """Adds to the champion what it is called in the table, and its fresh scores."""
         self._write(self._record(evaluation, label, scores))
 
+    def on_verdict(
+        self, verdict: str, evaluation: Evaluation, label: str, scores: Mapping[str, Any]
+    ) -> None:
+        """Writes another row of the table as the champion is written: `recipe.smallest.json`."""
+        file = self.champion.with_suffix(f".{verdict}.json")
+        write_text(file, json.dumps(self._record(evaluation, label, scores), indent=2) + "\n")
+
     def _found(self, genes: Genes) -> dict[str, Any]:
         """Returns what the file says of a point, as JSON."""
         raise NotImplementedError(f"{type(self).__name__} must define _found(genes)")

@@ -57,6 +57,7 @@ from evonas.training import (
 )
 from evonas.training.data.examples import Examples, as_examples
 from evonas.training.data.loaders import GivenData
+from evonas.training.data.parts import matched, preprocessing_of
 from evonas.training.problem import TrainingProblem
 from evonas.training.recipe import Schedule, Training
 from evonas.training.targets import check_targets
@@ -201,7 +202,7 @@ class FreezingProblem(TrainingProblem):
         )  # fmt: skip
         # On the CPU, where models are built and looked at; each device gets its own copy.
         self.train = as_examples(train, "train").to("cpu")
-        self.val = as_examples(val, "val").to("cpu")
+        self.val = matched(as_examples(val, "val").to("cpu"), self.train, "val")
         self.model_factory = model_factory
         self._own_loss, self._own_optimizer = loss_function, optimizer
         self.reuse_prefix = reuse_prefix
@@ -388,7 +389,8 @@ class FreezingProblem(TrainingProblem):
             ValueError: They are the training or validation examples, or their labels are wrong.
         """
         other = copy.copy(self)
-        other._test, other._places = as_examples(test, "test").to("cpu"), {}
+        other._places = {}
+        other._test = matched(as_examples(test, "test").to("cpu"), self.train, "test")
         other._test_identity = other._test.identity
         for name, part in (("training", self.train), ("validation", self.val)):
             if part.identity == other._test_identity:
@@ -399,13 +401,8 @@ class FreezingProblem(TrainingProblem):
         with seeded(0):
             model = self.model_factory()
         sample = self.train.gather(torch.arange(min(2, len(other._test), len(self.train))))
-        check_targets(
-            model,
-            sample,
-            {"test": other._test.targets},
-            loss_function=self._own_loss,
-            metric=self.metric,
-        )
+        targets = {"test": other._test.targets}
+        check_targets(model, sample, targets, loss_function=self._own_loss, metric=self.metric)
         return other
 
     def has_tested(self, record: Evaluation) -> bool:
@@ -480,7 +477,8 @@ class FreezingProblem(TrainingProblem):
 
     def keep(self, model: nn.Module, genes: Genes, trial: Trial) -> None:
         """Keeps the fine-tuned weights, and what the model is made of."""
-        trial.save(model, self._place(trial.device).examples["val"].gather(torch.arange(1)))
+        example = self._place(trial.device).examples["val"].gather(torch.arange(1))
+        trial.save(model, example, known={"preprocessing": preprocessing_of(self.train)})
 
     def build(self, genes: Genes) -> nn.Module:
         """Returns a pretrained model, before any fine-tuning."""

@@ -234,7 +234,21 @@ class RecipeProblem(FreezingProblem):
         return super().training_of(genes).with_genes(own)
 
     def recipe(self, genes: Genes) -> Recipe:
-        """Returns the recipe of a point: apply it to a model of yours, or print its `table`."""
+        """Returns the recipe of a point: apply it to a model of yours, or print its `table`.
+
+        Of a row of `compare_masks`: `problem.recipe(table.smallest.genes)`.
+
+        Raises:
+            TypeError: It is no point.
+            ValueError: It lacks a gene of the space.
+        """
+        check_mapping("genes", genes)
+        missing = [name for name in self.space if name not in genes]
+        if missing:
+            raise ValueError(
+                f"genes must have a value for each gene of the space, got none for "
+                f"{', '.join(missing)}: pass the genes of an evaluation or of a row of the table"
+            )
         training = self.training_of(genes)
         settings = training.fingerprint()
         return Recipe(

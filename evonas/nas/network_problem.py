@@ -29,6 +29,7 @@ from evonas.problem import RunFiles
 from evonas.records import Genes
 from evonas.training import Examples, accuracy
 from evonas.training.cost import count_params, macs_of_pass
+from evonas.training.data.parts import preprocessing_of
 from evonas.training.fused.loop import NOISE
 from evonas.training.problem import TrainingProblem
 from evonas.training.recipe import Training
@@ -211,7 +212,8 @@ class NetworkProblem(TrainingProblem):
     def keep(self, model: nn.Module, genes: Genes, trial: Trial) -> None:
         """Keeps the weights, and the network as data: it is built again without this script."""
         known = description(self._network(genes), self.in_shape, self.prm(genes))
-        trial.save(model, self._example(trial.device), known=known)
+        about = {"preprocessing": preprocessing_of(self.data)}
+        trial.save(model, self._example(trial.device), known={**known, **about})
 
     def run_files(self, run_dir: Path) -> RunFiles:
         """Returns the writer of `ga_architecture/`, `stats/` and the champion's files."""

@@ -8,6 +8,7 @@ from typing import Any
 from evonas.arguments import check_one_of
 from evonas.exceptions import DataError
 from evonas.training import Examples, split
+from evonas.training.data.parts import matched
 from evonas.training.data.split import sample
 
 __all__ = ["Source", "SplitData"]
@@ -76,7 +77,7 @@ class SplitData:
                 )
                 raise ValueError(f"data must be {wanted}, got examples of shape {part.shape}")
         n_given = len(found)
-        found = found if val is None else found.joined(val)
+        found = found if val is None else found.joined(matched(val, found, "val"))
         if found.n_classes < 2:
             raise ValueError(
                 f"data must have at least two classes, got {', '.join(found.classes) or 'none'}"

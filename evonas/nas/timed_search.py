@@ -41,6 +41,7 @@ from evonas.space import SearchSpace
 from evonas.space.genes import Categorical
 from evonas.strategies import RandomSearch, SurrogateEvolution
 from evonas.training import Examples, place, train_epoch
+from evonas.training.data.parts import matched
 from evonas.training.resumable import Progress
 
 __all__ = ["SearchedAndTrained", "search_and_train"]
@@ -153,6 +154,7 @@ def search_and_train(
     )  # fmt: skip
     side = test.shape[-1]
     trainer = make(space, **recipe("one-cycle", flips=flips, side=side))
+    matched(test, trainer.data, "test")  # refused before anything is searched
     n_images = len(trainer.data)
     most = None if val is None else (len(trainer.splits[0]), len(trainer.splits[1]))
     plan = _plan(folder, trainer, start, settings, seconds, most)
@@ -189,7 +191,7 @@ def search_and_train(
         make(space, precision=problem.precision, **long),  # the run's: anew it might be another
         genes,
         problem.data,  # normalised as in the search: the weights fit the champion's module
-        test.normalised_like(problem.data),
+        matched(test, problem.data, "test"),
         weights=weights,
         seconds=plan.final_seconds(spent),
         settings=settings,

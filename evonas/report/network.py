@@ -12,7 +12,7 @@ from evonas.records import Evaluation
 from evonas.report.style import GREY, PALETTE
 from evonas.report.template import rendered
 
-__all__ = ["Layer", "Net", "Row", "draw", "layer_rows", "network_of"]
+__all__ = ["Layer", "Net", "Row", "draw", "layer_rows", "network_of", "preprocessing_text"]
 
 _log = logging.getLogger(__name__)
 
@@ -120,6 +120,24 @@ def network_of(evaluation: Evaluation) -> Net | None:
         return None
     layers = tuple(layer for entry in entries if (layer := _layer(entry)) is not None)
     return Net(_inputs(known.get("inputs")), layers) if layers else None
+
+
+def preprocessing_text(evaluation: Evaluation) -> str:
+    """Returns what examples go through before the model, in words; "": nothing that is known.
+
+    A damaged file is nothing, as in `network_of`.
+    """
+    try:
+        known = evaluation.preprocessing
+    except WeightsError:
+        return ""
+    try:
+        mean, std = (tuple(round(float(each), 4) for each in known[n]) for n in ("mean", "std"))
+        scale = known.get("scale", 1)
+        before = "input" if scale == 1 else f"input / {scale:g}"
+    except (KeyError, TypeError, ValueError):
+        return ""
+    return f"({before} - mean) / std, with mean {mean} and std {std}"
 
 
 def layer_rows(net: Net, most: int = MAX_LAYERS) -> list[tuple[str, str, str, str, str, str]]:

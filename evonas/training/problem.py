@@ -34,6 +34,7 @@ from evonas.training.cost import (
     macs_of_pass,
 )
 from evonas.training.data.batches import Augment, BatchSource
+from evonas.training.data.parts import preprocessing_of
 from evonas.training.data.structure import map_tensors, tensors_in
 from evonas.training.fused.evaluation import digest_for, evaluate_together, obstacle_of
 from evonas.training.fused.loop import NOISE
@@ -430,7 +431,9 @@ class TrainingProblem(Problem):
 
     def keep(self, model: nn.Module, genes: Genes, trial: Trial) -> None:
         """Keeps what a trained model is loaded from: its weights, and what it is made of."""
-        trial.save(model, self._example(trial.device))
+        train = self.sources(trial)[0]
+        known = {"preprocessing": preprocessing_of(train)}
+        trial.save(model, self._example(trial.device), known=known)
 
     def counted(self, genes: Genes) -> dict[str, int]:
         """Returns costs that are known before the model is built; empty: see `counted_of`."""

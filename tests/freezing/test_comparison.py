@@ -12,12 +12,13 @@ from torch import Tensor
 
 import evonas as en
 from evonas.exceptions import EvonasError, RunMismatchError
-from evonas.freezing import Examples, MaskRow, MaskTable, compare_masks
+from evonas.freezing import Examples, MaskRow, MaskTable, compare_masks, load_mask
 from evonas.freezing.comparison import candidate_count
 from evonas.testing import onemax, onemax_space
 
 HEADLINE = (
-    "accuracy, mean ± standard deviation over 2 fresh seeds each; * is the best mean on validation"
+    "accuracy, mean ± standard deviation over 2 fresh seeds each; * is the best mean on "
+    "validation; noise is one standard error, 0.0045"
 )
 
 
@@ -95,6 +96,13 @@ def test_the_champion_is_chosen_by_validation_not_by_test(problem: Any, tmp_path
     assert problem.mask_of(champion.genes) == table.champion.mask
     saved = json.loads((tmp_path / "mask.json").read_text())
     assert tuple(saved["mask"].values()) == table.champion.mask
+    for name in ("smallest", "fastest"):
+        row = getattr(table, name)
+        file = tmp_path / f"mask.{name}.json"
+        assert tuple(load_mask(file).values()) == row.mask == problem.mask_of(row.genes)
+        said = json.loads(file.read_text())
+        assert said["label"] == row.label
+        assert said["on_fresh_seeds"]["validation_mean"] == pytest.approx(row.mean)
 
 
 def test_each_training_sees_the_test_examples_once(make_problem: Any, tmp_path: Path) -> None:
@@ -447,11 +455,19 @@ def test_the_smallest_and_the_fastest_within_the_noise_are_named() -> None:
     assert (table.smallest, table.fastest) == (near, quick)
     assert {
         "best: search 1, validation 0.9100 ± 0.0141",
-        "smallest within the noise of the best: first 1 frozen, 30.0% trainable",
-        "fastest within the noise of the best: norms, 1.0 s",
+        "smallest within the noise of the best: first 1 frozen, 30.0% trainable, 0.0100 behind it "
+        "on validation",
+        "fastest within the noise of the best: norms, 1.0 s, 0.0100 behind it on validation",
     } <= set(table.verdicts())
+    # Of all rows: (0.0002 + 0.0002 + 0.0008 + 0.00005) / 4 is the variance of one score.
+    assert table.noise == pytest.approx((0.0003125 / 2) ** 0.5)
+    assert "noise is one standard error, 0.0125" in str(table)
     cheap = row("search 1", 0.2, 0.1, 0.90, 0.92)
     table = MaskTable((cheap, near, far), ("a", "b"), "accuracy", 2)
     assert table.smallest is table.fastest is cheap
+    # A wide spread of its own makes no row as good: 0.05 behind, of which nobody knows the noise.
+    wild = row("biases only", 0.01, 0.1, 0.78, 0.94)
+    table = MaskTable((best, near, quick, far, wild), ("a", "b"), "accuracy", 2)
+    assert wild not in (table.smallest, table.fastest)
     once = MaskTable((cheap,), ("a", "b"), "accuracy", 1)
     assert not any("within the noise" in line for line in once.verdicts())

@@ -9,6 +9,7 @@ from click.core import ParameterSource
 
 from evonas.cli.screen import CommandWithExamples, check_output, run_argument, write_or_print
 from evonas.cli.source import chosen
+from evonas.report.network import preprocessing_text
 from evonas.run.result import open_run
 
 __all__ = ["export"]
@@ -108,6 +109,8 @@ def export(
         check_output(path)
         done = write_model(chosen_one, form, path, build=build, half=half, batch_size=batch)
         click.echo(done)
+        if said := preprocessing_text(chosen_one):
+            click.echo(f"its inputs: {said}")
         return
     if output is not None:
         check_output(output, to_directory=form == "nn-dataset")

@@ -196,6 +196,11 @@ class Examples:
         return (rows.shape[3], *rows.shape[1:3]) if rows.ndim == 4 else tuple(rows.shape[1:])
 
     @property
+    def inputs_dtype(self) -> torch.dtype:
+        """Of inputs that are one tensor, as they came."""
+        return self._fixed[""].dtype
+
+    @property
     def is_images(self) -> bool:
         """Whether the inputs are one tensor `(N, C, H, W)`."""
         return self._single and self.n_dims == 4
@@ -268,6 +273,13 @@ class Examples:
     def normalised_like(self, other: Examples) -> Examples:
         """Returns the same images with the mean and std of `other` (a test set: the training's)."""
         return self._normalised_by(other.mean, other.std)
+
+    def relabelled(self, targets: Tensor, classes: tuple[str, ...]) -> Examples:
+        """Returns the same inputs with other labels."""
+        other = copy.copy(self)
+        other.__dict__.pop("identity", None)
+        other.targets, other.classes = targets.to(self.device), classes
+        return other
 
     def _normalised_by(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Examples:
         other = copy.copy(self)

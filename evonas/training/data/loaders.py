@@ -18,6 +18,7 @@ from evonas.exceptions import DataError
 from evonas.space.naming import fingerprint_of
 from evonas.training.data.batches import Batch, BatchSource
 from evonas.training.data.examples import Examples, as_bytes, as_examples
+from evonas.training.data.parts import matched
 from evonas.training.data.structure import map_tensors, shapes_of
 from evonas.training.seeding import seeded
 
@@ -235,6 +236,9 @@ class GivenData:
             given = self._given[name]
             is_function = _is_function(given)
             source = as_source(given() if is_function else given, name, self._unpack)
+            train = self._source("train") if name == "val" else None
+            if isinstance(source, Examples) and isinstance(train, Examples):
+                source = matched(source, train, name)
             found = getattr(source, "identity", "")
             if self._identity.setdefault(name, found) != found:
                 raise DataError(

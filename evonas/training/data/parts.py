@@ -1,0 +1,61 @@
+"""Validation and test examples as a model that learnt from the training examples needs them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from evonas.training.data.examples import Examples
+
+__all__ = ["matched", "preprocessing_of"]
+
+
+def matched(part: Examples, train: Examples, name: str) -> Examples:
+    """Returns `part`, labelled and normalised like the training examples.
+
+    Labels follow the names of the classes: a part that lacks one would else number the others
+    differently. Images are normalised by the training images' mean and standard deviation.
+
+    Args:
+        part: What a model is judged by.
+        train: What it learns from.
+        name: What an error calls `part`.
+
+    Raises:
+        ValueError: `part` has a class that `train` has not, or images of another dtype.
+    """
+    if part.classes and train.classes and part.classes != train.classes:
+        unknown = [each for each in part.classes if each not in train.classes]
+        if unknown:
+            raise ValueError(
+                f"{name} has classes that train has not: {', '.join(unknown)}; those of train are "
+                f"{', '.join(train.classes)}"
+            )
+        numbers = torch.tensor([train.classes.index(each) for each in part.classes])
+        part = part.relabelled(numbers[part.targets.cpu()], train.classes)
+    if not (part.is_images and train.is_images):
+        return part
+    dtypes = [each.inputs_dtype for each in (train, part)]
+    if torch.uint8 in dtypes and dtypes[0] != dtypes[1]:
+        raise ValueError(
+            f"{name} must have images of the dtype of train, {dtypes[0]}, got {dtypes[1]}: uint8 "
+            "is normalised, other images are taken as they are"
+        )
+    is_alike = (part.mean, part.std) == (train.mean, train.std)
+    return part if is_alike or part.shape[0] != train.shape[0] else part.normalised_like(train)
+
+
+def preprocessing_of(train: Any) -> dict[str, Any]:
+    """Returns how inputs become what a model takes, as JSON: what its users must do, too.
+
+    `(input / scale - mean) / std` for each channel, where they are normalised, and the names of
+    the `classes`; {}: it is not known, or nothing is done.
+    """
+    if not isinstance(train, Examples):
+        return {}
+    found: dict[str, Any] = {}
+    if train.mean:
+        scale = 255 if train.inputs_dtype == torch.uint8 else 1
+        found = {"scale": scale, "mean": list(train.mean), "std": list(train.std)}
+    return {**found, "classes": list(train.classes)} if train.classes else found
