@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from evonas.arguments import check_callable, check_choice, check_mapping, check_string
+from evonas.arguments import check_callable, check_choice, check_mapping, check_string, nearest
 from evonas.exceptions import InvalidPoint
 from evonas.execution.torch_env import torch_threads
 from evonas.objectives import Objective
@@ -29,6 +30,7 @@ from evonas.training.problem import N_TRIED, TrainingProblem, refuse_trained
 from evonas.training.recipe import TRAINING_GENES, Training
 from evonas.training.seeding import seeded
 from evonas.training.targets import check_targets
+from evonas.training.unread_genes import ReadGenes, unread_genes
 
 __all__ = ["ModelFunction", "ModelProblem"]
 
@@ -164,6 +166,7 @@ class ModelProblem(TrainingProblem):
         self._check_genes()
         with torch_threads(threads), seeded(0):  # the caller's random numbers stay as they are
             self._check_fit()
+            self._warn_of_unread()
 
     def build(self, genes: Genes) -> nn.Module:
         """Returns the untrained module of the genes.
@@ -174,7 +177,7 @@ class ModelProblem(TrainingProblem):
             ValueError: It returns a module whose weights a trial of this process has trained.
         """
         try:
-            model = self.model(dict(genes))
+            model = self.model(genes if isinstance(genes, ReadGenes) else dict(genes))
         except InvalidPoint:
             raise
         except Exception as error:
@@ -240,6 +243,20 @@ class ModelProblem(TrainingProblem):
         for name, why in unused.items():
             if name in self.space:
                 raise ValueError(f"the gene {name!r} would do nothing: {why}")
+
+    def _warn_of_unread(self) -> None:
+        """Warns of genes that nothing reads, as far as that can be known."""
+        takes_genes = (self._own_optimizer, self._own_schedule)
+        if type(self) is not ModelProblem or any(takes_genes):
+            return  # what these read of the genes, only a training would tell
+        for name in unread_genes(self.space, self.build, set(TRAINING_GENES)):
+            near = nearest(name, TRAINING_GENES)
+            warnings.warn(
+                f"the gene {name!r} would do nothing: model(genes) does not read it, and it is no "
+                f"setting of the training{near}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def _check_fit(self) -> None:
         """Tries one batch on the CPU, before anything is searched.

@@ -418,7 +418,7 @@ def test_images_to_validate_on_can_be_given(
     with pytest.raises(ValueError, match="n_val must be from 1 to the 20 examples"):
         make_tiny(train, val=val, n_val=21)
     other = Examples(val.inputs, val.targets, tuple(f"x{name}" for name in val.classes))
-    with pytest.raises(DataError, match="both parts of the data must have one classes"):
+    with pytest.raises(DataError, match="val has classes that train has not"):
         make_tiny(train, val=other)
 
 

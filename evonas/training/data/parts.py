@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from evonas.exceptions import DataError
 from evonas.training.data.examples import Examples
 
 __all__ = ["matched", "preprocessing_of"]
@@ -23,12 +24,13 @@ def matched(part: Examples, train: Examples, name: str) -> Examples:
         name: What an error calls `part`.
 
     Raises:
-        ValueError: `part` has a class that `train` has not, or images of another dtype.
+        DataError: `part` has a class that `train` has not.
+        ValueError: It has images of another dtype.
     """
     if part.classes and train.classes and part.classes != train.classes:
         unknown = [each for each in part.classes if each not in train.classes]
         if unknown:
-            raise ValueError(
+            raise DataError(
                 f"{name} has classes that train has not: {', '.join(unknown)}; those of train are "
                 f"{', '.join(train.classes)}"
             )

@@ -11,6 +11,7 @@ from torch import nn
 
 import evonas as en
 from evonas.cli import main
+from evonas.exceptions import DataError
 from evonas.freezing import FreezingProblem, RecipeProblem
 from evonas.nas import FAMILIES, ImageClassificationProblem
 from evonas.training import Examples, ModelProblem
@@ -39,7 +40,7 @@ def test_labels_follow_the_names_of_the_classes() -> None:
 
 def test_an_unknown_class_is_refused() -> None:
     train = images(("bird", "cat"))
-    with pytest.raises(ValueError, match="val has classes that train has not: dog; .* bird, cat"):
+    with pytest.raises(DataError, match="val has classes that train has not: dog; .* bird, cat"):
         matched(images(), train, "val")
 
 
@@ -91,7 +92,7 @@ def test_problems_match_their_parts(name: str) -> None:
     _, val = problem.sources(en.Trial())
     assert (val.mean, val.std) == (train.mean, train.std)
     assert torch.equal(val.targets, val.inputs[:, 0, 0, 0].long())
-    with pytest.raises(ValueError, match="val has classes that train has not: dog"):
+    with pytest.raises(DataError, match="val has classes that train has not: dog"):
         PROBLEMS[name](images(("bird", "cat")), images())
 
 
@@ -102,7 +103,7 @@ def test_test_examples_of_a_mask_are_matched_too() -> None:
     assert tested._test is not None
     assert tested._test.classes == CLASSES
     assert tested._test.mean == train.mean
-    with pytest.raises(ValueError, match="test has classes that train has not: fox"):
+    with pytest.raises(DataError, match="test has classes that train has not: fox"):
         problem.with_test(Examples(images().inputs, images().targets, ("bird", "cat", "fox")))
 
 
