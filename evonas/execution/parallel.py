@@ -42,7 +42,8 @@ def measured_parallel(
     """Returns the workers and threads with which most trials end per second on this CPU.
 
     Tried are 1, 2, 4, … threads, each with the best of a few steps. Where that would take longer
-    than a tenth of one trial, one worker gets all cores. More threads are taken only where they are
+    than a tenth of one trial, one worker gets all cores, or for trials of less than ten seconds as
+    many threads as were tried. More threads are taken only where they are
     clearly faster, and several workers only for trials of ten seconds or more.
 
     Args:
@@ -60,8 +61,15 @@ def measured_parallel(
     began, longest = time.monotonic(), 0.0
     for threads in counts:
         if seconds and time.monotonic() - began > longest:
-            why = "not measured to the end: that would take longer than a tenth of a trial"
-            return Parallel(workers or 1, most, why)
+            # In a short trial the threads of a small model wait for each other, the more so where
+            # others use the cores, too: 11 to 25 s in two threads at a load of 6, 0.4 s in one.
+            is_short = n_steps * seconds[1] < _LONG_SECONDS
+            threads = max(seconds) if is_short else most
+            why = (
+                "not measured to the end: that would take longer than a tenth of a trial; "
+                "threads_per_trial= chooses others"
+            )
+            return Parallel(workers or 1, threads, why)
         set_threads(threads)
         step()  # the first one makes kernels and buffers
         seconds[threads] = min(_timed(step) for _ in range(_ROUNDS))

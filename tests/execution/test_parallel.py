@@ -70,6 +70,12 @@ def test_it_takes_no_longer_than_a_tenth_of_a_trial(measure: Any) -> None:
     assert "longer than a tenth of a trial" in (found.why or "")
 
 
+def test_a_short_trial_gets_no_threads_that_were_not_tried(measure: Any) -> None:
+    found = measure({1: 0.1, 2: 5.0, 4: 20.0}, 3)  # others use the cores, too
+    assert (found.workers, found.threads) == (1, 1)
+    assert "threads_per_trial= chooses others" in (found.why or "")
+
+
 @pytest.mark.parametrize(
     ("source", "guarded"),
     [
