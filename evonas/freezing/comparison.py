@@ -224,16 +224,19 @@ def _scores(row: MaskRow, metric: str) -> dict[str, Any]:
 def _note(problem: FreezingProblem, result: Result) -> str:
     """Returns what to say of what failed, and of rivals that were not tried at every rate."""
     known = {entry.key for entry in result.evaluations}
+    rivals = problem.rivals()
+    n_all = len({problem.key(genes) for variants in rivals.values() for genes in variants})
     fewer = [
         name
-        for name, variants in problem.rivals().items()
+        for name, variants in rivals.items()
         if not name.startswith("first ")
         and not all(problem.key(genes) in known for genes in variants)
     ]
     notes = []
     if fewer and len(problem.rates) > 1:
         notes.append(
-            f"not tried at every learning rate: {', '.join(fewer)}; a larger first population does"
+            f"not tried at every learning rate: {', '.join(fewer)}; a first population of {n_all} "
+            "holds them all"
         )
     failed = [entry for entry in result.evaluations if entry.status.is_failure]
     if failed:
