@@ -274,7 +274,9 @@ class Result:
         try:
             import pandas
         except ImportError as error:
-            raise MissingDependencyError("to_frame needs pandas: pip install pandas") from error
+            raise MissingDependencyError.of(
+                "to_frame", "pandas", error, "pip install pandas"
+            ) from error
         # Not in the order in which the rows bring them: a gene may be inactive in the first.
         columns = ["number", "status", *(objective.name for objective in self.objectives)]
         columns += [f"gene.{name}" for name in self.record.gene_names]

@@ -222,7 +222,6 @@ def _package(module: str, name: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingDependencyError(
-            f"this format needs {name}, which does not import ({error}): "
-            f"pip install 'evonas[export]'"
+        raise MissingDependencyError.of(
+            "this format", name, error, "pip install 'evonas[export]'"
         ) from error
