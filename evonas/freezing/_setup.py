@@ -55,7 +55,7 @@ def rates_of(lr: float | Sequence[float], *, has_own: bool) -> tuple[float, ...]
     """
     if isinstance(lr, (int, float)):  # `Training` checks it
         return (lr,)
-    if isinstance(lr, (str, Mapping)) or not isinstance(lr, Iterable):
+    if isinstance(lr, (str, bytes, Mapping)) or not isinstance(lr, Iterable):
         raise TypeError(
             f"lr must be a number or a list of numbers, got {lr!r} ({type(lr).__name__})"
         )
