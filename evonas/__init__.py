@@ -30,7 +30,9 @@ What there is, and where `help` says more:
 
 from __future__ import annotations
 
-from evonas.arguments import nearest
+from typing import TYPE_CHECKING
+
+from evonas.arguments import unknown_names
 from evonas.callbacks.base import Observer
 from evonas.evolution.individual import Fitness, Individual
 from evonas.evolution.toolbox import make_toolbox
@@ -113,9 +115,5 @@ _OTHER_WORDS = {
 }  # fmt: skip
 
 
-def __getattr__(name: str) -> object:
-    """Refuses an unknown name, with the one that is meant."""
-    hint = nearest(name, __all__)
-    if name in _OTHER_WORDS:
-        hint = f": it is called {_OTHER_WORDS[name]}"
-    raise AttributeError(f"module 'evonas' has no attribute {name!r}{hint}")
+if not TYPE_CHECKING:  # a type checker would find every name
+    __getattr__ = unknown_names(__name__, __all__, _OTHER_WORDS)

@@ -6,15 +6,16 @@ import difflib
 import inspect
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NoReturn
 
 __all__ = [
     "check_bool",
     "check_callable",
     "check_choice",
     "check_file_label",
+    "check_function",
     "check_int",
     "check_list",
     "check_mapping",
@@ -23,6 +24,8 @@ __all__ = [
     "check_string",
     "made_by",
     "nearest",
+    "no_attribute",
+    "unknown_names",
 ]
 
 _LARGEST_INT = 2**31 - 1  # of counts and sizes: beyond it nothing ends
@@ -109,6 +112,26 @@ def check_callable(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be callable, got {value!r} ({type(value).__name__})")
 
 
+def check_function(name: str, value: Any, instead: str = "") -> None:
+    """Refuses what cannot be called, and a class, of which an instance is meant.
+
+    Args:
+        name: The argument.
+        value: Its value.
+        instead: What to pass in place of a class. "": an instance of it.
+
+    Raises:
+        TypeError: It is none.
+    """
+    check_callable(name, value)
+    if isinstance(value, type):
+        wanted = instead or f"{value.__name__}(), an instance"
+        raise TypeError(
+            f"{name} must be a function or an object that can be called, got the class "
+            f"{value.__name__}: pass {wanted}"
+        )
+
+
 def check_one_of(name: str, value: Any, kinds: type | tuple[type, ...], expected: str) -> None:
     """Refuses anything but an object of one of `kinds`, which the error calls `expected`.
 
@@ -191,6 +214,37 @@ def nearest(word: object, known: Iterable[str]) -> str:
     by_lower = {each.lower(): each for each in known}
     close = difflib.get_close_matches(str(word).lower(), by_lower, n=1)
     return f" (did you mean {by_lower[close[0]]!r}?)" if close else ""
+
+
+def no_attribute(
+    owner: str, name: str, known: Iterable[str], other_words: Mapping[str, str] | None = None
+) -> AttributeError:
+    """Returns the error for a name that a module or an object lacks, with the one that is meant.
+
+    Args:
+        owner: In words: `module 'evonas'`.
+        name: What was asked for.
+        known: The names there are.
+        other_words: What people call a name, to what it is called.
+
+    Example:
+        >>> no_attribute("a Result", "best", ["champion"], {"best": "champion"})
+        AttributeError("a Result has no attribute 'best': it is called champion")
+    """
+    words = other_words or {}
+    hint = f": it is called {words[name]}" if name in words else nearest(name, known)
+    return AttributeError(f"{owner} has no attribute {name!r}{hint}")
+
+
+def unknown_names(
+    module: str, known: Sequence[str], other_words: Mapping[str, str] | None = None
+) -> Callable[[str], NoReturn]:
+    """Returns a `__getattr__` for a module: it refuses every name, with the one that is meant."""
+
+    def refuse(name: str) -> NoReturn:
+        raise no_attribute(f"module {module!r}", name, known, other_words)
+
+    return refuse
 
 
 def made_by(thing: object, settings: Mapping[str, Any]) -> str:

@@ -7,6 +7,8 @@ what was expected, what was found, and the way out.
 
 from __future__ import annotations
 
+from typing import Self
+
 __all__ = [
     "DataError",
     "EvonasError",
@@ -100,6 +102,30 @@ class WeightsError(EvonasError):
 class MissingDependencyError(EvonasError, ImportError):
     """A package that only this feature needs is not installed (or does not import)."""
 
+    @classmethod
+    def of(cls, feature: str, packages: str, error: BaseException, way_out: str) -> Self:
+        """Returns the error for packages that do not import, which shows why they do not.
+
+        Args:
+            feature: What needs them.
+            packages: Their names, in words.
+            error: What importing them raised. Where that hides what it was raised from (a package
+                that is installed, but imports a broken one), both are shown.
+            way_out: What to install, or to do instead.
+
+        Example:
+            >>> error = ImportError("No module named 'p'")
+            >>> print(MissingDependencyError.of("a chart", "p", error, "pip install p"))
+            a chart needs p, which does not import (No module named 'p'): pip install p
+        """
+        reason, root = _first_line(error), error
+        while (cause := root.__cause__ or root.__context__) is not None:
+            root = cause
+        if root is not error and (beneath := _first_line(root)) not in reason:
+            reason += f"; because of {type(root).__name__}: {beneath}"
+        do = "do" if " and " in packages else "does"
+        return cls(f"{feature} needs {packages}, which {do} not import ({reason}): {way_out}")
+
 
 class WorkerError(EvonasError):
     """Worker processes cannot be started, or cannot load the problem."""
@@ -112,3 +138,8 @@ No `Exception`, so that an `except Exception` of the caller does not swallow it.
 its own: only for `KeyboardInterrupt` itself does Python end a script that lets it pass as Ctrl-C
 ends one (exit status 130; a subclass gives 1).
 """
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from evonas.arguments import no_attribute
 from evonas.exceptions import WeightsError
 
 __all__ = ["EpochMetrics", "Evaluation", "Genes", "Status", "as_metric"]
@@ -55,6 +56,14 @@ class EpochMetrics:
     metrics: Mapping[str, float]
 
 
+_OTHER_WORDS = {
+    "model": "load_model()", "module": "load_model()", "network": "load_model()",
+    "weights": 'files["weights.pt"]', "params": "genes", "parameters": "genes", "config": "genes",
+    "hyperparameters": "genes", "value": "fitness", "score": "fitness", "state": "status",
+    "duration": "seconds", "index": "number", "id": "number",
+}  # fmt: skip
+
+
 class KeptFiles(Protocol):
     """Where the files of a run's trials are."""
 
@@ -63,6 +72,9 @@ class KeptFiles(Protocol):
 
     def network(self, number: int) -> dict[str, Any]:
         """Returns what is known of an evaluation's model, as JSON."""
+
+    def can_build(self, number: int) -> bool:
+        """Whether another process needs no function of the user's to build the module."""
 
     def load_model(self, evaluation: Evaluation, build: Any) -> Any:
         """Returns the module of an evaluation with its trained weights."""
@@ -104,6 +116,18 @@ class Evaluation:
     started_at: float = 0.0
     output: str | None = None
     kept: KeptFiles | None = field(default=None, compare=False)
+
+    if not TYPE_CHECKING:  # a type checker would find every name
+
+        def __getattr__(self, name: str) -> Any:
+            """Refuses a name that there is not, with the one that is meant."""
+            if hasattr(type(self), name):  # a property of it raised: its own error counts
+                return object.__getattribute__(self, name)
+            metrics = self.metrics if name != "metrics" else {}
+            words = {**_OTHER_WORDS, **{metric: f"metrics[{metric!r}]" for metric in metrics}}
+            raise no_attribute(
+                "an Evaluation", name, [each for each in dir(type(self)) if each[0] != "_"], words
+            )
 
     @property
     def files(self) -> dict[str, Path]:

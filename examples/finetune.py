@@ -1,5 +1,6 @@
 """Finds how to fine-tune a pretrained model on your data, in a given time.
 
+    pip install -e ".[vision,lora]"                                 # for sentences ".[bert,lora]"
     python examples/finetune.py --data IMAGES --minutes 20          # folders of images, by class
     python examples/finetune.py --data FOLDER_OR_TSV --minutes 20   # sentences with labels
     python examples/finetune.py --model resnet18 --data IMAGES --minutes 30

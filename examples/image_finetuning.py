@@ -1,6 +1,6 @@
 """Finds how to fine-tune an EfficientNet-Lite0 on your images, in a given time, without a download.
 
-    pip install -e ".[vision]"
+    pip install -e ".[vision,lora]"
     python examples/image_finetuning.py --data IMAGES --minutes 10 --run-dir RUN
 
 `IMAGES` holds `train/` (and `val/`, `test/`), in each a folder for each class. It is

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from evonas.arguments import unknown_names
 from evonas.callbacks.base import Counts, Observer, Observers, RunInfo
 from evonas.callbacks.mlflow import MLflowLogger
 from evonas.callbacks.progress import ProgressBar
@@ -18,3 +21,6 @@ __all__ = [
     "TensorBoardLogger",
     "format_duration",
 ]
+
+if not TYPE_CHECKING:  # a type checker would find every name
+    __getattr__ = unknown_names(__name__, __all__)

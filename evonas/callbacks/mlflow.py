@@ -58,8 +58,8 @@ class MLflowLogger(Tracker):
         try:
             import mlflow.tracking  # noqa: F401
         except ImportError as error:
-            raise MissingDependencyError(
-                "MLflowLogger needs mlflow-skinny: pip install 'evonas[trackers]'"
+            raise MissingDependencyError.of(
+                "MLflowLogger", "mlflow-skinny", error, "pip install 'evonas[trackers]'"
             ) from error
         self._experiment = experiment
         self._tracking_uri = tracking_uri

@@ -224,8 +224,8 @@ def _require() -> None:
         import tensorboard.compat.proto.event_pb2
         import tensorboard.summary.writer.record_writer  # noqa: F401
     except ImportError as error:
-        raise MissingDependencyError(
-            "TensorBoardLogger needs tensorboard: pip install 'evonas[trackers]'"
+        raise MissingDependencyError.of(
+            "TensorBoardLogger", "tensorboard", error, "pip install 'evonas[trackers]'"
         ) from error
 
 

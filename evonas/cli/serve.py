@@ -51,8 +51,8 @@ def serve(run: Path, port: int, host: str) -> None:
     try:
         import uvicorn
     except ImportError as error:
-        raise MissingDependencyError(
-            "evonas serve needs starlette and uvicorn: pip install 'evonas[live]'"
+        raise MissingDependencyError.of(
+            "evonas serve", "starlette and uvicorn", error, "pip install 'evonas[live]'"
         ) from error
     if not host:
         raise EvonasError("--host must name an address, got ''")

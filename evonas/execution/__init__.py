@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from evonas.arguments import unknown_names
 from evonas.execution.base import Executor, Outcome, Task, run_trial
 from evonas.execution.fused import FusedExecutor
 from evonas.execution.futures import FuturesExecutor
@@ -23,3 +26,6 @@ __all__ = [
     "TrialSettings",
     "run_trial",
 ]
+
+if not TYPE_CHECKING:  # a type checker would find every name
+    __getattr__ = unknown_names(__name__, __all__)

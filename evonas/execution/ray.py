@@ -294,6 +294,6 @@ def _import_ray() -> Any:
     try:
         return importlib.import_module("ray")
     except ImportError as error:
-        raise MissingDependencyError(
-            f"RayExecutor needs Ray, which does not import ({error}): pip install 'evonas[ray]'"
+        raise MissingDependencyError.of(
+            "RayExecutor", "Ray", error, "pip install 'evonas[ray]'"
         ) from error

@@ -6,10 +6,46 @@ import hashlib
 import importlib.util
 import inspect
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["import_from_file", "place_of"]
+__all__ = ["ScriptError", "class_not_function", "import_from_file", "place_of"]
+
+
+class ScriptError(ImportError):
+    """The user's file is there, and its code raised while it was imported."""
+
+
+def class_not_function(
+    name: str, build: Any, genes: Mapping[str, Any], error: Exception
+) -> TypeError | None:
+    """Returns the error for a class that was passed as a function of the genes, and raised.
+
+    None where it is no class, or one whose constructor has the argument `genes`: what it raised is
+    then its own affair.
+
+    Args:
+        name: Of the argument.
+        build: Its value.
+        genes: With which it was called.
+        error: What it raised.
+    """
+    if not isinstance(build, type):
+        return None
+    try:
+        taken = list(inspect.signature(build).parameters)
+    except (TypeError, ValueError):  # of a built-in class
+        taken = []
+    if "genes" in taken:
+        return None
+    given = [gene for gene in genes if gene in taken] or list(genes)
+    arguments = ", ".join(f"{gene}=genes[{gene!r}]" for gene in given)
+    return TypeError(
+        f"{name} must be a function of the genes to a new module, got the class {build.__name__}, "
+        f"which does not take the genes as one dict ({type(error).__name__}: {error}): pass "
+        f"lambda genes: {build.__name__}({arguments})"
+    )
 
 
 def place_of(function: Any) -> tuple[str, str] | None:
@@ -37,9 +73,12 @@ def import_from_file(file: str, name: str) -> Any:
 
     Raises:
         ImportError: It is no Python file, or there is no such name.
-        OSError: It cannot be read.
+        OSError: It is not there, or cannot be read.
+        ScriptError: Its own code raised, from what that raised (`sys.exit` too).
     """
     path = Path(file).resolve()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
     module_name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     module = sys.modules.get(module_name)
     if module is None:
@@ -52,8 +91,12 @@ def import_from_file(file: str, name: str) -> Any:
         sys.modules[module_name] = module
         try:
             spec.loader.exec_module(module)
-        except BaseException:
+        except BaseException as error:
             del sys.modules[module_name]
+            if isinstance(error, (Exception, SystemExit)):
+                raise ScriptError(
+                    f"importing {path} raised {type(error).__name__}: {error}"
+                ) from error
             raise
     found: Any = module
     for part in name.split("."):

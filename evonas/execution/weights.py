@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evonas.exceptions import WeightsError
-from evonas.execution.user_code import import_from_file
+from evonas.execution.user_code import ScriptError, class_not_function, import_from_file
 from evonas.files import replace_file, write_text
 from evonas.records import Evaluation, Genes
 from evonas.run.signature import is_ours, sign
@@ -198,6 +198,17 @@ class TrialFiles:
             raise WeightsError(f"{path} describes no network")
         return found
 
+    def can_build(self, number: int) -> bool:
+        """Whether `load_model` needs no argument in another process: see `Evaluation.load_model`.
+
+        Raises:
+            WeightsError: The description is damaged.
+        """
+        if "kind" in self.network(number):
+            return True
+        entry = _builder_on_record(self.folder)
+        return entry is not None and _is_trusted(entry, self.folder)
+
     def load_model(
         self, evaluation: Evaluation, build: Callable[[Genes], Any] | Any | None = None
     ) -> nn.Module:
@@ -216,7 +227,7 @@ class TrialFiles:
         build = build if build is not None else self.build
         build = getattr(build, "build", build)  # a Problem
         if build is not None:
-            module = build(evaluation.genes)
+            module = _built_by(build, evaluation.genes)
         elif "kind" in (known := self.network(evaluation.number)):
             module = _described(files[NETWORK], known)
         else:
@@ -261,18 +272,59 @@ def _built_by_the_users_function(folder: Path, evaluation: Evaluation) -> Any:
     """
     wanted = "pass load_model(build), where build(genes) returns it"
     about = f"evaluation {evaluation.number} has weights, and only your code knows the module"
-    try:
-        entry = json.loads((folder / BUILDER).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        raise WeightsError(f"{about} that they belong to: {wanted}") from None
-    is_whole = isinstance(entry, dict) and entry.get("folder") == str(folder)
-    if not is_whole or not is_ours(entry, _SIGNED):  # a copied run, or a stranger's: no code of it
+    entry = _builder_on_record(folder)
+    if entry is None:
+        raise WeightsError(f"{about} that they belong to: {wanted}")
+    if not _is_trusted(entry, folder):
         raise WeightsError(f"{about} (this run was not made here, on this machine): {wanted}")
+    name = entry["name"] if entry["takes_genes"] else f"lambda genes: {entry['name']}()"
     try:
         build = import_from_file(entry["file"], entry["name"])
+    except ScriptError as error:
+        cause = error.__cause__
+        raise WeightsError(
+            f"while importing {entry['file']}, which made this run: {type(cause).__name__}: "
+            f"{cause}; fix it (load_model() runs the top level of that script, beside its "
+            f"__main__ guard), or pass load_model({name})"
+        ) from cause
     except (ImportError, OSError) as error:
         raise WeightsError(f"{about}, whose function is gone ({error}): {wanted}") from error
     return build(evaluation.genes) if entry["takes_genes"] else build()
+
+
+def _built_by(build: Any, genes: Genes) -> Any:
+    """Returns what the caller's function makes of the genes.
+
+    Raises:
+        TypeError: It is a module, or a class that takes no genes.
+    """
+    from torch import nn
+
+    if isinstance(build, nn.Module):
+        raise TypeError(
+            f"load_model takes a function of the genes to a new module, got a module "
+            f"({type(build).__name__}): pass lambda genes: MyModel(genes['width'])"
+        )
+    try:
+        return build(genes)
+    except Exception as error:
+        wrong = class_not_function("build", build, genes, error)
+        if wrong is not None:
+            raise wrong from error
+        raise
+
+
+def _builder_on_record(folder: Path) -> dict[str, Any] | None:
+    try:
+        entry = json.loads((folder / BUILDER).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) else {}
+
+
+def _is_trusted(entry: Mapping[str, Any], folder: Path) -> bool:
+    """Whether this user put it there: no code of a copied run, or of a stranger's, is imported."""
+    return entry.get("folder") == str(folder) and is_ours(entry, _SIGNED)
 
 
 def _described(path: Path, description: Mapping[str, Any]) -> Any:

@@ -18,6 +18,9 @@ apply_mask(model, load_mask("runs/mine"))
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from evonas.arguments import unknown_names
 from evonas.freezing.blocks import Block, find_blocks
 from evonas.freezing.comparison import compare_masks
 from evonas.freezing.comparison_table import MaskRow, MaskTable
@@ -60,3 +63,6 @@ __all__ = [
     "trainable_parameter_groups",
     "trainable_share",
 ]
+
+if not TYPE_CHECKING:  # a type checker would find every name
+    __getattr__ = unknown_names(__name__, __all__)

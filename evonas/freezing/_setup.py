@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from types import BuiltinFunctionType, FunctionType
 
 from torch import nn
 
-from evonas.arguments import check_list, check_number
+from evonas.arguments import check_callable, check_function, check_number
 from evonas.freezing.blocks import Block
 from evonas.training import fingerprint_of
 
 __all__ = [
+    "check_functions",
     "check_val_size",
     "code_of",
     "identity_of",
@@ -27,6 +28,19 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 _MOST_POINTS, _MANY_POINTS = 16.0, 9.5  # 10 and 28 examples
+
+
+def check_functions(loss_function: object, metric: object, optimizer: object) -> None:
+    """Refuses what is no function, and classes where an instance is meant.
+
+    Raises:
+        TypeError: One is.
+    """
+    for name, function in (("loss_function", loss_function), ("metric", metric)):
+        if function is not None:
+            check_function(name, function)
+    if optimizer is not None:  # a class of torch is such a function: it takes parameter groups
+        check_callable("optimizer", optimizer)
 
 
 def rates_of(lr: float | Sequence[float], *, has_own: bool) -> tuple[float, ...]:
@@ -41,7 +55,11 @@ def rates_of(lr: float | Sequence[float], *, has_own: bool) -> tuple[float, ...]
     """
     if isinstance(lr, (int, float)):  # `Training` checks it
         return (lr,)
-    rates = check_list("lr", lr, "a learning rate, or several")
+    if isinstance(lr, (str, bytes, Mapping)) or not isinstance(lr, Iterable):
+        raise TypeError(
+            f"lr must be a number or a list of numbers, got {lr!r} ({type(lr).__name__})"
+        )
+    rates = list(lr)
     for rate in rates:
         check_number("an entry of lr", rate, above=0)
     if not rates or len(set(rates)) < len(rates):

@@ -180,9 +180,9 @@ def require_peft() -> Any:
     """
     try:
         import peft
-    except ImportError as error:
-        raise MissingDependencyError(
-            "LoRA adapters need peft: pip install 'evonas[lora]', or leave the ranks out"
+    except (ImportError, RuntimeError) as error:  # of a broken torchvision
+        raise MissingDependencyError.of(
+            "a LoRA adapter", "peft", error, "pip install 'evonas[lora]', or leave the ranks out"
         ) from error
     return peft
 

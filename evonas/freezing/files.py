@@ -129,6 +129,21 @@ def load_mask(path: str | os.PathLike[str]) -> SavedMask:
     return read_champion(path, MaskFiles.file_name, SavedMask.from_json, "a mask by block name")
 
 
+_LOADERS = {"mask.json": "load_mask", "recipe.json": "load_recipe"}
+
+
+def _instead(folder: Path) -> str:
+    """Returns what a run has that lacks the file asked for."""
+    for name, loader in _LOADERS.items():
+        if (folder / name).exists():
+            what = name.removesuffix(".json")
+            return f": this run has a {what}, which {loader} of evonas.freezing reads"
+    return (
+        ": it is written where a search for masks (FreezingProblem) or recipes (RecipeProblem) has "
+        "its first result"
+    )
+
+
 def read_champion(
     path: str | os.PathLike[str], file_name: str, parse: Callable[[Any], T], what: str
 ) -> T:
@@ -140,7 +155,9 @@ def read_champion(
     """
     path = Path(path)
     if path.is_dir():
-        path = path / file_name
+        folder, path = path, path / file_name
+        if not path.exists():
+            raise FileNotFoundError(f"{folder} has no {file_name}{_instead(folder)}")
     try:
         return parse(json.loads(path.read_text(encoding="utf-8")))
     except (TypeError, ValueError, KeyError, AttributeError) as error:  # or no text at all

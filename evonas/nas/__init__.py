@@ -24,6 +24,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from evonas.arguments import no_attribute
 from evonas.nas.alexnet import alexnet_network, alexnet_space
 from evonas.nas.cell import cell_network, cell_space
 from evonas.nas.families import FAMILIES, Family
@@ -78,4 +79,4 @@ _NEED_TORCH = {
 def __getattr__(name: str) -> Any:
     if name in _NEED_TORCH:
         return getattr(import_module(f"evonas.nas.{_NEED_TORCH[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise no_attribute(f"module {__name__!r}", name, __all__)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
-from evonas.arguments import check_bool, check_callable, check_choice, check_file_label, check_int
+from evonas.arguments import check_bool, check_choice, check_file_label, check_function, check_int
 from evonas.exceptions import DataError
 from evonas.nas.champion import champion_source
 from evonas.nas.network_problem import NetworkFunction, NetworkProblem
@@ -144,14 +144,14 @@ class ImageClassificationProblem(NetworkProblem):
         dataset: str = "images",
     ) -> None:
         if metric is not None:
-            check_callable("metric", metric)
+            check_function("metric", metric)
         metric_name = "accuracy" if metric is None else readable_name(metric, "metric")
         check_file_label("metric's name", metric_name)
         self._describe(network, name, dataset)
         check_int("latency_batch", latency_batch, minimum=1)
         check_int("split_seed", split_seed, minimum=0)
         if not isinstance(augment, bool):
-            check_callable("augment", augment)
+            check_function("augment", augment)
         check_bool("test_time_flip", test_time_flip)
         self.latency_batch, self.test_time_flip = latency_batch, test_time_flip
         check_choice("optimizer", optimizer, ("sgd", "nesterov"))

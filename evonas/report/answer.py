@@ -8,6 +8,8 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from evonas.exceptions import WeightsError
+from evonas.execution.weights import WEIGHTS
 from evonas.records import Evaluation, Status
 from evonas.report.formats import duration, number
 from evonas.report.strip import blocks_of
@@ -221,9 +223,22 @@ def _next(result: Result) -> str:
 
 
 def _use(result: Result, place: str) -> str:
-    if result.champion.files:
-        return f'use its weights: evonas.open_run("{place}").champion.load_model()'
+    if WEIGHTS in result.champion.files:
+        champion = f'evonas.open_run("{place}").champion'
+        if _can_build(result.champion):
+            return f"use its weights: {champion}.load_model()"
+        return (
+            f"use its weights: {champion}.load_model(model), where model is your function of the "
+            "genes to the module"
+        )
     return f'use it: evonas.open_run("{place}").champion.genes'
+
+
+def _can_build(champion: Evaluation) -> bool:
+    try:
+        return champion.kept is not None and champion.kept.can_build(champion.number)
+    except WeightsError:  # its description is damaged, which load_model() will say
+        return False
 
 
 def _still_rising(result: Result) -> bool:

@@ -61,8 +61,8 @@ def graph_objects() -> Any:
     try:
         import plotly.graph_objects
     except ImportError as error:
-        raise MissingDependencyError(
-            "figures and reports need plotly: pip install 'evonas[report]'"
+        raise MissingDependencyError.of(
+            "drawing figures and reports", "plotly", error, "pip install 'evonas[report]'"
         ) from error
     return plotly.graph_objects
 

@@ -32,8 +32,8 @@ def _environment(package: str) -> Environment:
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
-        raise MissingDependencyError(
-            "figures and reports need Jinja2: pip install 'evonas[report]'"
+        raise MissingDependencyError.of(
+            "drawing figures and reports", "Jinja2", error, "pip install 'evonas[report]'"
         ) from error
     return Environment(
         loader=PackageLoader(package),

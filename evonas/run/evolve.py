@@ -56,6 +56,8 @@ _OTHER_WORDS = {
     "n_generations": "generations=", "ngen": "generations=", "n_trials": "max_evaluations=",
     "num_samples": "max_evaluations=", "max_evals": "max_evaluations=",
     "timeout": "max_seconds= (of the search) or trial_timeout= (of one trial)",
+    "minutes": "max_seconds=60 * minutes", "hours": "max_seconds=3600 * hours",
+    "seconds": "max_seconds=", "time_limit": "max_seconds=", "max_time": "max_seconds=",
     "n_jobs": "workers=", "num_workers": "workers=", "n_workers": "workers=",
     "random_state": "seed=", "sampler": "strategy=", "algorithm": "strategy=",
     "direction": _MIN, "directions": _MIN, "minimize": _MIN, "mode": _MIN,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+import sysconfig
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 from evonas.exceptions import TooManyFailures, UnsatisfiableSpaceError
 from evonas.problem import Problem
@@ -12,6 +16,10 @@ from evonas.run.store import KnownPoint
 __all__ = ["FailureStreak", "History"]
 
 _MAX_INVALID_IN_A_ROW = 1_000
+
+_FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+), in (?P<name>.+)')
+_EVONAS = str(Path(__file__).resolve().parents[1])
+_INSTALLED = {sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")}
 
 
 class History:
@@ -85,8 +93,8 @@ class FailureStreak:
         """Returns the error that says `what` and shows the last failure."""
         last = self._last
         shown = "" if last is None else (
-            f"; the last one ({last.status.value}, number {last.number}, genes {last.genes}):\n"
-            f"{last.error}"
+            f": {_in_a_line(last.error or '')}; the last one ({last.status.value}, number "
+            f"{last.number}, genes {last.genes}):\n{last.error}"
         )  # fmt: skip
         return TooManyFailures(
             f"{what}{shown}\nFix it and run the same command again: what failed is then tried "
@@ -114,3 +122,23 @@ class FailureStreak:
                 f"{evaluation.error}; give the space a constraint, or the problem an "
                 "invalid_reason, that finds such points before they are tried"
             )
+
+
+def _in_a_line(error: str) -> str:
+    """Returns what a traceback ends with, and the line of the user's that it came from."""
+    lines = error.strip().splitlines()
+    frames = [(place, found) for place, line in enumerate(lines) if (found := _FRAME.match(line))]
+    if not frames:
+        return lines[0] if lines else "no reason given"
+    # Behind the last frame: notes and further lines of a message may follow the error itself.
+    said = next((line for line in lines[frames[-1][0] :] if line[:1].strip()), lines[-1])
+    own = [found for _, found in frames if not _is_of_a_package(found["file"])]
+    if not own:
+        return said
+    return f"{said} (line {own[-1]['line']} of {own[-1]['file']}, in {own[-1]['name']})"
+
+
+def _is_of_a_package(file: str) -> bool:
+    return file.startswith("<frozen") or any(
+        file.startswith(f"{folder}{os.sep}") for folder in (_EVONAS, *_INSTALLED)
+    )

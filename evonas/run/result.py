@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from deap import tools
 
+from evonas.arguments import no_attribute
 from evonas.callbacks.base import Counts
 from evonas.evolution.individual import Fitness, Individual
 from evonas.exceptions import EvonasError, MissingDependencyError
@@ -76,6 +77,17 @@ class Confirmed:
         return statistics.stdev(self.values) if len(self.values) > 1 else float("nan")
 
 
+_OTHER_WORDS = {
+    "best": "champion", "best_trial": "champion", "best_individual": "champion",
+    "winner": "champion", "best_model": "champion.load_model()", "best_params": "champion.genes",
+    "best_genes": "champion.genes", "best_config": "champion.genes",
+    "best_value": "champion.fitness", "best_score": "champion.fitness",
+    "best_fitness": "champion.fitness", "best_trials": "pareto_front", "front": "pareto_front",
+    "trials": "evaluations", "history": "evaluations", "dataframe": "to_frame()",
+    "df": "to_frame()", "path": "run_dir",
+}  # fmt: skip
+
+
 class Result:
     """What a search found: champion, hall of fame, logbook, evaluations.
 
@@ -115,6 +127,16 @@ class Result:
         self._confirmed = read_confirmed(reader)
         self._models: dict[int, FitnessModel] = {}  # by the objective's place
         self._importance: dict[FitnessModel, Importance] = {}
+
+    if not TYPE_CHECKING:  # a type checker would find every name
+
+        def __getattr__(self, name: str) -> Any:
+            """Refuses a name that there is not, with the one that is meant."""
+            if hasattr(type(self), name):  # a property of it raised: its own error counts
+                return object.__getattribute__(self, name)
+            raise no_attribute(
+                "a Result", name, [each for each in dir(self) if each[0] != "_"], _OTHER_WORDS
+            )
 
     @property
     def champion(self) -> Evaluation:
@@ -274,7 +296,9 @@ class Result:
         try:
             import pandas
         except ImportError as error:
-            raise MissingDependencyError("to_frame needs pandas: pip install pandas") from error
+            raise MissingDependencyError.of(
+                "to_frame", "pandas", error, "pip install pandas"
+            ) from error
         # Not in the order in which the rows bring them: a gene may be inactive in the first.
         columns = ["number", "status", *(objective.name for objective in self.objectives)]
         columns += [f"gene.{name}" for name in self.record.gene_names]

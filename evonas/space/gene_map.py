@@ -104,6 +104,19 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+def _way_out(value: Any) -> str:
+    """Returns how to pass what people write in place of a gene, if that is known."""
+    if isinstance(value, range) and len(value) > 0:
+        if value.step == 1:
+            return f": pass Integer({value.start}, {value.stop - 1})"
+        return f": pass {list(value)}" if len(value) <= 10 else f": pass list({value!r})"
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return f": for a fixed value pass [{value!r}]"
+    if isinstance(value, (set, frozenset)):
+        return ": a set has no order, pass a list"
+    return ""
+
+
 def _checked_genes(genes: Any) -> dict[str, Gene]:
     if not isinstance(genes, Mapping):
         raise TypeError(
@@ -131,7 +144,7 @@ def _checked_genes(genes: Any) -> dict[str, Gene]:
         if not isinstance(gene, Gene):
             raise TypeError(
                 f"gene {name!r} must be a Gene (Categorical, Integer, Float, Boolean) or a list of"
-                f" choices, got {gene!r} ({type(gene).__name__})"
+                f" choices, got {gene!r} ({type(gene).__name__}){_way_out(gene)}"
             )
         found[name] = gene
     return found

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from evonas.arguments import unknown_names
 from evonas.strategies.aging import AgingEvolution
 from evonas.strategies.ask_tell import AskTell
 from evonas.strategies.auto import choose_strategy
@@ -28,3 +31,6 @@ __all__ = [
     "SurrogateEvolution",
     "choose_strategy",
 ]
+
+if not TYPE_CHECKING:  # a type checker would find every name
+    __getattr__ = unknown_names(__name__, __all__)

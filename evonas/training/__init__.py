@@ -20,6 +20,9 @@ fit(model, data.subset(train), data.subset(val),
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from evonas.arguments import unknown_names
 from evonas.space.naming import fingerprint_of, name_of, readable_name
 from evonas.training.data.batches import Augment, Batch, BatchSource, FlipCrop
 from evonas.training.data.corpora import Sentences, hold_out, read_tsv
@@ -81,3 +84,6 @@ __all__ = [
     "split",
     "train_epoch",
 ]
+
+if not TYPE_CHECKING:  # a type checker would find every name
+    __getattr__ = unknown_names(__name__, __all__)

@@ -13,9 +13,10 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from evonas.arguments import check_callable, check_choice, check_mapping, check_string, nearest
+from evonas.arguments import check_choice, check_function, check_mapping, check_string, nearest
 from evonas.exceptions import InvalidPoint
 from evonas.execution.torch_env import torch_threads
+from evonas.execution.user_code import class_not_function
 from evonas.objectives import Objective
 from evonas.records import Genes
 from evonas.space import SearchSpace
@@ -81,7 +82,8 @@ class ModelProblem(TrainingProblem):
         **settings: Settings of `Training` by name, instead of `training`: `n_epochs=10`.
 
     Raises:
-        TypeError: An argument has another type, or the model function returns no module.
+        TypeError: An argument has another type, or is a class in place of an instance or a
+            function; the model function returns no module.
         ValueError: The model function returns the same module twice; the model cannot take a
             batch, or loss or metric what it returns (shapes named); a metric has no direction.
 
@@ -134,9 +136,7 @@ class ModelProblem(TrainingProblem):
                 f"model must be a function of the genes to a new module, got "
                 f"{type(model).__name__}: pass lambda genes: MyModel(genes['width'])"
             )
-        for name, function in (("loss", loss), ("unpack", unpack)):
-            if function is not None:
-                check_callable(name, function)
+        _check_functions({"loss": loss, "unpack": unpack}, optimizer, schedule)
         self.model, self.loss = model, loss
         self._own_optimizer = optimizer if callable(optimizer) else None
         self._own_schedule = schedule if callable(schedule) else None
@@ -181,6 +181,9 @@ class ModelProblem(TrainingProblem):
         except InvalidPoint:
             raise
         except Exception as error:
+            wrong = class_not_function("model", self.model, genes, error)
+            if wrong is not None:
+                raise wrong from error
             error.add_note(
                 f"model(genes) raised this for the genes {genes}: fix it, or raise "
                 "evonas.InvalidPoint where a point is invalid"
@@ -297,7 +300,10 @@ class ModelProblem(TrainingProblem):
                     f"cross entropy and accuracy take class numbers as one tensor, got "
                     f"{shapes_of(targets)}: pass loss= and metric="
                 )
-            check_targets(model, inputs, labels, loss_function=self.loss, metric=self.metric)
+            check_targets(
+                model, inputs, labels, loss_function=self.loss, metric=self.metric,
+                loss_argument="loss",
+            )  # fmt: skip
         optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
         if n_examples(targets) > 1:
             train_epoch(model, [batch], optimizer, self.loss or functional.cross_entropy)
@@ -328,6 +334,19 @@ class ModelProblem(TrainingProblem):
         return None
 
 
+def _check_functions(functions: Mapping[str, Any], optimizer: Any, schedule: Any) -> None:
+    for name, function in functions.items():
+        if function is not None:
+            check_function(name, function)
+    if isinstance(optimizer, type):
+        call = f"{optimizer.__name__}(model.parameters(), lr=genes['lr'])"
+        check_function("optimizer", optimizer, f"lambda model, genes: {call}, or a name ('adamw')")
+    if isinstance(schedule, type):
+        call = f"{schedule.__name__}(optimizer, n_steps)"
+        instead = f"lambda optimizer, n_steps, genes: {call}, or a name ('cosine')"
+        check_function("schedule", schedule, instead)
+
+
 def _training(training: Training | None, settings: Mapping[str, Any]) -> Training:
     unknown = sorted(set(settings) - set(TRAINING_GENES))
     if unknown:
@@ -354,8 +373,8 @@ def _metric(
         if loss is None:
             return None, "accuracy", "max"
         return MeanLoss(loss), "val_loss", "min"
-    if not isinstance(metric, StreamingMetric):
-        check_callable("metric", metric)
+    if isinstance(metric, type) or not isinstance(metric, StreamingMetric):
+        check_function("metric", metric)
     if name is not None:
         check_string("metric_name", name)
     if direction is None and objectives is None:

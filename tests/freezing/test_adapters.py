@@ -264,10 +264,31 @@ def test_without_peft_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(MissingDependencyError, match=r"pip install 'evonas\[lora\]'"):
         problem()
     model = pretrained()
-    with pytest.raises(MissingDependencyError, match="need peft"):
+    with pytest.raises(MissingDependencyError, match="needs peft, which does not import"):
         RECIPE.apply(model)
     assert applied_mask(model) is None
     assert all(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("kind", [ImportError, RuntimeError])
+def test_a_peft_that_is_there_and_does_not_import_shows_the_cause(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def broken(name: str, *rest: Any, **more: Any) -> Any:
+        if name == "peft":
+            raise kind("Could not import module 'PreTrainedModel'") from RuntimeError(
+                "operator torchvision::nms does not exist"
+            )
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", broken)
+    with pytest.raises(MissingDependencyError) as caught:
+        problem()
+    said = str(caught.value)
+    assert "a LoRA adapter needs peft, which does not import (Could not import module" in said
+    assert "because of RuntimeError: operator torchvision::nms does not exist): pip" in said
 
 
 class Stage(nn.Module):

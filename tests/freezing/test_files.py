@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import evonas as en
 from evonas.exceptions import RunStorageError
-from evonas.freezing import apply_mask, load_mask, trainable_parameter_groups
+from evonas.freezing import apply_mask, load_mask, load_recipe, trainable_parameter_groups
 from evonas.training import seeded
 
 
@@ -112,6 +112,20 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"mask\.json"):
         load_mask(tmp_path / "mask.json")
+
+
+@pytest.mark.parametrize(
+    ("found", "load", "message"),
+    [
+        ("mask.json", load_recipe, "has no recipe.json: this run has a mask, which load_mask of"),
+        ("recipe.json", load_mask, "has no mask.json: this run has a recipe, which load_recipe of"),
+        ("run.db", load_mask, "has no mask.json: it is written where a search for masks"),
+    ],
+)
+def test_a_run_of_the_other_kind(tmp_path: Path, found: str, load: Any, message: str) -> None:
+    (tmp_path / found).write_text("{}")
+    with pytest.raises(FileNotFoundError, match=message):
+        load(tmp_path)
 
 
 def test_a_mask_of_another_model(run_dir: Path) -> None:

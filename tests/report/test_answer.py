@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 import evonas as en
+from evonas.exceptions import WeightsError
 from evonas.records import Evaluation, Status
 from evonas.report.answer import answer
+from evonas.training import ModelProblem
 
 Write = Callable[..., en.Result]
 
@@ -140,3 +145,55 @@ def test_a_strangers_record_is_text(write_run: Write) -> None:
     broken = dataclasses.replace(result.record, space={"genes": [{"name": "a", "type": "?"}]})
     result.record = broken
     assert "an unknown number of points" in told(result)["Searched"]
+
+
+class Own(nn.Module):
+    """Not known as data, as a Sequential of torch's layers is."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(2, width), nn.Linear(width, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.head(self.body(x).relu())
+        return found
+
+
+def own(genes: dict[str, Any]) -> nn.Module:
+    return Own(genes["x"])
+
+
+def sequential(genes: dict[str, Any]) -> nn.Module:
+    return nn.Sequential(nn.Linear(2, genes["x"]), nn.Linear(genes["x"], 2))
+
+
+@pytest.mark.parametrize(
+    ("model", "has_builder"),
+    [(None, False), (lambda genes: own(genes), False), (own, True), (sequential, True)],
+)
+def test_the_weights_are_loaded_as_another_process_can(
+    model: Any, has_builder: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+    def fitness(genes: dict[str, Any], trial: en.Trial) -> float:
+        trial.save(own(genes))
+        return float(genes["x"])
+
+    data, space = (torch.randn(20, 2), torch.arange(20) % 2), {"x": [2, 3]}
+    arguments: tuple[Any, ...] = (space, fitness)
+    if model is not None:
+        arguments = (ModelProblem(space, model, data, data, n_epochs=1, precision="float32"),)
+    here = en.evolve(*arguments, max_evaluations=2, run_dir=tmp_path / "run", progress=False)
+    result = en.open_run(tmp_path / "run")
+    for next_step in (told(result)["Next"], told(here)["Next"]):
+        if has_builder:
+            assert next_step.endswith(".champion.load_model().")
+        else:
+            assert ".champion.load_model(model), where model is your function of the" in next_step
+    if has_builder:
+        result.champion.load_model()
+    else:
+        with pytest.raises(WeightsError, match="only your code knows"):
+            result.champion.load_model()
+        result.champion.load_model(own)

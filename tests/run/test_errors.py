@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -236,7 +237,7 @@ def test_what_is_no_fitness_is_recorded_and_the_search_goes_on(name: str, tmp_pa
 @pytest.mark.parametrize("name", NO_FITNESS)
 def test_what_is_never_a_fitness_stops_the_search(name: str) -> None:
     returned, status, message = NO_FITNESS[name]
-    stopped = rf"(?s)10 evaluations in a row failed; the last one \({status}, number 9, genes .*"
+    stopped = rf"(?s)10 evaluations in a row failed: .* \({status}, number 9, genes .*"
     with pytest.raises(en.TooManyFailures, match=f"{stopped}{message}.*Fix it and run the same"):
         en.evolve(onemax_space(), lambda genes, trial: returned, **(SMALL | {"population": 20}))
 
@@ -270,11 +271,27 @@ def test_a_fitness_function_with_the_wrong_arguments(fitness: Any, tmp_path: Pat
 )
 def test_a_search_in_which_all_failed_raises(fitness: Any, message: str, tmp_path: Path) -> None:
     """Also where the budget ends before there are too many in a row."""
-    expected = rf"(?s)all 5 evaluations failed; the last one .*{message}.*Fix it and run the same"
+    expected = (
+        rf"(?s)all 5 evaluations failed: [^\n]*{message}.*; the last one .*Fix it and run the same"
+    )
     with pytest.raises(en.TooManyFailures, match=expected):
         en.evolve({"a": en.Float(0, 1)}, fitness, max_evaluations=5, run_dir=tmp_path)
     result = en.open_run(tmp_path)
     assert (result.outcome, result.stop_reason) == ("failures", "max_evaluations 5 is used up")
+
+
+def test_the_users_error_and_its_line_come_first() -> None:
+    def fitness(genes: Any, trial: Any) -> float:
+        return float(json.loads("{"))
+
+    line = fitness.__code__.co_firstlineno + 1
+    with pytest.raises(en.TooManyFailures) as caught:
+        en.evolve({"a": [1, 2]}, fitness, max_evaluations=2)
+    first = str(caught.value).partition("\n")[0]
+    assert first.startswith(
+        "all 2 evaluations failed: json.decoder.JSONDecodeError: Expecting prop"
+    )
+    assert f"(line {line} of {__file__}, in fitness); the last one (failed, number 1" in first
 
 
 def test_a_search_that_failed_everywhere_goes_on_once_mended(tmp_path: Path) -> None:

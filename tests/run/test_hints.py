@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import importlib
+import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +43,45 @@ def test_an_unknown_name_too() -> None:
     with pytest.raises(AttributeError, match="module 'evonas' has no attribute 'zzz'$"):
         _ = en.zzz
     assert not hasattr(en, "__wrapped__")
+
+
+@pytest.mark.parametrize(
+    ("room", "name", "meant"),
+    [
+        ("freezing", "FreezeProblem", "FreezingProblem"),
+        ("training", "load_imagefolder", "load_image_folder"),
+        ("nas", "resnet_spac", "resnet_space"),
+        ("strategies", "NSGA", "NSGA2"),
+    ],
+)
+def test_names_of_the_rooms_have_hints(room: str, name: str, meant: str) -> None:
+    module = importlib.import_module(f"evonas.{room}")
+    with pytest.raises(AttributeError, match=rf"no attribute '{name}' \(did you mean '{meant}'"):
+        getattr(module, name)
+
+
+def test_names_of_results_have_hints() -> None:
+    def fitness(genes: dict[str, Any], trial: en.Trial) -> dict[str, float]:
+        return {"fitness": genes["a"], "size": 3.0}
+
+    result: Any = en.evolve({"a": [1, 2]}, fitness, max_evaluations=2, progress=False)
+    for owner, name, meant in (
+        (result, "best", ": it is called champion"),
+        (result, "champon", " (did you mean 'champion'?)"),
+        (result.champion, "model", ": it is called load_model()"),
+        (result.champion, "params", ": it is called genes"),
+        (result.champion, "size", ": it is called metrics['size']"),
+        (result.champion, "zzz", ""),
+    ):
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'{re.escape(meant)}$"):
+            getattr(owner, name)
+    again = pickle.loads(pickle.dumps(copy.copy(result.champion)))
+    assert again == result.champion
+
+
+def test_minutes_are_seconds_here() -> None:
+    with pytest.raises(TypeError, match=r"no argument 'minutes': write max_seconds=60 \* minutes"):
+        en.evolve(onemax_space(), onemax, minutes=2)  # type: ignore[call-arg]
 
 
 def test_what_is_unambiguous_is_accepted() -> None:

@@ -8,6 +8,7 @@ import json
 import math
 import pickle
 import random
+import re
 from collections import Counter
 from typing import Any
 
@@ -348,3 +349,19 @@ class TestJson:
         genes = free.sample(random.Random(0))
         assert free.violated(genes) == []
         assert free.key(genes) == space.key(genes)
+
+
+@pytest.mark.parametrize(
+    ("gene", "way_out"),
+    [
+        (3, "for a fixed value pass [3]"),
+        ("relu", "for a fixed value pass ['relu']"),
+        (range(4, 16), "pass Integer(4, 15)"),
+        (range(4, 16, 4), "pass [4, 8, 12]"),
+        (range(0, 1000, 2), "pass list(range(0, 1000, 2))"),
+        ({1, 2}, "a set has no order, pass a list"),
+    ],
+)
+def test_what_is_no_gene_says_which_it_may_be(gene: Any, way_out: str) -> None:
+    with pytest.raises(TypeError, match=f"gene 'c' must be a Gene .*: {re.escape(way_out)}$"):
+        SearchSpace({"c": gene})

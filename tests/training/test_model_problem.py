@@ -347,54 +347,6 @@ def only_small(genes: dict[str, Any]) -> nn.Module:
     return regressor(genes)
 
 
-@pytest.mark.parametrize(
-    ("changes", "error", "message"),
-    [
-        ({"model": SHARED}, TypeError, "must be a function of the genes to a new module, got Seq"),
-        ({"model": lambda genes: 3}, TypeError, r"must return a torch\.nn\.Module, got int"),
-        ({"model": lambda genes: SHARED}, ValueError, r"two calls share 0\.weight"),
-        ({"metric": mean_error}, ValueError, 'a metric needs a direction: pass direction="max"'),
-        ({"metric": mean_error, "direction": "up"}, ValueError, "direction must be 'max' or 'min'"),
-        ({"loss": None}, ValueError, r"accuracy, .*the model returns \(N, 1\): pass metric="),
-        ({"train": (X[:, :3], Y)}, ValueError, r"inputs float32 \(2, 3\) and targets float32 \(2,"),
-        ({"train": (X, Y[:, 0])}, ValueError, r"shapes \(2, 1\) and \(2,\), which torch broadcast"),
-        ({"train": (X, {"a": Y})}, TypeError, "targets must be a tensor"),
-        ({"train": 3}, TypeError, "train must be Examples"),
-        ({"train": TensorDataset(X)}, DataError, "a batch must be .inputs, targets."),
-        ({"unpack": lambda batch: batch[0], "train": TensorDataset(X, Y)}, DataError, "unpack="),
-        ({"epochs": 3}, TypeError, "no argument 'epochs'; the settings .* n_epochs, batch_size"),
-        ({"training": 3}, TypeError, "training must be a Training, got int"),
-        ({"optimizer": "lion"}, ValueError, "optimizer must be 'sgd', 'nesterov', "),
-        ({"n_epochs": 0}, ValueError, "n_epochs must be at least 1"),
-        (
-            {"space": {"width": [4], "label_smoothing": [0.1]}},
-            ValueError,
-            "the gene 'label_smoothing' would do nothing: .*loss= is given",
-        ),
-        (
-            {"space": {"width": [4], "batch_size": [8]}, "train": DataLoader(TensorDataset(X, Y))},
-            ValueError,
-            "the gene 'batch_size' would do nothing: a DataLoader has its own",
-        ),
-        (
-            {"space": {"width": [4], "momentum": [0.5]}, "optimizer": "adagrad"},
-            ValueError,
-            "the gene 'momentum' would do nothing: adagrad has none",
-        ),
-        ({"objectives": en.Objective("speed")}, ValueError, "objectives must be among latency"),
-    ],
-)
-def test_what_cannot_be_searched_is_refused_before_it_begins(
-    changes: dict[str, Any], error: type[Exception], message: str
-) -> None:
-    arguments: dict[str, Any] = {
-        "space": {"width": [4, 8]}, "model": regressor, "train": (X, Y), "val": (X, Y),
-        "loss": nn.MSELoss(), **ONCE,
-    }  # fmt: skip
-    with pytest.raises(error, match=message):
-        ModelProblem(**{**arguments, **changes})
-
-
 def test_a_model_that_fails_for_some_genes_fails_there_and_says_which(tmp_path: Path) -> None:
     space = {"width": [2, 3, 4, 8]}
     problem = ModelProblem(space, only_small, (X, Y), (X, Y), loss=nn.MSELoss(), **ONCE)

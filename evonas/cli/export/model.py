@@ -99,7 +99,8 @@ def _write_weights(evaluation: Evaluation, form: str, output: Path, half: bool) 
     if not same:
         raise EvonasError(f"{output} does not hold the weights that were written")
     return (
-        f"{output}: evaluation {evaluation.number}, {len(state)} tensors, equal to the weights kept"
+        f"{output}: evaluation {evaluation.number}, {len(state)} tensors, equal to the weights "
+        f"kept; the module that they fit has the genes {json.dumps(evaluation.genes)}"
     )
 
 
@@ -222,7 +223,6 @@ def _package(module: str, name: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingDependencyError(
-            f"this format needs {name}, which does not import ({error}): "
-            f"pip install 'evonas[export]'"
+        raise MissingDependencyError.of(
+            "this format", name, error, "pip install 'evonas[export]'"
         ) from error

@@ -44,8 +44,8 @@ def write_study(result: Result, path: Path) -> tuple[Path, str]:
     try:
         import optuna
     except ImportError as error:
-        raise MissingDependencyError(
-            "export --format optuna needs optuna: pip install 'evonas[export]'"
+        raise MissingDependencyError.of(
+            "export --format optuna", "optuna", error, "pip install 'evonas[export]'"
         ) from error
     if path.exists():
         raise EvonasError(f"{path} exists, and may hold other studies: pass another -o")

@@ -116,8 +116,11 @@ def hub_sentences(
     try:
         import datasets
     except ImportError as error:
-        raise MissingDependencyError(
-            "data sets of the hub need the package datasets: pip install 'evonas[bert]'"
+        raise MissingDependencyError.of(
+            "loading data sets of the hub",
+            "the package datasets",
+            error,
+            "pip install 'evonas[bert]'",
         ) from error
     path, _, configuration = name.partition(":")
     try:

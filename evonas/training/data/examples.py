@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from evonas.arguments import (
     check_callable,
@@ -23,6 +22,7 @@ from evonas.exceptions import DataError
 from evonas.space.naming import fingerprint_of
 from evonas.training.data.batches import Augment, Batch, batch_order
 from evonas.training.data.layout import Side, pack
+from evonas.training.data.mistakes import SEVERAL, refuse_parts, way_out_of_data, words_for
 from evonas.training.data.normalisation import (
     Affine,
     affine_of,
@@ -35,7 +35,6 @@ from evonas.training.data.split import as_index
 __all__ = ["Examples", "as_bytes", "as_examples"]
 
 _CHUNK = 1024  # examples hashed at a time: bounds the memory of the copies
-_SEVERAL = 'Examples({"ids": ids, "mask": mask}, targets)'
 
 
 class Examples:
@@ -463,8 +462,9 @@ def as_examples(data: Any, name: str) -> Examples:
     if not (isinstance(data, tuple) and len(data) == 2):
         raise TypeError(
             f"{name} must be Examples or a tuple (inputs, targets), "
-            f"got {_in_words(data)}{_way_out(data)}"
+            f"got {words_for(data)}{way_out_of_data(data)}"
         )
+    refuse_parts(data, name)
     if len(data[1]) == 0:
         raise ValueError(f"{name} must hold at least one example, got none")
     return Examples(*data)
@@ -484,34 +484,9 @@ def as_device(device: Any) -> torch.device:
         raise ValueError(f"device must be a device's name, got {device!r} ({first})") from None
 
 
-def _in_words(data: Any) -> str:
-    return f"a tuple of {len(data)}" if isinstance(data, tuple) else type(data).__name__
-
-
-def _way_out(data: Any) -> str:
-    """Returns how to pass what people have instead of examples, if that is known."""
-    if isinstance(data, tuple) and len(data) > 2:
-        return f": for a model of several inputs pass {_SEVERAL}"
-    if isinstance(data, TensorDataset):
-        if len(data.tensors) > 2:
-            return f": pass {_SEVERAL}, of its .tensors"
-        return ": pass its .tensors"
-    if isinstance(data, DataLoader):
-        return (
-            ": batches are made here; pass what the loader reads, as tensors (inputs, targets), "
-            f"or for several inputs {_SEVERAL}"
-        )
-    if isinstance(data, Dataset):
-        return (
-            ": stack its examples into tensors, (torch.stack([x for x, _ in data]), "
-            "torch.tensor([y for _, y in data]))"
-        )
-    return ""
-
-
 def _way_out_of_inputs(inputs: Any) -> str:
     if isinstance(inputs, (tuple, list)) and inputs and isinstance(inputs[0], Tensor):
-        return f": for several inputs pass {_SEVERAL}, by the names in the model's forward"
+        return f": for several inputs pass {SEVERAL}, by the names in the model's forward"
     return ": pass torch.as_tensor(inputs)"
 
 

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from evonas.arguments import check_callable
+from evonas.arguments import check_function
 from evonas.evolution.random_state import borrowed_global_rng
 from evonas.exceptions import DataError
 from evonas.space.naming import fingerprint_of
 from evonas.training.data.batches import Batch, BatchSource
 from evonas.training.data.examples import Examples, as_bytes, as_examples
+from evonas.training.data.mistakes import way_out_of_data, words_for
 from evonas.training.data.parts import matched
 from evonas.training.data.structure import map_tensors, shapes_of
 from evonas.training.seeding import seeded
@@ -177,7 +178,7 @@ def as_source(data: Any, name: str, unpack: Unpack | None = None) -> BatchSource
         ValueError: It is empty.
     """
     if unpack is not None:
-        check_callable("unpack", unpack)
+        check_function("unpack", unpack)
     if isinstance(data, Mapping):  # inputs by name, with the targets among them
         data = _unpacked(data)
     is_pair = isinstance(data, TensorDataset) and len(data.tensors) == 2
@@ -188,8 +189,13 @@ def as_source(data: Any, name: str, unpack: Unpack | None = None) -> BatchSource
             return LoaderSource(data, unpack)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{name}: {error}") from None
-    if isinstance(data, (tuple, Examples)) or not hasattr(data, "batches"):
+    if isinstance(data, Examples) or (isinstance(data, tuple) and len(data) == 2):
         return as_examples(data, name).to("cpu")
+    if isinstance(data, tuple) or not hasattr(data, "batches"):
+        raise TypeError(
+            f"{name} must be Examples, a tuple (inputs, targets), a Dataset, a DataLoader, or a "
+            f"function that opens one of them, got {words_for(data)}{way_out_of_data(data)}"
+        )
     return data  # type: ignore[no-any-return]
 
 

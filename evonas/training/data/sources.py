@@ -171,9 +171,8 @@ def load_digits(size: int = 32) -> Examples:
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise MissingDependencyError(
-            f"the digits come with scikit-learn, which does not import ({error}): "
-            f"pip install 'evonas[examples]'"
+        raise MissingDependencyError.of(
+            "load_digits", "scikit-learn", error, "pip install 'evonas[examples]'"
         ) from error
     bunch = datasets.load_digits()
     images = torch.from_numpy(bunch.images).float().unsqueeze(1) / 16  # (N, 1, 8, 8) in [0, 1]
@@ -450,8 +449,8 @@ def _pillow() -> Any:
     try:
         from PIL import Image
     except ImportError as error:
-        raise MissingDependencyError(
-            f"image files are read with Pillow, which does not import ({error}): pip install pillow"
+        raise MissingDependencyError.of(
+            "reading image files", "Pillow", error, "pip install pillow"
         ) from error
     return Image
 
