@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from evonas.exceptions import InvalidPoint
 from evonas.records import Genes
 from evonas.space import SearchSpace
 
 __all__ = ["ReadGenes", "unread_genes"]
+
+_log = logging.getLogger(__name__)
 
 _N_POINTS = 8  # tried before a gene counts as unread: one may matter in some points only
 
@@ -70,19 +72,20 @@ def unread_genes(
 
     Args:
         space: Whose genes.
-        build: May raise `InvalidPoint`.
+        build: May raise; what it read before counts.
         known: Genes that something else reads; so do conditions, those that they are about.
     """
     rng = random.Random(0)
     of_conditions = {parent for conditions in space.conditions.values() for parent in conditions}
-    left = [name for name in space if name not in known | of_conditions]
+    read = known | of_conditions
+    left = [name for name, gene in space.items() if name not in read and gene.cardinality > 1]
     for point in islice(iter(lambda: space.sample(rng), None), _N_POINTS):
         if not left:
             break
         genes = ReadGenes(point)
         try:
             build(genes)
-        except InvalidPoint:
-            continue
+        except Exception as error:  # noqa: BLE001 (of the user's function: a trial records it)
+            _log.debug("%s has no model: %r", point, error)
         left = [name for name in left if name not in genes.read]
     return left

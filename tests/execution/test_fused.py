@@ -182,7 +182,7 @@ def test_a_model_that_cannot_be_is_trained_alone_and_said(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def own(genes: Any) -> nn.Module:
-        return nn.Sequential(Random(), nn.Linear(6, 2))
+        return nn.Sequential(Random(), nn.Dropout(genes["p"]), nn.Linear(6, 2))
 
     with caplog.at_level(logging.WARNING):
         found = searched(4, problem(widths=[4], model=own))

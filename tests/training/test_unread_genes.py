@@ -81,9 +81,12 @@ def test_functions_of_the_users_may_read_what_they_like() -> None:
         problem(space, lambda genes: linear(genes["width"]), optimizer=optimizer)
 
 
-def test_invalid_points_tell_nothing() -> None:
+def test_what_is_read_before_an_error_is_read() -> None:
     def build(genes: ReadGenes) -> None:
         if genes["width"] == 4:
             raise en.InvalidPoint("too narrow")
+        if genes["depth"]:
+            raise RuntimeError("too deep")
 
-    assert unread_genes(en.SearchSpace({"width": [4, 8], "x": [1, 2]}), build, set()) == ["x"]
+    space = en.SearchSpace({"width": [4, 8], "depth": [1, 2], "x": [1, 2], "only": [1]})
+    assert unread_genes(space, build, set()) == ["x"]
