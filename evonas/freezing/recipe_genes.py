@@ -11,7 +11,7 @@ from evonas.arguments import check_list, check_mapping, check_number
 from evonas.freezing.recipe import FROZEN, State
 from evonas.records import Genes
 from evonas.space.gene import Gene
-from evonas.space.genes import Categorical, Float, Integer
+from evonas.space.genes import Categorical, Integer
 from evonas.training.recipe import TRAINING_GENES, Training
 
 __all__ = [
@@ -177,11 +177,7 @@ def check_own_genes(
             use = "lr= takes several rates" if name == "lr" else "choose another name"
             raise ValueError(f"genes has {name!r}, which this problem has already: {use}")
         if name in TRAINING_GENES:
-            for value in _extremes(gene):
-                try:
-                    training.with_genes({name: value})
-                except (TypeError, ValueError) as error:
-                    raise type(error)(f"genes[{name!r}]: {error}") from error
+            training.check_gene(f"genes[{name!r}]", name, gene)
         elif not are_used:
             raise ValueError(
                 f"genes has {name!r}, which would do nothing: neither does model_factory take "
@@ -208,9 +204,3 @@ def takes_genes(factory: Callable[..., Any]) -> bool:
         return False
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return any(p.kind in kinds and p.default is inspect.Parameter.empty for p in parameters)
-
-
-def _extremes(gene: Gene) -> list[Any]:
-    if isinstance(gene, (Integer, Float)):
-        return [gene.low, gene.high]
-    return list(getattr(gene, "choices", (False, True)))

@@ -244,10 +244,12 @@ class RecipeProblem(FreezingProblem):
             ValueError: It lacks a gene of the space.
         """
         check_mapping("genes", genes)
-        missing = [name for name in self.space if name not in genes]
+        # Of compact genes some are inactive in some points.
+        blocks = [] if self.compact else [block.name for block in self.blocks]
+        missing = [name for name in (*blocks, *self.own_genes) if name not in genes]
         if missing:
             raise ValueError(
-                f"genes must have a value for each gene of the space, got none for "
+                f"genes must have a value for each block and gene of the problem, got none for "
                 f"{', '.join(missing)}: pass the genes of an evaluation or of a row of the table"
             )
         training = self.training_of(genes)

@@ -243,6 +243,9 @@ class ModelProblem(TrainingProblem):
         train = self._data.on("cpu")[0]
         if isinstance(train, LoaderSource) and train.batch_size:
             unused["batch_size"] = "a DataLoader has its own: pass its .dataset as train"
+        for name in TRAINING_GENES:
+            if name in self.space:
+                self.training.check_gene(f"the gene {name!r}", name, self.space[name])
         for name, why in unused.items():
             if name in self.space:
                 raise ValueError(f"the gene {name!r} would do nothing: {why}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Literal, get_args
@@ -13,6 +13,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from evonas.arguments import check_choice, check_int, check_number
+from evonas.space.gene import Gene
+from evonas.space.genes import Float, Integer
 
 __all__ = ["TRAINING_GENES", "OptimizerName", "Schedule", "Training"]
 
@@ -83,6 +85,27 @@ class Training:
             TypeError, ValueError: A value is none of the setting.
         """
         return replace(self, **{name: genes[name] for name in TRAINING_GENES if name in genes})
+
+    def check_gene(self, words: str, name: str, gene: Gene) -> None:
+        """Refuses a gene of a setting whose values the setting cannot all have.
+
+        Args:
+            words: What an error calls the gene.
+            name: Of the setting.
+            gene: Its gene: each choice is tried, or both ends.
+
+        Raises:
+            TypeError, ValueError: A value is none of the setting.
+        """
+        if isinstance(gene, (Integer, Float)):
+            values: Sequence[Any] = (gene.low, gene.high)
+        else:
+            values = getattr(gene, "choices", (False, True))
+        for value in values:
+            try:
+                self.with_genes({name: value})
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{words}: {error}") from error
 
     def fingerprint(self) -> dict[str, Any]:
         """Returns all of it, as JSON."""

@@ -269,6 +269,14 @@ def test_a_wrong_recipe_is_refused(make: Any, error: Any, message: str) -> None:
         make()
 
 
+def test_a_recipe_of_a_point_without_a_block_is_refused() -> None:
+    genes = {name: value for name, value in STATES.items() if name != next(iter(STATES))}
+    with pytest.raises(ValueError, match=f"got none for {next(iter(STATES))}: pass the genes of"):
+        problem().recipe(genes)
+    with pytest.raises(TypeError, match="genes must be a dict"):
+        problem().recipe((0, 1))  # type: ignore[arg-type]
+
+
 def test_a_recipe_of_another_model_is_refused() -> None:
     made = problem()
     recipe = made.recipe({**STATES, "lr": 1e-2})

@@ -90,3 +90,19 @@ def test_what_is_read_before_an_error_is_read() -> None:
 
     space = en.SearchSpace({"width": [4, 8], "depth": [1, 2], "x": [1, 2], "only": [1]})
     assert unread_genes(space, build, set()) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("name", "gene", "message"),
+    [
+        ("schedule", ["cosin", "linear"], "the gene 'schedule': .*did you mean 'cosine'"),
+        ("optimizer", ["nadam", "sgd"], "the gene 'optimizer': optimizer must be .*'nadam'"),
+        ("n_epochs", [1.5, 2], "the gene 'n_epochs': n_epochs must be an int"),
+        ("weight_decay", en.Float(-1.0, 0.0), "the gene 'weight_decay': .* at least 0"),
+        ("lr", ["0.1", 0.1], "the gene 'lr': lr must be a number"),
+        ("ema", en.Float(0.5, 1.5), "the gene 'ema': ema must be .* 1"),
+    ],
+)
+def test_a_gene_of_a_setting_has_values_of_the_setting(name: str, gene: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        problem({"width": [4, 8], name: gene}, lambda genes: linear(genes["width"]))
