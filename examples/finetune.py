@@ -41,6 +41,7 @@ from evonas.files import write_text
 from evonas.freezing import GenerationLog, RecipeProblem
 from evonas.freezing.comparison import candidate_count
 from evonas.freezing.time_plan import FineTuningPlan, plan_fine_tuning
+from evonas.report.network import preprocessing_text
 from evonas.training.passes import forward
 
 N_RIVALS = 12  # that people try by hand and the first population holds, about
@@ -84,8 +85,12 @@ def main(options: argparse.Namespace) -> None:
         repeats=plan.n_seeds(n_rows * statistics.fmean(seconds or [0.0]), workers),
         quiet=options.quiet,
     )  # fmt: skip
-    if "weights.pt" in (files := en.open_run(folder).champion.files):
-        print(f"\nits weights: {files['weights.pt']}")
+    champion = en.open_run(folder).champion
+    if "weights.pt" in champion.files:
+        print(f"\nits weights: {champion.files['weights.pt']}")
+        if said := preprocessing_text(champion):
+            classes = champion.preprocessing.get("classes", [])
+            print(f"its inputs: {said}; its classes: {', '.join(classes)}")
 
 
 def planned(
