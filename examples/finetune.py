@@ -46,6 +46,7 @@ from evonas.training.passes import forward
 
 N_RIVALS = 12  # that people try by hand and the first population holds, about
 N_RANDOM = 1
+PLAN = "plan.json"
 RANK = 8
 
 
@@ -55,8 +56,9 @@ def main(options: argparse.Namespace) -> None:
     device = resolve_device(options.device)
     workers = options.workers or (min(4, available_cores()) if device == "cpu" else 1)
     threads = max(1, available_cores() // workers)
+    plan = kept_plan(options, folder)
     task = open_task(options.model, options.data)
-    plan = planned(task, options, folder, workers=workers, threads=threads, device=device)
+    plan = plan or planned(task, options, folder, workers=workers, threads=threads, device=device)
     train, val, test = task.parts(plan, options.seed)
     problem = RecipeProblem(
         task.factory(plan.size), train, val, lr=task.rates, granularity=task.granularity,
@@ -93,6 +95,33 @@ def main(options: argparse.Namespace) -> None:
             print(f"its inputs: {said}; its classes: {', '.join(classes)}")
 
 
+def asked(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns what a run is made for, as JSON."""
+    return {"minutes": options.minutes, "data": str(options.data), "model": options.model}
+
+
+def kept_plan(options: argparse.Namespace, folder: Path) -> FineTuningPlan | None:
+    """Returns the plan of a run that goes on; None: it is new.
+
+    Raises:
+        DataError: The run was made for another time or other data; its plan is damaged.
+    """
+    file = folder / PLAN
+    if not file.exists():
+        return None
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        plan, before = FineTuningPlan(**record["plan"]), record["asked"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{file} is damaged ({error}): pass another --run-dir") from error
+    if before != asked(options):
+        raise DataError(
+            f"{folder} holds a search for {before}, not for {asked(options)}: give the same "
+            "options to go on with it, or another --run-dir"
+        )
+    return plan
+
+
 def planned(
     task: Task,
     options: argparse.Namespace,
@@ -102,25 +131,7 @@ def planned(
     threads: int,
     device: str,
 ) -> FineTuningPlan:
-    """Returns the plan of the run; one that goes on keeps its own.
-
-    Raises:
-        DataError: The run was made for another time or other data; its plan is damaged.
-    """
-    file = folder / "plan.json"
-    asked = {"minutes": options.minutes, "data": str(options.data), "model": options.model}
-    if file.exists():
-        try:
-            record = json.loads(file.read_text(encoding="utf-8"))
-            plan = FineTuningPlan(**record["plan"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{file} is damaged ({error}): pass another --run-dir") from error
-        if record["asked"] != asked:
-            raise DataError(
-                f"{folder} holds a search for {record['asked']}, not for {asked}: give the same "
-                "options to go on with it, or another --run-dir"
-            )
-        return plan
+    """Returns the plan of a new run, by the seconds of a training step, and keeps it."""
     with torch_threads(threads):
         costs = {}
         for size in task.sizes:
@@ -133,7 +144,8 @@ def planned(
         n_rivals=N_RIVALS, n_rates=len(task.rates), n_workers=workers,
     )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps({"asked": asked, "plan": plan.to_json()}, indent=2) + "\n")
+    kept = {"asked": asked(options), "plan": plan.to_json()}
+    write_text(folder / PLAN, json.dumps(kept, indent=2) + "\n")
     return plan
 
 

@@ -264,12 +264,12 @@ class Result:
         Example:
             >>> from evonas import Float, evolve
             >>> result = evolve(
-            ...     {"x": Float(0.0, 1.0)}, lambda genes, trial: genes["x"] ** 2,
+            ...     {"x": Float(0.0, 1.0)}, lambda genes, trial: 1 + genes["x"] ** 2,
             ...     max_evaluations=20, seed=0,
             ... )
             >>> along = result.slice("x")
             >>> [round(mean, 2) for mean in along.mean[::30]]
-            [-0.0, 0.25, 1.0]
+            [1.0, 1.25, 2.0]
         """
         return self._model(objective).slice(gene, self.champion.genes if genes is None else genes)
 
