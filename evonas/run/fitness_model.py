@@ -97,13 +97,13 @@ class FitnessModel:
         """Returns what is expected along one gene; the others are those of `genes`.
 
         Raises:
-            ValueError: There is no such gene.
+            TypeError, ValueError: There is no such gene; `genes` are no point of the space.
         """
         names = list(self.space)
         if gene not in names:
             raise ValueError(f"no gene {gene!r}: the genes are {', '.join(names)}")
         place = names.index(gene)
-        point = self.space.values(genes, random.Random(0))
+        point = self.space.values(self.space.validate(genes), random.Random(0))
         values = _values_of(self.space[gene])
         mean, sd = self.predict([[*point[:place], each, *point[place + 1 :]] for each in values])
         return Slice(gene, values, tuple(mean.tolist()), tuple(sd.tolist()), self.explained)

@@ -85,5 +85,7 @@ def test_of_a_run() -> None:
     assert other.mean[0] < along.mean[0] - 5
     with pytest.raises(ValueError, match="no gene 'height': the genes are kind, rate, width"):
         result.slice("height")
+    with pytest.raises(ValueError, match="rate"):
+        result.slice("kind", genes={"kind": "a"})
     with pytest.raises(ValueError, match="no objective 'speed', only fitness"):
         result.slice("kind", objective="speed")
