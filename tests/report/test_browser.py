@@ -146,6 +146,6 @@ def test_what_is_folded_is_drawn_when_it_is_opened(
     page = write_report(small.run_dir, tmp_path / "report.html")
     folded = show(page, proxy, tmp_path, hash_="")
     n_all, n_drawn, said = n_charts(folded.document)
-    assert (n_all, n_drawn, said) == (18, 5, "5"), "the first look draws what it shows"
+    assert (n_all, n_drawn, said) == (22, 5, "5"), "the first look draws what it shows"
     genes = show(page, proxy, tmp_path, hash_="#genes")
-    assert n_charts(genes.document) == (18, 16, "16")
+    assert n_charts(genes.document) == (22, 16, "16")
