@@ -67,6 +67,7 @@ def test_a_trial_has_the_generator_of_the_gpu(calls: Calls) -> None:
     settings = TrialSettings(seed=7, device="mps", threads=torch.get_num_threads())
     with torch_env.torch_environment(settings):
         calls.append(("block",))
+        assert torch.initial_seed() == 7, "and the one of the CPU"
     around = [("get_rng_state",), ("manual_seed", 7), ("block",), ("set_rng_state", STATE)]
     assert calls == around
 

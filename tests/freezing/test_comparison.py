@@ -105,6 +105,19 @@ def test_the_champion_is_chosen_by_validation_not_by_test(problem: Any, tmp_path
         assert said["on_fresh_seeds"]["validation_mean"] == pytest.approx(row.mean)
 
 
+def test_the_rows_of_the_verdicts_are_kept_as_the_champion_is(
+    problem: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MaskTable, "smallest", property(lambda table: table.rows[-1]))
+    search(problem, tmp_path)
+    table = compare(problem, tmp_path, repeats=2)
+    last = table.rows[-1]
+    assert last.mask != table.champion.mask
+    assert problem.mask_of(last.genes) == last.mask
+    assert tuple(load_mask(tmp_path / "mask.smallest.json").values()) == last.mask
+    assert tuple(load_mask(tmp_path).values()) == table.champion.mask
+
+
 def test_each_training_sees_the_test_examples_once(make_problem: Any, tmp_path: Path) -> None:
     problem = make_problem(n_epochs=3, reuse_prefix=False)
     search(problem, tmp_path)

@@ -210,6 +210,11 @@ def test_widths_keep_their_proportions_within_the_limits() -> None:
         k: v for k, v in genes.items() if "width" not in k and k != "stem"
     }
     assert widths_within(space, found) == found
+    narrow = {**found, **{f"stage{place}_width": 4 * place for place in (1, 2, 3)}}
+    assert widths_within(space, narrow) == narrow
+    wider = widths_within(space, narrow, most=8.0)
+    assert wider is not None
+    assert wider["stage3_width"] >= 28
     assert widths_within(space, found, most=8.0) == found
     assert widths_within(family.space(max_params=100), genes) is None
 

@@ -66,6 +66,13 @@ def test_what_is_far_from_all_evaluations_is_unsure() -> None:
     assert abs(along.mean[12] - np.sin(12 * 0.2)) < 3 * near + 0.02
 
 
+def test_the_spread_is_in_the_units_of_the_objective() -> None:
+    genes = {"kind": "b", "rate": 1e-3, "width": 50}
+    once, hundred = model_of(value), model_of(lambda genes: 100 * value(genes))
+    expected = [100 * sd for sd in once.slice("rate", genes).sd]
+    assert hundred.slice("rate", genes).sd == pytest.approx(expected, rel=0.01)
+
+
 def test_a_gene_that_is_not_active_stays_so() -> None:
     space = en.SearchSpace(
         {"deep": en.Boolean(), "extra": en.Integer(1, 8)}, conditions={"extra": {"deep": [True]}}
