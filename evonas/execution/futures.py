@@ -218,13 +218,24 @@ class _Call:
         text = f"{type(error).__name__}: {error}"
         if self._left > 0:
             self._left -= 1
-            try:
-                self.submit(with_problem=self._with_problem)
-            except RuntimeError as refused:  # a pool of processes that broke takes nothing more
-                text += f"; then: {refused}"
-            else:
-                return None
-        return Outcome(Status.LOST, error=f"the process that ran the trial was lost ({text})")
+            # In a thread of its own: from Python 3.13 on a pool of processes that broke calls back
+            # with its lock held, which its `submit` takes.
+            threading.Thread(target=self._submit_again, args=(text,), daemon=True).start()
+            return None
+        return _lost(text)
+
+    def _submit_again(self, text: str) -> None:
+        if self.future.done():
+            return  # abandoned
+        try:
+            self.submit(with_problem=self._with_problem)
+        except RuntimeError as refused:  # a pool of processes that broke takes nothing more
+            with contextlib.suppress(concurrent.futures.InvalidStateError):
+                self.future.set_result(_lost(f"{text}; then: {refused}"))
+
+
+def _lost(text: str) -> Outcome:
+    return Outcome(Status.LOST, error=f"the process that ran the trial was lost ({text})")
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:

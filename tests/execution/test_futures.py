@@ -163,6 +163,35 @@ def test_a_pool_that_breaks_loses_its_trial() -> None:
     assert "BrokenProcessPool" in outcome.error
 
 
+class LockedWhileItBreaks(ThreadPoolExecutor):
+    """Fails its first calls with its lock held, as a `ProcessPoolExecutor` of Python 3.13 does."""
+
+    def __init__(self, n_lost: int) -> None:
+        super().__init__(1)
+        self.left, self.lock = n_lost, threading.Lock()
+
+    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        assert self.lock.acquire(timeout=5), "submit waits for the callback that called it"
+        self.lock.release()
+        if not self.left:
+            return super().submit(function, *args, **kwargs)
+        self.left -= 1
+        future: Future[Any] = Future()
+
+        def lose() -> None:
+            with self.lock:
+                future.set_exception(RuntimeError("a process died"))
+
+        threading.Timer(0.05, lose).start()
+        return future
+
+
+@pytest.mark.parametrize(("n_lost", "status"), [(2, en.Status.OK), (3, en.Status.LOST)])
+def test_a_pool_may_call_back_with_its_lock_held(n_lost: int, status: en.Status) -> None:
+    with started(LockedWhileItBreaks(n_lost), lambda genes, trial: 1.0, lost_retries=2) as executor:
+        assert executor.submit(task()).result(timeout=30).status is status
+
+
 def test_a_problem_that_does_not_load_there_stops_the_search() -> None:
     class Unloadable:
         def __call__(self, genes: dict[str, Any], trial: Trial) -> float:
