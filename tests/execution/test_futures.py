@@ -25,6 +25,7 @@ from evonas.execution import (
 from evonas.testing import ExecutorConformance, RoughProblem, trace
 
 SPACE = en.SearchSpace({"x": en.Integer(0, 99)})
+LOCK = threading.Lock()  # no other process can have it
 
 
 class TestThreads(ExecutorConformance):
@@ -247,7 +248,7 @@ def test_shutdown_leaves_a_running_trial_alone() -> None:
         ),
         (
             lambda: FuturesExecutor(ThreadPoolExecutor(1)).start(
-                en.FunctionProblem(SPACE, threading.Lock().__enter__)
+                en.FunctionProblem(SPACE, lambda genes, trial: float(LOCK.locked()))
             ),
             TypeError,
             "cannot be sent to other processes",
