@@ -53,7 +53,7 @@ TORCH_MODULES += ("execution.torch_env", "execution.torch_state", "execution.acc
 TORCH_MODULES += ("execution.anatomy", "execution.model_calls", "execution.weights")
 TORCH_MODULES += ("cli.export.model",)
 # evolve takes a Toolbox of the user's, and Result.logbook is a tools.Logbook.
-DEAP_MODULES = ("evolution", "strategies", "testing", "run.evolve", "run.result")
+DEAP_MODULES = ("evolution", "strategies", "testing", "run.evolve", "run.result", "run.settings")
 LIBRARY_MODULES = {"torch": TORCH_MODULES, "torchvision": TORCH_MODULES, "deap": DEAP_MODULES}
 
 # The guard around DEAP's global generators must reach them, and an executor seeds and restores

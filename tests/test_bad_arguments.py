@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterator
@@ -38,6 +37,8 @@ from evonas.nas import (
     transformer_space,
 )
 from evonas.report import write_report
+from evonas.run.hints import named_arguments
+from evonas.run.settings import Settings
 from evonas.training import (
     Examples,
     ModelProblem,
@@ -380,12 +381,12 @@ NOT_IN_THE_TABLE = {
     ("find_blocks", "sample"),
     ("apply_mask", "mask"),
     ("split", "data"),
-    ("ModelProblem", "settings"),
 }
+SETTINGS = {"evolve": Settings.__annotations__}  # arguments that a signature does not name
 CASES = [
     (owner, argument)
     for owner, (_, signature, _) in TABLE.items()
-    for argument in inspect.signature(signature).parameters
+    for argument in [*named_arguments(signature), *SETTINGS.get(owner, ())]
     if (owner, argument) not in NOT_IN_THE_TABLE
 ]
 # A function of the user's fails by itself, and a dict of genes says which gene.

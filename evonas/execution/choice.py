@@ -107,7 +107,7 @@ def choose_executor(
             f"workers={n_workers} share {n_cores} cores, more would help only trials that wait: "
             f"expect no more speed than with workers={n_cores}",
             RuntimeWarning,
-            stacklevel=4,  # the caller of evolve, which is wrapped
+            stacklevel=5,  # the caller of evolve, which is wrapped
         )
     return ProcessExecutor(
         n_workers,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Unpack
 
 from deap.base import Toolbox
 
@@ -27,7 +26,6 @@ from evonas.execution.worker_process import refuse_unguarded_main
 from evonas.files import as_directory, display_path
 from evonas.objectives import Objective
 from evonas.problem import FitnessFunction, FunctionProblem, Problem
-from evonas.pruning import Pruner
 from evonas.records import Evaluation, Genes, Status
 from evonas.run.budget import Budget, bounded
 from evonas.run.driver import Driver
@@ -38,6 +36,7 @@ from evonas.run.interrupts import Interrupts
 from evonas.run.keeping import Keeper, built_by
 from evonas.run.options import checked, parallel_trials
 from evonas.run.result import Result
+from evonas.run.settings import Settings, with_defaults
 from evonas.run.store import RunRecord, Store
 from evonas.run.warm_start import best_points, load_warm_start
 from evonas.space import SearchSpace
@@ -66,7 +65,7 @@ _OTHER_WORDS = {
 }  # fmt: skip
 
 
-@with_hints(_OTHER_WORDS)
+@with_hints(_OTHER_WORDS, Settings.__annotations__)
 def evolve(
     problem: Problem | SearchSpace | Mapping[str, Any],
     fitness: FitnessFunction | None = None,
@@ -74,35 +73,17 @@ def evolve(
     strategy: Strategy | str | None = None,
     population: int | None = None,
     generations: int | None = None,
-    elite: int | None = None,
-    toolbox: Toolbox | None = None,
     objectives: Objective | Sequence[Objective] | None = None,
-    problem_id: str | None = None,
     max_evaluations: int | None = None,
     max_seconds: float | None = None,
-    patience: int | None = None,
-    target_fitness: float | None = None,
-    pruner: Pruner | None = None,
     initial: Iterable[Genes] = (),
-    warm_start: Iterable[str | os.PathLike[str]] = (),
     run_dir: str | os.PathLike[str] | None = None,
     workers: int | None = None,
-    executor: Executor | concurrent.futures.Executor | None = None,
     devices: str | Sequence[str] | None = None,
-    workers_per_device: int | None = None,
-    trial_timeout: float | None = None,
-    lost_retries: int | None = None,
-    fused: int | None = None,
-    threads_per_trial: int | None = None,
-    deterministic: bool = False,
     seed: int | None = None,
-    max_consecutive_failures: int = 10,
-    durability: Literal["process", "power"] = "process",
-    keep_files: Literal["best", "all"] = "best",
-    keep_bytes: int | None = 10 << 30,
     progress: bool | None = None,
     callbacks: Sequence[Observer] = (),
-    metadata: Mapping[str, Any] | None = None,
+    **settings: Unpack[Settings],
 ) -> Result:
     """Searches a space for the best fitness; called again with the same run_dir, it goes on.
 
@@ -112,34 +93,38 @@ def evolve(
         strategy: How to search. `"auto"`: what serves this space, budget and number of objectives
             best; it is kept in the run and said by progress and `evonas show`. `"random"`,
             `"surrogate"`, …: that one with its defaults. None: `Generational`
-            where one of the next four arguments is given, else `"auto"`.
+            where `population`, `generations`, `elite` or `toolbox` is given, else `"auto"`.
         population: Individuals in a generation (default 12).
         generations: Generations to run, the first included: rows of the logbook for a strategy
             without generations (default 25 where nothing else ends the search).
-        elite: Individuals carried over unchanged (default two thirds of the population).
-        toolbox: A DEAP toolbox whose individual, mate, mutate, select and clone are used.
         objectives: What the function returns. None: one, maximised.
-        problem_id: Names the data and settings behind the function (see `FunctionProblem`).
         max_evaluations: Trials to run at most, over all starts.
         max_seconds: Seconds to search at most, over all starts.
-        patience: Stop after so many generations without a better best.
-        target_fitness: Stop when the fitness is at least this good.
-        pruner: Ends trainings early whose reports are poor (see `Pruner`): `MedianPruner()`,
-            `SuccessiveHalving()`, or your own. None: none.
         initial: Known good points for the first population. Without any, the problem may name some
             (`Problem.initial_points`).
-        warm_start: Directories of earlier runs of this very problem, whose `ok` evaluations are
-            copied in at the first start: none of them is trained again, the first population has
-            the best of them, and a strategy that learns, learns from all. They do not count
-            towards budgets.
         run_dir: Where everything is recorded; None keeps the run in memory.
         workers: How many trials run at once, each in a process of its own. None: what
             `workers_per_device` makes; else one, in this process, or on the CPU as many as a
             measurement finds worth it (for problems with a `sample_step`).
-        executor: Where trials run, instead of this and the next four arguments: one of
-            `evonas.execution`, or any of `concurrent.futures`.
         devices: A name (`"cpu"`, `"cuda:0"`), a list of names that the workers share out, or
             `"auto"`: every GPU, or the CPU without one. None: `"auto"` for a torch problem.
+        seed: Root of all randomness. None draws one at the first start and keeps it.
+        progress: True: a bar and a line per generation, on stderr. None: the same on a terminal and
+            in a notebook; elsewhere (a log) lines at growing intervals. False: nothing.
+        callbacks: Observers of the records.
+        **settings: Of the genetic algorithm, of what ends a search, of how trials run and of what
+            is kept: one by one below, in groups in `evonas.run.settings`.
+
+    Keyword Args:
+        elite: Individuals carried over unchanged (default two thirds of the population).
+        toolbox: A DEAP toolbox whose individual, mate, mutate, select and clone are used.
+        patience: Stop after so many generations without a better best.
+        target_fitness: Stop when the fitness is at least this good.
+        max_consecutive_failures: Failures in a row that stop the search (default 10).
+        pruner: Ends trainings early whose reports are poor (see `Pruner`): `MedianPruner()`,
+            `SuccessiveHalving()`, or your own. None: none.
+        executor: Where trials run, instead of `workers`, `devices` and the next four arguments: one
+            of `evonas.execution`, or any of `concurrent.futures`.
         workers_per_device: How many trials share a device, where they are small.
         trial_timeout: Seconds after which a trial is stopped, and recorded as `timeout`.
         lost_retries: How often a trial whose process died is run again before it is `lost`
@@ -148,17 +133,17 @@ def evolve(
             leave idle (see `FusedExecutor`). None: each alone.
         threads_per_trial: Chosen at the first start (measured with the workers; else the cores this
             process may use, divided by the workers) and kept, because it changes the arithmetic.
-        deterministic: Have torch use deterministic algorithms only.
-        seed: Root of all randomness. None draws one at the first start and keeps it.
-        max_consecutive_failures: Failures in a row that stop the search.
-        durability: `"process"` survives kill -9, `"power"` a power cut too.
-        keep_files: Whose weights and other attached files are kept: `"best"`, those of the
-            champion, the hall of fame and the Pareto front; `"all"`, every trial's.
+        deterministic: Have torch use deterministic algorithms only (default: not).
+        problem_id: Names the data and settings behind the function (see `FunctionProblem`).
+        warm_start: Directories of earlier runs of this very problem, whose `ok` evaluations are
+            copied in at the first start: none of them is trained again, the first population has
+            the best of them, and a strategy that learns, learns from all. They do not count
+            towards budgets.
+        durability: `"process"` (default) survives kill -9, `"power"` a power cut too.
+        keep_files: Whose weights and other attached files are kept: `"best"` (default), those of
+            the champion, the hall of fame and the Pareto front; `"all"`, every trial's.
         keep_bytes: Disk space for them (default 10 GiB): beyond it those of the poorest go, never
             the champion's. None: any.
-        progress: True: a bar and a line per generation, on stderr. None: the same on a terminal and
-            in a notebook; elsewhere (a log) lines at growing intervals. False: nothing.
-        callbacks: Observers of the records.
         metadata: JSON kept in the run for whoever reads it (data set, command line).
 
     Returns:
@@ -182,25 +167,19 @@ def evolve(
         {'x': 3, 'y': 3}
     """
     refuse_unguarded_main()
-    problem = _as_problem(problem, fitness, objectives, problem_id)
+    more = with_defaults(settings)
+    problem = _as_problem(problem, fitness, objectives, more["problem_id"])
     budget = bounded(Budget(
-        generations, max_evaluations, max_seconds, patience, target_fitness,
-        max_consecutive_failures,
+        generations, max_evaluations, max_seconds, more["patience"], more["target_fitness"],
+        more["max_consecutive_failures"],
     ))  # fmt: skip
-    keeper = Keeper(keep_files, keep_bytes)
-    given = _as_strategy(strategy, population, generations, elite, toolbox)
-    may_spawn = all(each is None for each in (executor, workers, workers_per_device, fused))
-    executor = choose_executor(
-        executor, workers=workers, devices=devices, workers_per_device=workers_per_device,
-        trial_timeout=trial_timeout, lost_retries=lost_retries, fused=fused,
-        uses_torch=problem.uses_torch,
-    )  # fmt: skip
+    keeper = Keeper(more["keep_files"], more["keep_bytes"])
+    given = _as_strategy(strategy, population, generations, more["elite"], more["toolbox"])
+    executor, may_spawn = _executor(problem, workers, devices, more)
     observers = Observers([*_progress(progress), *check_list("callbacks", callbacks, "Observers")])
-    points, runs, noted = checked(
-        problem, initial, warm_start, pruner, threads_per_trial, deterministic, seed, metadata,
-        fused,
-    )  # fmt: skip
-    store = Store.create(None if run_dir is None else as_directory(run_dir), durability=durability)
+    points, runs, noted = checked(problem, initial, seed, more)
+    run_dir = None if run_dir is None else as_directory(run_dir)
+    store = Store.create(run_dir, durability=more["durability"])
     name = display_path(store.run_dir or "the run")
     with ExitStack() as stack:
         # A run in memory stays open, for its result to read.
@@ -208,7 +187,7 @@ def evolve(
         stored = store.record()
         _say_preparing(problem, stored, observers)
         executor, parallel = parallel_trials(
-            problem, stored, executor, threads_per_trial, may_spawn, name)  # fmt: skip
+            problem, stored, executor, more["threads_per_trial"], may_spawn, name)  # fmt: skip
         stack.enter_context(driver_threads(problem, parallel.threads))
         strategy, why = (given, None) if given else _chosen(problem, budget, stored)
         copies = _copies(problem, store, stored, runs)
@@ -219,8 +198,8 @@ def evolve(
             points or _first_points(problem, copies, strategy.initial_size),
             seed,
             parallel.threads,
-            deterministic,
-            pruner=pruner,
+            more["deterministic"],
+            pruner=more["pruner"],
             name=name,
             has_scores=any(point.status in _SCORED for point in store.known().values()),
         )
@@ -229,15 +208,29 @@ def evolve(
             record, chosen_for=why, n_copied=len(copies), metadata=noted,
             retryable=tuple(sorted(history.retryable)),
             workers=parallel.workers if may_spawn else None,
-            device=device_kind(problem, stored, executor.device, deterministic, name),
+            device=device_kind(problem, stored, executor.device, more["deterministic"], name),
         )  # fmt: skip
         _bind(strategy, problem, record, history, store)
         store.write_record(record)
         driver = Driver(
-            problem, strategy, store, executor, observers, record, budget, history, pruner, keeper
-        )
+            problem, strategy, store, executor, observers, record, budget, history, more["pruner"],
+            keeper,
+        )  # fmt: skip
         _drive(driver, store, observers, strategy, record, budget, parallel.why)
         return Result(store, keep_open=run_dir is None)
+
+
+def _executor(
+    problem: Problem, workers: int | None, devices: str | Sequence[str] | None, more: Settings
+) -> tuple[Executor, bool]:
+    """Returns where trials run, and whether a measurement may put worker processes there."""
+    executor = choose_executor(
+        more["executor"], workers=workers, devices=devices,
+        workers_per_device=more["workers_per_device"], trial_timeout=more["trial_timeout"],
+        lost_retries=more["lost_retries"], fused=more["fused"], uses_torch=problem.uses_torch,
+    )  # fmt: skip
+    how = (workers, more["executor"], more["workers_per_device"], more["fused"])
+    return executor, all(each is None for each in how)
 
 
 def _say_preparing(problem: Problem, stored: RunRecord | None, observers: Observers) -> None:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["with_hints"]
+__all__ = ["named_arguments", "with_hints"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def with_hints(words: Mapping[str, str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def with_hints(
+    words: Mapping[str, str], settings: Collection[str] = ()
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Returns a decorator: an unknown keyword is refused with the one that is meant.
 
     Args:
         words: Another library's keyword to ours, or to what to write.
+        settings: Arguments that the signature does not name (`**settings: Unpack[Settings]`).
 
     Example:
         >>> @with_hints({"n_trials": "max_evaluations="})
@@ -31,7 +34,7 @@ def with_hints(words: Mapping[str, str]) -> Callable[[Callable[P, R]], Callable[
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        known = set(inspect.signature(function).parameters)
+        known = {*named_arguments(function), *settings}
 
         @functools.wraps(function)
         def called(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -46,3 +49,15 @@ def with_hints(words: Mapping[str, str]) -> Callable[[Callable[P, R]], Callable[
         return called
 
     return decorate
+
+
+def named_arguments(function: Callable[..., Any]) -> list[str]:
+    """Returns the names in the signature, without `**settings`.
+
+    Example:
+        >>> def search(space, /, *, seed=0, **settings): ...
+        >>> named_arguments(search)
+        ['space', 'seed']
+    """
+    parameters = inspect.signature(function).parameters.values()
+    return [each.name for each in parameters if each.kind is not each.VAR_KEYWORD]

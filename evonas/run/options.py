@@ -22,6 +22,7 @@ from evonas.problem import Problem
 from evonas.pruning import Pruner
 from evonas.records import Genes
 from evonas.run.identity import trial_threads
+from evonas.run.settings import Settings
 from evonas.run.store import RunReader, RunRecord
 from evonas.run.store.encoding import from_json, to_json
 
@@ -31,13 +32,8 @@ __all__ = ["checked", "parallel_trials"]
 def checked(
     problem: Problem,
     initial: Iterable[Genes],
-    warm_start: Iterable[str | os.PathLike[str]],
-    pruner: Pruner | None,
-    threads: int | None,
-    deterministic: bool,
     seed: int | None,
-    metadata: Mapping[str, Any] | None,
-    fused: int | None = None,
+    settings: Settings,
 ) -> tuple[tuple[Genes, ...], list[Path], dict[str, Any]]:
     """Returns the initial points, the directories of earlier runs and the metadata.
 
@@ -45,20 +41,21 @@ def checked(
         TypeError, ValueError: An argument of `evolve` has another type or is out of range.
         FileNotFoundError: A directory of `warm_start` holds no run.
     """
-    if pruner is not None:
-        check_one_of("pruner", pruner, Pruner, "a Pruner object")
-    if threads is not None:
-        check_int("threads_per_trial", threads, minimum=1)
-    check_bool("deterministic", deterministic)
+    if settings["pruner"] is not None:
+        check_one_of("pruner", settings["pruner"], Pruner, "a Pruner object")
+    if settings["threads_per_trial"] is not None:
+        check_int("threads_per_trial", settings["threads_per_trial"], minimum=1)
+    check_bool("deterministic", settings["deterministic"])
     if seed is not None:
         check_int("seed", seed, minimum=0, maximum=None)
-    if fused is not None:
+    if settings["fused"] is not None:
         obstacle = problem.fusion_obstacle()
         if obstacle is not None:
             raise ValueError(
-                f"fused={fused} needs a problem whose candidates can be trained at once: {obstacle}"
+                f"fused={settings['fused']} needs a problem whose candidates can be trained at "
+                f"once: {obstacle}"
             )
-    return _points(problem, initial), _runs(warm_start), _metadata(metadata)
+    return _points(problem, initial), _runs(settings["warm_start"]), _metadata(settings["metadata"])
 
 
 def parallel_trials(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import inspect
 import pickle
 import re
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import evonas as en
+from evonas.run.settings import Settings, with_defaults
 from evonas.strategies.auto import BY_NAME
 from evonas.testing import onemax, onemax_space
 
@@ -35,6 +37,11 @@ def test_an_unknown_argument_is_refused_with_the_one_that_is_meant(
     with pytest.raises(TypeError) as refused:
         en.evolve(onemax_space(), onemax, **given)
     assert message in str(refused.value)
+
+
+def test_the_signature_is_short_and_every_argument_is_known() -> None:
+    assert len(inspect.signature(en.evolve).parameters) <= 16
+    assert set(with_defaults({})) == set(Settings.__annotations__)
 
 
 def test_an_unknown_name_too() -> None:
