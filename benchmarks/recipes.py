@@ -84,7 +84,7 @@ def story(name: str, folder: Path, n_seeds: int, workers: int) -> tuple[MaskTabl
         tested, folder / "search", top=N_TOP, repeats=n_seeds, counts=tested.has_tested,
         executor=choose_executor(workers=workers, uses_torch=True),
     )[0]  # fmt: skip
-    rows = [*map(_by_hand, table.rows), row_of(problem, found, SEARCH, n_seeds)]
+    rows = [*map(_by_hand, table.rows), row_of(problem, found, SEARCH)]
     rows.sort(key=lambda row: -row.mean)
     return replace(table, rows=tuple(rows), note=""), n
 

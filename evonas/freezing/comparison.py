@@ -7,6 +7,7 @@ import os
 import random
 import statistics
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from evonas.arguments import check_callable, check_int, check_one_of
@@ -54,13 +55,15 @@ def compare_masks(
     Where the search chose among several learning rates, each of the usual masks has the one at
     which it scored best in the search, and random masks have the champion's.
 
-    The repeats are kept in the run (see `evonas.confirm`): called again, none is made again.
+    The repeats are kept in the run (see `evonas.confirm`): called again, none is made again, and
+    what was confirmed before is in the table too.
 
     Args:
         problem: The run's problem.
         run_dir: The run's directory.
         test: Examples that neither training nor search has seen. None: no test scores.
-        top: How many of the search's masks.
+        top: How many of the search's masks, or recipes: those that differ in the learning rate
+            alone are one.
         n_random: How many random masks.
         repeats: Fresh seeds for each mask.
         executor: Where to train. None: in this process, on the CPU.
@@ -96,7 +99,7 @@ def compare_masks(
     confirmed = confirm(
         tested,
         run_dir,
-        top=top,
+        top=1,
         also=[genes for genes, _ in candidates.values()],
         repeats=repeats,
         executor=executor,
@@ -104,27 +107,26 @@ def compare_masks(
         counts=tested.has_tested,
     )
     rows = [
-        row_of(problem, entry, ", ".join(candidates[entry.evaluation.key][1]), repeats)
+        row_of(tested, entry, ", ".join(_labels(problem, entry.evaluation, candidates)))
         for entry in confirmed
-        if entry.evaluation.key in candidates
     ]
     if not any(row.val for row in rows):
         error = confirmed[0].repeats[0].error
         raise EvonasError(f"no training of the comparison has a score; the first: {error}")
     names = tuple(block.name for block in problem.blocks)
+    repeats = max(repeats, min(len(entry.repeats) for entry in confirmed))
     table = MaskTable(
         tuple(rows), names, problem.metric_name, repeats, _note(problem, result),
-        problem.words_for, problem.noun,
+        problem.words_for, problem.noun, problem.objectives[0].direction,
     )  # fmt: skip
-    champion = confirmed[0].evaluation
-    if champion.key in candidates:
-        files = problem.run_files(as_directory(run_dir))
-        files.on_comparison(champion, table.champion.label, _scores(table.champion, table.metric))
-        found = {entry.evaluation.key: entry.evaluation for entry in confirmed}
-        for verdict in ("smallest", "fastest") if repeats > 1 else ():
-            row: MaskRow = getattr(table, verdict)
-            chosen = found[problem.key(row.genes)]
-            files.on_verdict(verdict, chosen, row.label, _scores(row, table.metric))
+    files = problem.run_files(as_directory(run_dir))
+    scores = _scores(table.champion, table.metric)
+    files.on_comparison(confirmed[0].evaluation, table.champion.label, scores)
+    found = {entry.evaluation.key: entry.evaluation for entry in confirmed}
+    for verdict in ("smallest", "fastest") if repeats > 1 else ():
+        row: MaskRow = getattr(table, verdict)
+        chosen = found[problem.key(row.genes)]
+        files.on_verdict(verdict, chosen, row.label, _scores(row, table.metric))
     return table
 
 
@@ -138,9 +140,10 @@ def _candidates(problem: FreezingProblem, result: Result, top: int, n_random: in
     limits = Limits(tie_breaker=problem.tie_breaker)
     ok = [entry for entry in result.evaluations if entry.status is Status.OK]
     ok.sort(key=lambda entry: limits.rank(entry, result.objectives[:1]))
-    # The last of a mask in this order is its best rate.
-    best = {problem.without_rate(entry.genes): entry.genes for entry in reversed(ok)}
-    ranked = list({problem.without_rate(entry.genes): None for entry in ok})
+    # Of a mask the best rate, and the best of the user's own genes.
+    best: dict[Any, Genes] = {}
+    for entry in ok:
+        best.setdefault(problem.without_rate(entry.genes), entry.genes)
     found: Candidates = {}
     first_k: list[Genes] = []
     for label, variants in problem.rivals().items():
@@ -151,17 +154,22 @@ def _candidates(problem: FreezingProblem, result: Result, top: int, n_random: in
         genes = best.get(point, variants[len(variants) // 2])
         found[problem.key(genes)] = genes, [label]
     if first_k:
-        genes = min(first_k, key=lambda genes: ranked.index(problem.without_rate(genes)))
+        genes = next(genes for genes in best.values() if genes in first_k)
         found[problem.key(genes)] = genes, [problem.label_of(genes)]
-    for place, point in enumerate(ranked[:top], 1):
-        genes, label = best[point], problem.label_of(best[point])
+    # Own genes make another recipe of the same blocks; another rate does not.
+    ranked: dict[Any, Genes] = {}
+    for entry in ok:
+        apart = {name: value for name, value in entry.genes.items() if name != "lr"}
+        ranked.setdefault(tuple(apart.items()), entry.genes)
+    for place, genes in enumerate(islice(ranked.values(), top), 1):
         _, labels = found.setdefault(problem.key(genes), (genes, []))
         labels.append(f"search {place}")
-        if label not in ("mask", "recipe", *labels):
+        label = problem.label_of(genes)
+        if label != problem.noun and not any(label in known for _, known in found.values()):
             labels.insert(0, label)
-    lr = problem.lr_of(best[ranked[0]])
+    lr = problem.lr_of(ok[0].genes)
     taken = {problem.without_rate(genes) for genes, _ in found.values()}
-    draws = _random_points(problem, int(result.record.seed), taken | set(ranked), taken, lr)
+    draws = _random_points(problem, int(result.record.seed), taken | set(best), taken, lr)
     for number in range(1, n_random + 1):
         drawn = next(draws, None)
         if drawn is None:
@@ -188,9 +196,19 @@ def _random_points(
                 yield genes
 
 
-def row_of(problem: FreezingProblem, entry: Confirmed, label: str, repeats: int) -> MaskRow:
-    """Returns the row of a point that was confirmed on so many fresh seeds."""
-    records = entry.repeats[:repeats]
+def _labels(problem: FreezingProblem, evaluation: Evaluation, candidates: Candidates) -> list[str]:
+    """Returns what a row is called; those that an earlier call confirmed are rows as well."""
+    if evaluation.key in candidates:
+        return candidates[evaluation.key][1]
+    if evaluation.number < 0:
+        label = problem.label_of(evaluation.genes)
+        return ["random, before" if label == problem.noun else label]
+    return [f"evaluation {evaluation.number}"]
+
+
+def row_of(problem: FreezingProblem, entry: Confirmed, label: str) -> MaskRow:
+    """Returns the row of a point that was confirmed on fresh seeds."""
+    records = entry.repeats
     ok = [record for record in records if record.status is Status.OK]
     name = f"test_{problem.metric_name}"
     shares = [record.metrics["trainable_share"] for record in ok]
@@ -200,7 +218,11 @@ def row_of(problem: FreezingProblem, entry: Confirmed, label: str, repeats: int)
         mask=problem.mask_of(entry.evaluation.genes),
         searched=entry.evaluation.values[0] if searched else None,
         val=tuple(record.values[0] for record in ok),
-        test=tuple(record.metrics[name] for record in ok if name in record.metrics),
+        test=tuple(
+            record.metrics[name]
+            for record in ok
+            if name in record.metrics and problem.has_tested(record)
+        ),
         trainable_share=shares[0] if shares else math.nan,
         seconds=tuple(record.metrics["train_seconds"] for record in ok),
         n_failed=len(records) - len(ok),

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from evonas.freezing.advice import frozen_in_words
 from evonas.records import Genes
@@ -67,6 +67,7 @@ class MaskTable:
         note: What the reader should know of the search; "" where there is nothing.
         words_for: Head of the column that says what a row does to the blocks.
         noun: What a row is: `mask` or `recipe`.
+        direction: `"max"` or `"min"`: in which the score is better.
     """
 
     rows: tuple[MaskRow, ...]
@@ -76,6 +77,7 @@ class MaskTable:
     note: str = ""
     words_for: str = "frozen"
     noun: str = "mask"
+    direction: Literal["max", "min"] = "max"
 
     @property
     def champion(self) -> MaskRow:
@@ -86,10 +88,16 @@ class MaskTable:
     def noise(self) -> float:
         """The standard error of a row's mean validation score, of all rows together.
 
-        NaN where no row has two scores.
+        By the median of their variances, so that one unstable row does not widen it, divided by
+        the median of a chi-square distribution over its mean (Wilson and Hilferty 1931), so that
+        it is right where all rows are alike. NaN where no row has two scores.
         """
-        variances = [statistics.variance(row.val) for row in self.rows if len(row.val) > 1]
-        return math.sqrt(statistics.fmean(variances) / self.repeats) if variances else math.nan
+        several = [row.val for row in self.rows if len(row.val) > 1]
+        if not several:
+            return math.nan
+        freedom = statistics.median(len(values) - 1 for values in several)
+        variance = statistics.median(map(statistics.variance, several))
+        return math.sqrt(variance / (1 - 2 / (9 * freedom)) ** 3 / self.repeats)
 
     @property
     def smallest(self) -> MaskRow:
@@ -133,12 +141,14 @@ class MaskTable:
 
     def verdicts(self) -> Iterator[str]:
         """Yields a sentence for the champion against each baseline, and the note."""
+        metric = self.metric if self.direction == "max" else f"{self.metric} (smaller is better)"
         if self.repeats == 1:
-            yield f"{self.metric}, on one fresh seed each; * is the best on validation"
+            yield f"{metric}, on one fresh seed each; * is the best on validation"
         else:
             yield (
-                f"{self.metric}, mean ± standard deviation over {self.repeats} fresh seeds each; "
-                f"* is the best mean on validation; noise is one standard error, {self.noise:.4f}"
+                f"{metric}, mean ± standard deviation over {self._seeds()} fresh seeds each; "
+                "* is the best mean on validation; noise is one standard error, "
+                f"{self.noise:.4f}"
             )
         if len(self.rows) > 1 and len({row.mean for row in self.rows}) == 1:
             yield (
@@ -175,6 +185,7 @@ class MaskTable:
         """Returns plain data."""
         return {
             "metric": self.metric,
+            "direction": self.direction,
             "blocks": list(self.blocks),
             "repeats": self.repeats,
             "note": self.note,
@@ -209,14 +220,24 @@ class MaskTable:
         noise = self.noise
         rows = [
             row for row in self.rows
-            if len(row.val) > 1 and self.champion.mean - row.mean <= noise
+            if len(row.val) > 1 and self._distance(row) <= noise
         ]  # fmt: skip
         return min(rows, key=cost, default=self.champion)
+
+    def _seeds(self) -> str:
+        """Returns on how many seeds rows were trained: some may have more than asked for."""
+        most = max(len(row.val) + row.n_failed for row in self.rows)
+        return str(self.repeats) if most <= self.repeats else f"{self.repeats} to {most}"
 
     def _behind(self, row: MaskRow) -> str:
         if row is self.champion:
             return ""
-        return f", {self.champion.mean - row.mean:.4f} behind it on validation"
+        return f", {self._distance(row):.4f} behind it on validation"
+
+    def _distance(self, row: MaskRow) -> float:
+        """Returns by how much the champion's mean is better."""
+        gain = self.champion.mean - row.mean
+        return gain if self.direction == "max" else -gain
 
     def _best_first_k(self) -> MaskRow | None:
         return next((row for row in self.rows if row.label.startswith("first ")), None)

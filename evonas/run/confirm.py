@@ -50,7 +50,8 @@ def confirm(
     """Evaluates the `top` best of a run again on `repeats` fresh seeds; the best mean is champion.
 
     Each repeat is committed when it ends: interrupted, the same call goes on where it stopped.
-    The run's champion and its files then follow the mean.
+    The run's champion and its files then follow the mean; of points with unequal numbers of
+    repeats, each mean less its standard error.
 
     Args:
         problem: The run's problem.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -381,8 +382,9 @@ def best_evaluations(reader: RunReader, n: int) -> list[Evaluation]:
 def read_confirmed(reader: RunReader) -> list[Confirmed]:
     """Returns what `confirm` repeated on fresh seeds, best mean first, those without a value last.
 
-    Where the run's strategy has limits, points that break them (as the search recorded them) come
-    behind the others.
+    Of means from unequal numbers of repeats each counts less its standard error (of all points
+    together): else the one with the fewest would win by luck. Where the run's strategy has limits,
+    points that break them (as the search recorded them) come behind the others.
     """
     record = reader.begun_record()
     repeats: dict[str, list[Evaluation]] = {}
@@ -401,15 +403,25 @@ def read_confirmed(reader: RunReader) -> list[Confirmed]:
             evaluation = replace(best, number=number, genes=genes)
         found.append(Confirmed(evaluation, tuple(records)))
     limits, objectives = record.limits, record.objectives
+    deviation = _pooled_deviation(found)
+    unequal = len({len(entry.values) for entry in found if entry.values}) > 1
 
     def rank(entry: Confirmed) -> tuple[float, ...]:
         if not entry.values:
             return (1.0,)
         excess = limits.excess(entry.evaluation, objectives) if limits else 0.0
         tie = limits.tie_rank(entry.evaluation)
-        return (0.0, excess, -objectives[0].weight * entry.mean, tie)
+        doubt = deviation / math.sqrt(len(entry.values)) if unequal else 0.0
+        return (0.0, excess, doubt - objectives[0].weight * entry.mean, tie)
 
     return sorted(found, key=rank)
+
+
+def _pooled_deviation(found: Sequence[Confirmed]) -> float:
+    """Returns the standard deviation of single values about their point's mean; 0 of one each."""
+    squares = sum(entry.std**2 * (len(entry.values) - 1) for entry in found if entry.std >= 0)
+    freedom = sum(max(0, len(entry.values) - 1) for entry in found)
+    return math.sqrt(squares / freedom) if freedom else 0.0
 
 
 def confirmed_champion(reader: RunReader) -> Evaluation | None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 import statistics
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from evonas.testing import onemax, onemax_space
 
 HEADLINE = (
     "accuracy, mean ± standard deviation over 2 fresh seeds each; * is the best mean on "
-    "validation; noise is one standard error, 0.0045"
+    "validation; noise is one standard error, 0.0000"
 )
 
 
@@ -69,10 +71,13 @@ def test_the_best_and_the_usual_masks_on_fresh_seeds(problem: Any, tmp_path: Pat
     assert len(problem.trained) == 2 * len(rows) == 2 * candidate_count(problem, result, 3, 2)
     assert len(set(problem.seeds)) == len(problem.seeds)
     assert not set(problem.seeds) & {entry.seed for entry in result.evaluations}
-    # The best of the first-k masks is compared though it is none of the search's best.
+    # The best of the first-k masks is compared though it is none of the search's best; and what
+    # was compared before.
+    second = next(e for e in result.evaluations if problem.mask_of(e.genes) == others[0])
     fewer = compare(problem, run_dir, top=1, n_random=0)
     assert {row.label for row in fewer.rows} == {
         "full fine-tuning, search 1", "head only", "first 1 frozen",
+        f"evaluation {second.number}", "random, before",
     }  # fmt: skip
     assert table.blocks == ("0", "2", "4", "7")
     assert (table.metric, table.repeats) == ("accuracy", 2)
@@ -148,11 +153,8 @@ def test_no_repeat_is_made_twice(problem: Any, tmp_path: Path) -> None:
     again = compare(problem, tmp_path, test)
     assert problem.trained == []
     assert again == first
-    fewer = compare(problem, tmp_path, test, repeats=1)
+    assert compare(problem, tmp_path, test, repeats=1) == first
     assert problem.trained == []
-    assert {row.mask: row.val for row in fewer.rows} == {
-        row.mask: row.val[:1] for row in first.rows
-    }
     compare(problem, tmp_path)  # without a test set there is nothing new to score
     assert problem.trained == []
     compare(problem, tmp_path, test, repeats=3)
@@ -472,9 +474,9 @@ def test_the_smallest_and_the_fastest_within_the_noise_are_named() -> None:
         "on validation",
         "fastest within the noise of the best: norms, 1.0 s, 0.0100 behind it on validation",
     } <= set(table.verdicts())
-    # Of all rows: (0.0002 + 0.0002 + 0.0008 + 0.00005) / 4 is the variance of one score.
-    assert table.noise == pytest.approx((0.0003125 / 2) ** 0.5)
-    assert "noise is one standard error, 0.0125" in str(table)
+    # The median of 0.0002, 0.0002, 0.0008 and 0.00005; of one degree of freedom it is at 0.47.
+    assert table.noise == pytest.approx((0.0002 / (7 / 9) ** 3 / 2) ** 0.5)
+    assert "noise is one standard error, 0.0146" in str(table)
     cheap = row("search 1", 0.2, 0.1, 0.90, 0.92)
     table = MaskTable((cheap, near, far), ("a", "b"), "accuracy", 2)
     assert table.smallest is table.fastest is cheap
@@ -482,5 +484,61 @@ def test_the_smallest_and_the_fastest_within_the_noise_are_named() -> None:
     wild = row("biases only", 0.01, 0.1, 0.78, 0.94)
     table = MaskTable((best, near, quick, far, wild), ("a", "b"), "accuracy", 2)
     assert wild not in (table.smallest, table.fastest)
+    assert table.noise == pytest.approx(
+        (0.0002 / (7 / 9) ** 3 / 2) ** 0.5
+    )  # nor do the others gain
     once = MaskTable((cheap,), ("a", "b"), "accuracy", 1)
     assert not any("within the noise" in line for line in once.verdicts())
+
+
+def test_the_noise_is_right_where_all_rows_are_alike() -> None:
+    rng = random.Random(0)
+    for n in (2, 3, 5):
+        rows = [row("a", tuple(rng.gauss(0.8, 0.02) for _ in range(n))) for _ in range(2_000)]
+        noise = MaskTable(tuple(rows), ("a", "b"), "accuracy", n).noise
+        assert noise == pytest.approx(0.02 / n**0.5, rel=0.05)
+
+
+def test_of_an_error_the_smaller_one_is_better() -> None:
+    low, near = row("search 1", (0.30, 0.32)), row("first 1 frozen", (0.32, 0.31), seconds=(0.5,))
+    high = row("head only", (0.9, 0.92), trainable_share=0.1, seconds=(0.1,))
+    table = MaskTable((low, near, high), ("a", "b"), "mse", 2, direction="min")
+    assert (table.smallest, table.fastest) == (low, near)
+    assert table.to_json()["direction"] == "min"
+    assert "mse (smaller is better), mean ± standard deviation over 2" in str(table)
+    assert "first 1 frozen, 0.5 s, 0.0050 behind it on validation" in str(table)
+
+
+def test_the_direction_of_the_table_is_that_of_the_problem(
+    make_problem: Any, tmp_path: Path
+) -> None:
+    problem = make_problem(
+        n_epochs=1, metric=lambda outputs, targets: float(outputs.var()),
+        objectives=en.Objective("metric", "min"),
+    )  # fmt: skip
+    search(problem, tmp_path)
+    table = compare_masks(problem, tmp_path, repeats=2, n_random=0)
+    means = [each.mean for each in table.rows]
+    assert means == sorted(means)
+    assert table.direction == "min"
+    assert table.smallest.mean - means[0] <= table.noise
+
+
+def test_what_was_confirmed_before_is_in_the_table(problem: Any, tmp_path: Path) -> None:
+    """Else the table would call another row the best than the run does."""
+    problem.rigged = dict.fromkeys(product((0, 1), repeat=4), 0.3) | {
+        (0, 0, 0, 0): 0.9, (1, 0, 0, 0): 0.8, (0, 1, 0, 0): 0.7,
+    }  # fmt: skip
+    masks = ((0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0))
+    result = search(problem, tmp_path, initial=map(problem.genes_of, masks))
+    third = next(e for e in result.evaluations if problem.mask_of(e.genes) == (0, 1, 0, 0))
+    problem.rigged |= {(0, 0, 0, 0): 0.2, (1, 0, 0, 0): 0.2}  # they had been lucky
+    en.confirm(problem, tmp_path, top=3, repeats=2)
+    table = compare(problem, tmp_path, top=1, n_random=0)
+    assert table.champion.label == f"evaluation {third.number}"
+    assert (table.champion.mask, table.champion.val) == ((0, 1, 0, 0), (0.7, 0.7))
+    assert en.open_run(tmp_path).champion.key == third.key
+    assert json.loads((tmp_path / "mask.json").read_text())["evaluation"] == third.number
+    longer = en.confirm(problem, tmp_path, top=1, repeats=4)
+    assert len(longer[0].repeats) == 2
+    assert "over 2 to 4 fresh seeds each" in str(compare(problem, tmp_path, top=1, n_random=0))

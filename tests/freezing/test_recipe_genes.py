@@ -343,3 +343,30 @@ def test_a_block_without_what_compact_genes_train_is_frozen() -> None:
     )
     at = {"n_frozen": 0, "trained": "norms", "unfreezing": "at once"}
     assert made.recipe(at).states == {"0": "frozen", "1": "norms"}
+
+
+def test_recipes_that_differ_in_own_genes_are_rows_of_their_own(tmp_path: Path) -> None:
+    """All that is trained is in the table, and its best is the run's champion."""
+    made = problem(
+        lr=[1e-2],
+        multiples=[1.0],
+        gradual=False,
+        genes={"weight_decay": Float(1e-4, 1.0, log=True)},
+    )
+    full = dict.fromkeys(STATES, 1.0)
+    decays = (1e-3, 1e-2, 1e-1)
+    result = en.evolve(
+        made, strategy="random", initial=[{**full, "weight_decay": w} for w in decays],
+        max_evaluations=3, seed=0, run_dir=tmp_path, workers=1, threads_per_trial=1,
+    )  # fmt: skip
+    ranked = sorted(result.evaluations, key=lambda e: (-e.values[0], e.number))
+    table = compare_masks(made, tmp_path, TEST, top=3, n_random=0, repeats=2)
+    for place, entry in enumerate(ranked, 1):
+        row = table.row(f"search {place}")
+        assert row is not None
+        assert row.genes == entry.genes
+    confirmed = en.open_run(tmp_path).confirmed
+    assert [row.genes for row in table.rows] == [entry.evaluation.genes for entry in confirmed]
+    assert en.open_run(tmp_path).champion.genes == table.champion.genes
+    record = json.loads((tmp_path / "recipe.json").read_text())
+    assert record["on_fresh_seeds"]["seeds"] == 2

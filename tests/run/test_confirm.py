@@ -414,3 +414,21 @@ def test_only_what_may_be_the_champion_keeps_its_files_on_the_way(tmp_path: Path
     text = (tmp_path / "champion").read_text()
     assert text.startswith(f"{best} ")
     assert not text.endswith("none")
+
+
+def test_of_unequal_numbers_of_repeats_the_fewest_do_not_win_by_luck(tmp_path: Path) -> None:
+    """A mean of two counts less one standard error; with equal numbers only the means count."""
+    values = iter([0.7, 0.8, 0.7, 0.8, 0.7, 0.8, 0.6, 0.94])
+    run = en.evolve(
+        {"x": [1, 2]}, lambda genes, trial: float(genes["x"]), run_dir=tmp_path, seed=0,
+        max_evaluations=2, problem_id="a", progress=False,
+    )  # fmt: skip
+    assert len(run.evaluations) == 2
+    problem = en.FunctionProblem(
+        en.SearchSpace({"x": [1, 2]}), lambda genes, trial: next(values), problem_id="a"
+    )
+    en.confirm(problem, tmp_path, top=1, repeats=6)  # x = 2: a mean of 0.75 of six
+    found = en.confirm(problem, tmp_path, top=1, also=[{"x": 1}], repeats=2)  # 0.77 of two
+    assert [(entry.evaluation.genes["x"], len(entry.values)) for entry in found] == [(2, 6), (1, 2)]
+    assert found[1].mean > found[0].mean
+    assert en.open_run(tmp_path).champion.genes == {"x": 2}
