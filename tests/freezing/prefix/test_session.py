@@ -90,7 +90,7 @@ def assert_same_training(
     assert all(torch.equal(start[name], value) for name, value in model.state_dict().items())
     store = PrefixStore()
     for depth in depths:
-        assert decision.deepest(depth) == depth, decision.message
+        assert decision.deepest(depth) == depth, decision.refused
         mask = [int(position < depth) for position in range(len(blocks))]
         ends = []
         for reuse in (False, True):
