@@ -71,6 +71,32 @@ class Skip(Loose):
         return self.out(self.two(early).tanh() + early) + 0 * self.shift.sum()
 
 
+class Gated(Skip):
+    """Likewise, but times a parameter that is zero: only its gradient shows it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Parameter(torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        early = self.one(x).tanh()
+        return self.out(self.two(early).tanh() + self.gate * early) + 0 * self.shift.sum()
+
+
+class GatedTwice(Gated):
+    """Likewise, times two: at the start not even a gradient shows it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.second = nn.Parameter(torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        early = self.one(x).tanh()
+        late = self.two(early).tanh()
+        late = late * (1 + self.gate + self.second) + 1000 * self.gate * self.second * early
+        return self.out(late) + 0 * self.shift.sum()
+
+
 class BatchNormed(Loose):
     """What the first block returns depends on the other examples of the batch."""
 
@@ -85,6 +111,8 @@ class BatchNormed(Loose):
         (Loose, [], {1: "requires a gradient", 2: "requires a gradient"}),
         (Noisy, [1], {2: "not always the same"}),
         (Skip, [1], {2: "outputs in eval mode differ"}),
+        (Gated, [1], {2: "gradients differ after a step"}),
+        (GatedTwice, [1], {2: "gradients differ after a step"}),
         (BatchNormed, [1], {2: "not always the same"}),
     ],
 )
