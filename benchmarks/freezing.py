@@ -116,7 +116,8 @@ def prepare(options: argparse.Namespace) -> Setting:
     blocks = find_blocks(model, examples.gather(torch.arange(2)))
     precision = choose_precision("cpu", options.threads)
     decision = decide_reuse(model, blocks, examples)
-    print(f"once a run, {time.perf_counter() - began:.1f} s: {decision.message}")
+    depths = ", ".join(map(str, decision.cuts))
+    print(f"once a run, {time.perf_counter() - began:.1f} s: prefixes are reused at {depths}")
     return Setting(
         tokens, labels, examples, test, options.epochs, precision, blocks, decision,
         PrefixStore(), options.shared,

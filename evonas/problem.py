@@ -88,6 +88,24 @@ class Problem:
         """
         return dict(stored or {})
 
+    def settings_for(
+        self, genes: Genes, settings: Mapping[str, Any], say: Callable[[str], None]
+    ) -> Mapping[str, Any]:
+        """Returns the run's settings, with what a trial of these genes needs decided beforehand.
+
+        Called in the driver before each trial. What it adds is kept with the run, and settles for
+        good what trials like this one do: one that is made again must come to the same.
+
+        Args:
+            genes: Of the trial.
+            settings: Those of the run so far.
+            say: Tells people what takes its time.
+
+        Returns:
+            `settings` itself where nothing is to be added.
+        """
+        return settings
+
     def fingerprint(self) -> dict[str, Any]:
         """Returns, as flat JSON, all that makes two evaluations of one key comparable.
 

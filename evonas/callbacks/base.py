@@ -85,7 +85,7 @@ class Observer:
     """
 
     def on_prepare(self, what: str) -> None:
-        """A run begins, and does `what` before its first trial; `on_start` follows."""
+        """The search does `what`, which may take its time, before its first or next trial."""
 
     def on_start(self, info: RunInfo) -> None:
         """The search starts (again)."""

@@ -43,7 +43,7 @@ class ProgressBar(Observer):
         self._best: Evaluation | None = None
 
     def on_prepare(self, what: str) -> None:
-        """Says what takes its time before the first trial."""
+        """Says what takes its time before a trial."""
         self._write(f"evonas: preparing: {what}")
 
     def on_start(self, info: RunInfo) -> None:

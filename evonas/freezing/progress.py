@@ -39,6 +39,11 @@ class GenerationLog(Observer):
         self._failures = FirstFailures()
         self._before: int | None = None  # trainings of earlier starts, until this one goes on
 
+    def on_prepare(self, what: str) -> None:
+        """Says what takes its time before a trial."""
+        self._say_going_on()
+        self._write(f"preparing: {what}")
+
     def on_start(self, info: RunInfo) -> None:
         """Remembers where a search goes on."""
         self._best = info.best

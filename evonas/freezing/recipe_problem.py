@@ -380,10 +380,10 @@ class RecipeProblem(FreezingProblem):
     def _restrict(self, applied: AppliedMask, genes: Genes) -> None:
         self.recipe(genes).restrict(applied)
 
-    def _decide_reuse(self) -> ReuseDecision:
+    def _first_decision(self) -> ReuseDecision:
         if self.builder_takes_genes:
             return ReuseDecision({}, {0: "model_factory makes another model for other genes"})
-        return super()._decide_reuse()
+        return super()._first_decision()
 
     def _at(
         self, states: Mapping[str, State], lr: float | None, unfreezing: str = AT_ONCE

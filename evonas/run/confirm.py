@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +21,7 @@ from evonas.files import as_directory, display_path
 from evonas.problem import Problem
 from evonas.records import Evaluation, Genes, Status
 from evonas.run.artifacts import Artifacts
-from evonas.run.identity import configure_as
+from evonas.run.identity import configure_as, settled
 from evonas.run.interrupts import Interrupts
 from evonas.run.keeping import built_by
 from evonas.run.result import (
@@ -34,6 +35,8 @@ from evonas.run.result import (
 from evonas.run.store import RunRecord, Store
 
 __all__ = ["confirm"]
+
+_log = logging.getLogger(__name__)
 
 
 def confirm(
@@ -103,7 +106,9 @@ def confirm(
         )
         executor.start(problem)
         try:
-            for point, repeat, task, outcome in _run(due, record, executor, artifacts, interrupts):
+            for point, repeat, task, outcome in _run(
+                due, problem, store, executor, artifacts, interrupts
+            ):
                 seed = task.settings.seed
                 repeated = outcome.evaluation(repeat, point.key, point.genes, seed)
                 store.add_confirmation(repeat, repeated)
@@ -167,16 +172,19 @@ def _others(
 
 def _run(
     due: deque[tuple[Evaluation, int]],
-    record: RunRecord,
+    problem: Problem,
+    store: Store,
     executor: Executor,
     artifacts: Artifacts,
     interrupts: Interrupts,
 ) -> Iterator[tuple[Evaluation, int, Task, Outcome]]:
     """Yields each repeat as it ends."""
     flying: dict[Future[Outcome], tuple[Evaluation, int, Task]] = {}
+    record = store.begun_record()
     while due or flying:
         while due and len(flying) < executor.slots:
             point, repeat = due.popleft()
+            record = settled(problem, point.genes, record, store, interrupts, _log.info)
             task = _task(record, point, repeat, executor, artifacts)
             with interrupts.raising():
                 future = executor.submit(task)

@@ -16,6 +16,7 @@ from evonas.run.artifacts import Artifacts
 from evonas.run.budget import Budget, Spent
 from evonas.run.champion import Champion
 from evonas.run.history import FailureStreak, History
+from evonas.run.identity import settled
 from evonas.run.in_flight import InFlight, Planned
 from evonas.run.interrupts import Interrupts
 from evonas.run.keeping import Keeper
@@ -239,12 +240,18 @@ class Driver:
                 return
             genes, key = planned.proposal.genes, planned.proposal.key
             planned.seed = derive_seed(self._run.seed, self._problem.seed_key(genes, key))
+            self._run = settled(
+                self._problem, genes, self._run, self._store, self._interrupts, self._say
+            )
             task = Task(genes, self._trial_settings(planned))
             with self._interrupts.raising():
                 future = self._executor.submit(task)
             running[future] = planned
             if future.done():
                 return  # serial: record it before the next begins
+
+    def _say(self, what: str) -> None:
+        self._observers.notify(lambda observer: observer.on_prepare(what))
 
     def _trial_settings(self, planned: Planned) -> TrialSettings:
         return TrialSettings(

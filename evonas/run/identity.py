@@ -8,7 +8,7 @@ import random
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -19,8 +19,9 @@ from evonas.execution.process_state import changed_state
 from evonas.problem import Problem
 from evonas.pruning import Pruner
 from evonas.records import Genes
+from evonas.run.interrupts import Interrupts
 from evonas.run.signature import sign
-from evonas.run.store import RunRecord
+from evonas.run.store import RunRecord, Store
 from evonas.run.store.encoding import from_json, to_json
 from evonas.strategies.base import Strategy
 
@@ -30,6 +31,7 @@ __all__ = [
     "device_kind",
     "environment",
     "identify",
+    "settled",
     "start_command",
     "trial_threads",
 ]
@@ -174,6 +176,38 @@ def configure_as(problem: Problem, stored: RunRecord, name: str) -> None:
         objectives=problem.objectives,
     )
     _compare(stored, here, ("space", "fingerprint", "objectives"), name)
+
+
+def settled(
+    problem: Problem,
+    genes: Genes,
+    record: RunRecord,
+    store: Store,
+    interrupts: Interrupts,
+    say: Callable[[str], None],
+) -> RunRecord:
+    """Returns the record of the run with all decided that a trial of the genes needs.
+
+    What is new is committed first, so that the trial does the same in a later start.
+
+    Args:
+        problem: Decides.
+        genes: Of the trial.
+        record: What the run is.
+        store: Where what is new is committed.
+        interrupts: End it.
+        say: Tells people what takes its time.
+
+    Raises:
+        KeyboardInterrupt: A signal came.
+    """
+    with interrupts.raising():
+        settings = problem.settings_for(genes, record.problem_settings, say)
+    if settings is record.problem_settings:
+        return record
+    record = replace(record, problem_settings=dict(settings))
+    store.write_record(record)
+    return record
 
 
 def _pruner_settings(pruner: Pruner | None, problem: Problem) -> dict[str, Any] | None:

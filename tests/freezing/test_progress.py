@@ -111,8 +111,13 @@ def test_in_a_search_on_standard_output(
 
     problem.rigged[1, 0, 0, 0] = 0.25
     search(1)
+    checking = "preparing: checking whether the output of the first {} may be computed once"
     assert capsys.readouterr().out.splitlines() == [
+        "preparing: measuring which precision trains faster",
+        checking.format("2 blocks"),
         "evaluation 1 diverged: the fitness is nan",
+        checking.format("4 blocks"),
+        checking.format("block"),
         "=== Generation 1 ===",
         "Fittest chromosome: [1, 1, 1, 1] | Fitness: 0.7500 | trainable 5.6% | "
         "4 trained (1 of them failed), 0 reused",

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from evonas.freezing._calls import rng_kept
 from evonas.freezing.mask import AppliedMask, frozen_prefix
+from evonas.freezing.prefix.check import probes_for
 from evonas.freezing.prefix.cut import Cut, NoCut, Trace
-from evonas.freezing.prefix.decision import ReuseDecision, probes_for
+from evonas.freezing.prefix.decision import ReuseDecision
 from evonas.freezing.prefix.replay import (
     NotStorable,
     Replay,
@@ -41,9 +42,9 @@ class PrefixSession:
     While the first k blocks are frozen, their output for an example never changes: within this
     training, nor in any other one from the same weights whose mask begins with k frozen blocks. It
     is computed once for each set of examples, from the deepest one already stored, in a fixed
-    order of batches; then training and validation start behind it. Where the decision or the
-    store's budgets do not allow depth k, the next shallower one is used; where none, every pass is
-    plain. Either way the training is the same, to float rounding.
+    order of batches; then training and validation start behind it. Where the decision does not
+    allow depth k, the next shallower one is used; where none, or where that is too much for the
+    store, every pass is plain. Either way the training is the same, to float rounding.
 
     Stored outputs are found by the weights of the prefix, the examples and the precision, so a
     store may be shared by trainings of any models, one after the other.
@@ -157,10 +158,10 @@ class PrefixSession:
             level.pins -= 1
 
     def _prepare(self, name: str) -> None:
-        """Finds or computes the outputs of the deepest prefix that may and can be kept."""
+        """Finds or computes the outputs of the deepest prefix that may be kept."""
         examples = self.examples[name]
-        depths = sorted(depth for depth in self._decision.cuts if depth <= self.depth)
-        if not depths or len(examples) < 5:
+        depth = self._decision.deepest(self.depth)
+        if depth == 0 or len(examples) < 5:
             return
         device = next(self.model.parameters()).device
         # Whether a trial finds its prefix stored must not change what it draws afterwards.
@@ -171,15 +172,17 @@ class PrefixSession:
                     trace = Trace(self.model, self.blocks, probes_for(examples))
                 except NoCut:
                     return
-                cuts = {d: cut for d in depths if (cut := self._cut(trace, d)) is not None}
-                for depth in reversed(cuts):
-                    level = self._level(examples, trace, cuts, depth)
-                    if level is not None:
-                        level.pins += 1
-                        self._used[name] = cuts[depth], level
-                        self._depths[name] = depth
-                        self._replay.add(cuts[depth])
-                        return
+                # No shallower depth takes its place where it cannot be kept: which of them are
+                # settled differs between a run and the same run resumed.
+                cut = self._cut(trace, depth)
+                if cut is None:
+                    return
+                level = self._level(examples, trace, cut)
+                if level is not None:
+                    level.pins += 1
+                    self._used[name] = cut, level
+                    self._depths[name] = depth
+                    self._replay.add(cut)
 
     def _cut(self, trace: Trace, depth: int) -> Cut | None:
         """Returns the cut that was found equal, if this set of examples allows it too."""
@@ -190,11 +193,8 @@ class PrefixSession:
         path, variant = self._decision.cuts[depth]
         return found[variant] if variant < len(found) and found[variant].path == path else None
 
-    def _level(
-        self, examples: Examples, trace: Trace, cuts: Mapping[int, Cut], depth: int
-    ) -> StoredLevel | None:
-        """Returns the outputs at `depth`, computed if need be; None where that cannot be."""
-        cut = cuts[depth]
+    def _level(self, examples: Examples, trace: Trace, cut: Cut) -> StoredLevel | None:
+        """Returns the outputs at `cut`, computed if need be; None where that cannot be."""
         key = self._key(examples, cut)
         level = self._store.get(key)
         if level is not None:
@@ -211,17 +211,22 @@ class PrefixSession:
         level.pins += 1
         try:
             # Looked up only now: making room may have dropped some.
-            base = None
-            for lower in sorted((c for d, c in cuts.items() if d < depth), key=_depth):
-                stored = self._store.get(self._key(examples, lower))
-                base = base if stored is None else (lower, stored)
-            self._fill(level, examples, trace, cut, base)
+            self._fill(level, examples, trace, cut, self._base(examples, trace, cut))
         except NotStorable:
             return None  # incomplete, so nobody gets it, and the next one replaces it
         finally:
             level.pins -= 1
         level.complete = True
         return level
+
+    def _base(self, examples: Examples, trace: Trace, cut: Cut) -> tuple[Cut, StoredLevel] | None:
+        """Returns the deepest outputs before `cut` that are stored, to go on from."""
+        for depth in sorted((d for d in self._decision.cuts if d < cut.depth), reverse=True):
+            lower = self._cut(trace, depth)
+            stored = None if lower is None else self._store.get(self._key(examples, lower))
+            if lower is not None and stored is not None:
+                return lower, stored
+        return None
 
     def _fill(
         self,
@@ -263,10 +268,6 @@ class PrefixSession:
             self._digests.append(digest.digest())
         model, weights = type(self.model).__qualname__, self._digests[cut.depth - 1]
         return model, weights, examples.identity, self._precision, cut.depth, cut.path, cut.number
-
-
-def _depth(cut: Cut) -> int:
-    return cut.depth
 
 
 class PrefixSource:

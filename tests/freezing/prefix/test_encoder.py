@@ -98,7 +98,7 @@ def test_encoders_train_and_evaluate_the_same_behind_a_prefix(
     blocks = find_blocks(model, data.gather(torch.arange(2)))
     assert len(blocks) == 4
     decision = decide_reuse(model, blocks, data, precision=precision)
-    assert sorted(decision.cuts) == [1, 2, 3, 4], decision.message
+    assert sorted(decision.cuts) == [1, 2, 3, 4], decision.refused
     store = PrefixStore()
     for depth in (1, 2, 3, 4):
         mask = [int(position < depth) for position in range(4)]

@@ -90,7 +90,7 @@ def assert_same_training(
     assert all(torch.equal(start[name], value) for name, value in model.state_dict().items())
     store = PrefixStore()
     for depth in depths:
-        assert decision.deepest(depth) == depth, decision.message
+        assert decision.deepest(depth) == depth, decision.refused
         mask = [int(position < depth) for position in range(len(blocks))]
         ends = []
         for reuse in (False, True):
@@ -402,6 +402,19 @@ def test_a_store_that_is_too_small_gives_a_shallower_prefix_or_none() -> None:
             ):
                 assert session.depths == {"train": expected}
                 assert train(model, session.source("train"), 1) == 3
+
+
+def test_a_depth_that_is_not_settled_is_not_started_behind_another() -> None:
+    """What another depth was found to be must not change a training."""
+    model, data = Own(), pictures()
+    blocks = find_blocks(model, data.gather(torch.arange(2)))
+    decision = decide_reuse(model, blocks, data, [1])
+    for mask, expected in (([1, 0, 0], 1), ([1, 1, 0], 0)):
+        with (
+            apply_mask(model, mask, blocks=blocks) as applied,
+            PrefixSession(applied, {"train": data}, decision, PrefixStore()) as session,
+        ):
+            assert session.depths == {"train": expected}
 
 
 def test_augmented_batches_are_plain() -> None:
