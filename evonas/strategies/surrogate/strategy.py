@@ -55,7 +55,8 @@ class SurrogateEvolution(SteadyState):
     The model learns from every evaluation on record (so from those of a warm start too): a failed
     or pruned point counts as a poor one, a point still being evaluated as a standard deviation less
     than the model expects of it, so that the next is looked for elsewhere. The fitness is stretched
-    near the best and squeezed far from it, by as much as the data ask for.
+    near the best and squeezed far from it, by as much as the data ask for. From 40 points on what
+    the model has learnt about the genes is one guess of many that the data allow, and soon another.
 
     Serves several objectives too, by a random direction towards the Pareto front for each proposal;
     the logbook and the hall of fame then follow the first.
@@ -72,7 +73,9 @@ class SurrogateEvolution(SteadyState):
         correlation that learns relevances as in their section 2, of distances for mixed genes as in
         Halstrup (2016); points under way as in Ginsbourger et al. (2010), a "liar" between their
         "kriging believer" and "constant liar";
-        several objectives as in ParEGO (Knowles 2006). Offspring of the best as candidates, and the
+        hyperparameters drawn from their posterior as in Snoek et al. (2012), section 3.2, but one
+        draw in place of their mean over many; several objectives as in ParEGO (Knowles 2006).
+        Offspring of the best as candidates, and the
         learnt logarithmic warp, are ours.
 
     Example:
