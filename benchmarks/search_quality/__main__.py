@@ -2,12 +2,14 @@
 
     EVONAS_DATA=shared/data python -m benchmarks.search_quality
     python -m benchmarks.search_quality --problems mixed layers digits --seeds 20
+    python -m benchmarks.search_quality --quick
     python -m benchmarks.search_quality --ablation
     python -m benchmarks.search_quality --cost
 
 Each problem is another instance for each seed (or the same table with its choices renumbered at
 random), the same for all peers. Regret: the best score there is, less the score of the point that
-the search holds for the best. A peer whose package (extra `bench`) is not installed is left out.
+the search holds for the best. A peer whose package (extra `bench`, and smac) is not installed is
+left out.
 """
 
 from __future__ import annotations
@@ -26,14 +28,15 @@ from benchmarks.search_quality.ablation import ABLATIONS
 from benchmarks.search_quality.instance import Instance
 from benchmarks.search_quality.peers import OURS, OUTSIDE, Known, Peer, installed, strategy_peer
 from benchmarks.search_quality.problems import PROBLEMS
-from benchmarks.search_quality.recorder import run_peer
+from benchmarks.search_quality.quick import print_quick
+from benchmarks.search_quality.recorder import STUCK_OVER, run_peer, stuck_share
 from evonas.strategies import SearchContext, Strategy
 
 __all__ = ["main"]
 
 Floats = NDArray[np.float64]
 
-NAMES = ("optuna", "pymoo", "pygad", "scikit-learn")
+NAMES = ("optuna", "pymoo", "pygad", "scikit-learn", "smac")
 SLOW = ("SurrogateEvolution", "Optuna TPE")
 COST_SIZES = (10, 100, 500, 2000)
 
@@ -44,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(describe(*NAMES), flush=True)
     if options.cost:
         measure_cost()
+        return
+    if options.quick:
+        print_quick()
         return
     peers = ablation_peers() if options.ablation else all_peers(options.in_flight)
     if options.peers:
@@ -63,6 +69,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--evaluations", type=int, nargs="+", default=[50, 100, 200, 500])
     parser.add_argument("--in-flight", type=int, default=1, help="evaluations under way (ours)")
     what = parser.add_mutually_exclusive_group()
+    what.add_argument("--quick", action="store_true", help="a table in under an hour on two cores")
     what.add_argument("--ablation", action="store_true", help="what each part of ours brings")
     what.add_argument("--cost", action="store_true", help="seconds per ask of each strategy")
     return parser.parse_args(argv)
@@ -75,7 +82,7 @@ def all_peers(n_in_flight: int = 1) -> dict[str, Peer]:
         if installed(package):
             peers[name] = peer
         else:
-            print(f"{name} is left out: pip install {package} (extra `bench`)")
+            print(f"{name} is left out: not installed: pip install {package}")
     return peers
 
 
@@ -117,6 +124,8 @@ def compare(
         _print_table({name: (row[0][..., place], row[2]) for name, row in rows.items()}, sizes,
                      instance.tolerance)  # fmt: skip
     first = next(iter(instance.scores))
+    print(f"\n{problem}, searches without a better {first!r} in their last {STUCK_OVER} points")
+    _print_stuck({name: row[0][..., 0] for name, row in rows.items()}, sizes, instance.tolerance)
     print(f"\n{problem}, regret of {first!r} after N calls, repeats included")
     _print_table({name: (row[1][..., 0], row[2]) for name, row in rows.items()}, sizes,
                  instance.tolerance)  # fmt: skip
@@ -139,6 +148,14 @@ def _print_table(
             found = f"{(each <= tolerance).mean():.0%}"
             cells.append(f"{each.mean():7.3f} ±{error:.3f} {found:>4} #{rank:<2}")
         print(f"{name:26}" + "".join(f"{cell:>23}" for cell in cells) + f"{len(regrets):6}")
+
+
+def _print_stuck(rows: Mapping[str, Floats], sizes: Sequence[int], tolerance: float) -> None:
+    sizes = [size for size in sizes if size > STUCK_OVER]
+    print(f"{'':26}" + "".join(f"{f'N={size}':>8}" for size in sizes) + f"{'n':>6}")
+    for name, regrets in rows.items():
+        shares = (f"{stuck_share(regrets, size, tolerance):8.0%}" for size in sizes)
+        print(f"{name:26}" + "".join(shares) + f"{len(regrets):6}")
 
 
 # -- cost --------------------------------------------------------------------------------------

@@ -6,10 +6,18 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from evonas.strategies import Strategy, SurrogateEvolution
 from evonas.strategies.steady import Point
+from evonas.strategies.surrogate.model import Draw, fitted
 
 __all__ = ["ABLATIONS"]
+
+Floats = NDArray[np.float64]
+
+_FIT_STEPS = 8  # uphill, from where the last ones ended
 
 
 class WithoutModel(SurrogateEvolution):
@@ -35,9 +43,18 @@ class WithoutSpread(SurrogateEvolution):
         return self._random_point(rng)
 
 
+class OneGuess(SurrogateEvolution):
+    """Believes the most probable hyperparameters, in place of a draw for each proposal."""
+
+    def _drawn(self, rows: Floats, targets: Floats, rng: random.Random) -> Draw:
+        start = self._draw.hyper
+        return Draw(fitted(self._encoding, rows, targets, start, n_steps=_FIT_STEPS))
+
+
 ABLATIONS: dict[str, Callable[[], Strategy]] = {
     "whole": SurrogateEvolution,
     "model off": WithoutModel,
+    "one guess, no draws": OneGuess,
     "warping off": lambda: SurrogateEvolution(warp=False),
     "duplicates allowed": WithDuplicates,
     "initial points not spread": WithoutSpread,

@@ -14,6 +14,7 @@ from deap import algorithms
 import evonas as en
 from benchmarks.search_quality.instance import Genes
 from benchmarks.search_quality.recorder import Recorder
+from benchmarks.search_quality.smac_peer import smac_forest
 from evonas.strategies import (
     AgingEvolution,
     LocalSearch,
@@ -246,7 +247,10 @@ OUTSIDE: dict[str, tuple[str, Peer]] = {
     "Optuna NSGA-II": ("optuna", optuna_nsga2),
     "pymoo GA": ("pymoo", pymoo_ga),
     "PyGAD": ("pygad", pygad_ga),
+    "SMAC": ("smac", smac_forest),
 }
+# HEBO is none of them: 0.3.6 needs numpy < 1.25, evonas numpy >= 2; 0.3.2, which pip takes beside
+# it, imports `pymoo.factory`, which pymoo lost with 0.6.
 
 
 def installed(package: str) -> bool:

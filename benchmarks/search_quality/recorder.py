@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from benchmarks.search_quality.instance import Genes, Instance
 
-__all__ = ["Recorder", "Spent", "run_peer"]
+__all__ = ["STUCK_OVER", "Recorder", "Spent", "run_peer", "stuck_share"]
 
+STUCK_OVER = 50  # points without a better one after which a search counts as stuck
 _MAX_CALLS = 20  # for each unique evaluation: a peer that only repeats itself is stopped
 
 
@@ -92,3 +93,17 @@ def run_peer(
         random.setstate(state)
         np.random.set_state(numpys)  # noqa: NPY002
     return recorder
+
+
+def stuck_share(regrets: NDArray[np.float64], size: int, tolerance: float) -> float:
+    """Returns the share of searches that found nothing better in their last 50 points.
+
+    Those that hold the best there is are not stuck.
+
+    Args:
+        regrets: (n_searches, n_points) of one score.
+        size: Points after which it is asked, more than 50.
+        tolerance: Regret up to which the optimum counts as found.
+    """
+    before, now = regrets[:, size - 1 - STUCK_OVER], regrets[:, size - 1]
+    return float(((before == now) & (now > tolerance)).mean())

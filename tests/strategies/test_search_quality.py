@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from typing import Any
 
+import numpy as np
 import pytest
 
 import evonas as en
-from benchmarks.search_quality import fronts
+from benchmarks.search_quality import fronts, quick
+from benchmarks.search_quality.ablation import OneGuess
 from benchmarks.search_quality.cells import cells_table, simplified
 from benchmarks.search_quality.instance import Instance, renumbered
 from benchmarks.search_quality.peers import OURS, strategy_peer
 from benchmarks.search_quality.problems import cells, layers, lcbench, mixed
-from benchmarks.search_quality.recorder import Recorder, Spent, run_peer
+from benchmarks.search_quality.recorder import Recorder, Spent, run_peer, stuck_share
+from benchmarks.search_quality.smac_peer import genes_of, smac_forest, smac_space
 from evonas.strategies import LocalSearch
+from evonas.strategies.surrogate import strategy as strategy_module
 
 
 def _climbed(instance: Instance, seed: int) -> float:
@@ -117,3 +122,84 @@ def test_a_front_is_measured_against_the_whole_table() -> None:
     assert table.share([(0, 2.0)]) == 0.0
     seen = fronts.searched(fronts.OURS["SurrogateEvolution"], table, 9, 0)
     assert table.share(seen) == pytest.approx(1.0)
+
+
+def test_a_search_is_stuck_where_fifty_points_brought_nothing_and_more_is_there() -> None:
+    regrets = np.full((4, 70), 5.0)
+    regrets[0, 20:] = 0.0  # found the best
+    regrets[1, 20:] = 1.0  # stopped there: nothing better in points 21 to 70
+    regrets[2, 19:] = 1.0  # one point earlier: stuck
+    assert stuck_share(regrets, 70, 1e-9) == 0.5  # the third, and the fourth that never moved
+    assert stuck_share(regrets, 70, 1.0) == 0.25
+    assert stuck_share(regrets, 69, 1e-9) == 0.25
+
+
+def test_one_guess_takes_no_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("a draw")
+
+    monkeypatch.setattr(strategy_module, "drawn", refuse)
+    assert len(run_peer(strategy_peer(OneGuess), cells(0), 45, seed=0).values) == 45
+    with pytest.raises(RuntimeError, match="a draw"):
+        run_peer(strategy_peer(OURS["SurrogateEvolution"]), cells(0), 45, seed=0)
+
+
+def test_the_quick_table_says_n_its_spread_and_what_it_leaves_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = quick.Plan(
+        problems=("cells", "macro"), peers=("LocalSearch", "random, no repeats", "SMAC"),
+        slow=("random, no repeats",), sizes=(5, 10), n_seeds=3, n_slow_seeds=2,
+    )  # fmt: skip
+    monkeypatch.delenv("EVONAS_DATA", raising=False)
+    monkeypatch.setattr(quick, "installed", lambda package: package != "smac")
+    assert quick.missing(plan) == {
+        "macro": "left out: set EVONAS_DATA to the folder that holds its data",
+        "SMAC": "left out: not installed: pip install smac",
+    }
+    found = {("cells", name): quick.measured(plan, "cells", name) for name in plan.peers[:2]}
+    regrets = found["cells", "LocalSearch"].regrets
+    assert regrets.shape == (3, 2)
+    expected = run_peer(strategy_peer(OURS["LocalSearch"]), cells(701), 10, 701).unique_regrets()
+    assert regrets[1].tolist() == [expected[4, 0], expected[9, 0]]
+    quick.print_tables(plan, found)
+    quick.print_left_out(plan, ["macro", "SMAC"])
+    printed = capsys.readouterr().out
+    error = regrets[:, 1].std(ddof=1) / np.sqrt(3)
+    assert f"{regrets[:, 1].mean():.3f} ± {error:.3f}" in printed
+    assert re.search(r"LocalSearch .* 3 +\d\.\d+\n", printed)
+    assert re.search(r"random, no repeats .* 2 +\d\.\d+\n", printed)
+    assert "macro: regret" not in printed
+    assert "problems mixed, layers, digits, lcbench;" in printed
+    assert "Not measured here: macro, SMAC." in printed
+    assert "more than 10 points" in printed
+
+
+def test_points_of_smac_are_points_of_ours() -> None:
+    pytest.importorskip("smac", reason="pip install smac")
+    genes: dict[str, Any] = {
+        "depth": en.Integer(1, 3),
+        "width": en.Integer(16, 256, step=16, log=True),
+        "units": en.Integer(8, 32, step=8),
+        "batch": en.Integer(16, 512, log=True),
+        "rate": en.Float(1e-4, 1.0, log=True),
+        "on": en.Boolean(),
+        "kind": ["b", "a", "c"],
+    }
+    conditions = {"width": {"kind": ["a", "c"], "depth": [2, 3]}, "rate": {"units": [16, 32]}}
+    space = en.SearchSpace(genes, conditions=conditions)
+    theirs = smac_space(space)
+    theirs.seed(3)
+    seen = [genes_of(space, dict(found)) for found in theirs.sample_configuration(200)]
+    for point in seen:
+        assert space.validate(point) == point  # active genes, no others, each a value of its gene
+    assert {point["kind"] for point in seen} == {"a", "b", "c"}
+    assert {point["units"] for point in seen} == {8, 16, 24, 32}
+    assert any("width" in point for point in seen)
+    assert any("rate" in point for point in seen)
+
+
+def test_smac_runs() -> None:
+    pytest.importorskip("smac", reason="pip install smac")
+    record = run_peer(smac_forest, cells(0), 12, seed=0)
+    assert len(record.values) == 12

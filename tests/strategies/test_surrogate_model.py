@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import random
+from typing import Any
 
 import numpy as np
 import pytest
 
 import evonas as en
 from evonas.strategies.surrogate import Encoding, fitted_model
+from evonas.strategies.surrogate import model as model_module
 from evonas.strategies.surrogate import strategy as module
 from evonas.strategies.surrogate.model import (
+    Draw,
     GaussianProcess,
     Hyperparameters,
     _Posterior,
     correlation,
+    drawn,
     fitted,
     log_posterior,
 )
@@ -67,6 +73,121 @@ def test_learning_climbs_and_finds_what_matters() -> None:
 
 def test_the_models_doubt_grows_with_the_points() -> None:
     assert [_doubt(n) for n in (0, 20, 35, 50, 500)] == [1.0, 1.0, 1.5, 2.0, 2.0]
+
+
+def test_draws_have_the_mean_and_spread_of_the_posterior() -> None:
+    """Held against the sums over a grid of the two logarithms of a space of one gene."""
+    encoding = Encoding(en.SearchSpace({"x": en.Float(0.0, 1.0)}))
+    rows = np.linspace(0.0, 1.0, 8)[:, None]
+    targets = np.sin(4.0 * rows[:, 0])
+    centre = Hyperparameters.prior(encoding).vector()
+    axis = np.linspace(-7.0, 7.0, 41)
+    grid = centre + np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+    density = _Posterior(encoding, rows, targets)
+    weights = np.array([density(vector)[0] for vector in grid])
+    weights = np.exp(weights - weights.max())
+    weights /= weights.sum()
+    mean = weights @ grid
+    spread = np.sqrt(weights @ (grid - mean) ** 2)
+
+    rng = random.Random(0)
+    draw, seen = Draw(Hyperparameters.prior(encoding)), []
+    for _ in range(2_500):
+        draw = drawn(encoding, rows, targets, Draw(draw.hyper), rng)
+        seen.append(draw.hyper.vector())
+    assert np.array(seen).mean(axis=0) == pytest.approx(mean, abs=0.15)
+    assert np.array(seen).std(axis=0) == pytest.approx(spread, rel=0.1)
+
+
+def test_a_draw_that_is_refused_or_lost_leaves_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoding, rows, targets = points(40)
+    near = fitted(encoding, rows, targets, Hyperparameters.prior(encoding), n_steps=30)
+    start = Draw(near, 0.5)
+    monkeypatch.setattr(model_module, "_LEAP", 2.4)  # too long: it overshoots
+    found = [drawn(encoding, rows, targets, start, random.Random(seed)) for seed in range(10)]
+    assert sum(draw.hyper is near for draw in found) >= 5
+    monkeypatch.setattr(model_module, "_LEAP", 1e4)
+    lost = drawn(encoding, rows, targets, start, random.Random(0))
+    assert lost.hyper is near
+    assert lost.scale == pytest.approx(0.5 / 1.05**4)
+
+
+def test_leaps_grow_shorter_until_four_of_five_draws_are_accepted() -> None:
+    """200 points without noise make the posterior so narrow that most would be refused."""
+    encoding, rows, targets = points(200)
+    near = fitted(encoding, rows, targets, Hyperparameters.prior(encoding), n_steps=30)
+    draws, rng = [Draw(near)], random.Random(1)
+    for _ in range(60):
+        draws.append(drawn(encoding, rows, targets, draws[-1], rng))
+    refused = [b.hyper is a.hyper for a, b in itertools.pairwise(draws)]
+    assert 5 <= sum(refused) <= 20
+    assert max(draw.scale for draw in draws) == 1.0
+    assert draws[-1].scale < 0.9
+
+
+def test_few_points_are_fitted_and_more_have_a_chain_of_draws(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fits, draws = [], []
+
+    def spy_fitted(*arguments: Any, n_steps: int) -> Hyperparameters:
+        fits.append(len(arguments[1]))
+        return fitted(*arguments, n_steps=n_steps)
+
+    def spy_drawn(*arguments: Any) -> Draw:
+        draws.append((arguments[3], drawn(*arguments)))
+        return draws[-1][1]
+
+    monkeypatch.setattr(module, "fitted", spy_fitted)
+    monkeypatch.setattr(module, "drawn", spy_drawn)
+    told(48)
+    assert fits == list(range(10, 40))
+    assert len(draws) == 8  # the proposals after 40 to 47 points
+    assert all(later[0] is earlier[1] for earlier, later in itertools.pairwise(draws))
+    assert len({tuple(draw.hyper.relevance) for _, draw in draws}) >= 5
+
+
+def test_what_is_on_record_already_is_fitted_before_the_first_draw(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+    real = {"fitted": fitted, "drawn": drawn}
+
+    def spy(name: str) -> Any:
+        def call(*arguments: Any, **others: Any) -> Any:
+            calls.append(name)
+            return real[name](*arguments, **others)
+
+        return call
+
+    for name in real:
+        monkeypatch.setattr(module, name, spy(name))
+    search = told(60)
+    strategy = search.strategy
+    calls.clear()
+    strategy.bind(strategy._context)  # type: ignore[attr-defined]
+    for _ in range(2):
+        (proposal,) = search.ask(1)
+        search.tell(proposal, 0.0)
+    assert calls == ["fitted"]  # the second is due after 63 points
+    (proposal,) = search.ask(1)
+    search.tell(proposal, 0.0)
+    search.ask(1)
+    assert calls == ["fitted", "drawn"]
+
+
+def test_the_last_draw_and_the_scale_of_its_leaps_are_in_the_state() -> None:
+    strategy, other = told(12).strategy, told(12).strategy
+    assert isinstance(strategy, en.SurrogateEvolution)
+    assert isinstance(other, en.SurrogateEvolution)
+    strategy._draw = Draw(Hyperparameters(np.array([0.5, 1.5, 2.5]), 0.125), 0.375)
+    state = json.loads(json.dumps(strategy.state_dict()))
+    other.load_state_dict(state, [])
+    assert other._draw.hyper.relevance.tolist() == [0.5, 1.5, 2.5]
+    assert (other._draw.hyper.noise, other._draw.scale) == (0.125, 0.375)
+    del state["own"]["scale"]  # as in runs from before there were draws
+    other.load_state_dict(state, [])
+    assert other._draw.scale == 1.0
 
 
 def test_the_gradient_of_the_posterior_is_its_slope() -> None:

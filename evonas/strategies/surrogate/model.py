@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +12,11 @@ from numpy.typing import NDArray
 from evonas.strategies.surrogate.encoding import Encoding
 
 __all__ = [
+    "Draw",
     "GaussianProcess",
     "Hyperparameters",
     "correlation",
+    "drawn",
     "fitted",
     "fitted_model",
     "log_posterior",
@@ -26,6 +30,10 @@ _TOTAL_RELEVANCE = 1.0  # of two random points: a correlation of exp(-1) to begi
 _DEGREES = 3.0  # of the prior on the variance
 _JITTER = 1e-6
 _MANY_STEPS = 50  # of BFGS, where a model is learnt once
+_N_LEAPS, _LEAP = 7, 0.3  # of a draw; shorter the more points there are
+_FEW = 60  # points up to which leaps have their full length
+_LONGER, _SHORTER = 1.05, 1.05**-4  # after a draw that is accepted, refused: four in five are
+_FARTHEST = 30.0  # a logarithm from which on a draw has lost its way
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,19 @@ class Hyperparameters:
         """Returns what `vector` came from."""
         values = np.exp(vector)
         return cls(values[:-1], float(values[-1]))
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Hyperparameters of a chain of draws.
+
+    Attributes:
+        hyper: The hyperparameters.
+        scale: Of the leaps to the next draw, at most 1: smaller where draws were refused.
+    """
+
+    hyper: Hyperparameters
+    scale: float = 1.0
 
 
 def _prior_relevance(encoding: Encoding) -> Floats:
@@ -153,6 +174,50 @@ def fitted(
     """
     vector, _ = _climb(_Posterior(encoding, rows, targets), start.vector(), n_steps)
     return Hyperparameters.from_vector(vector)
+
+
+def drawn(
+    encoding: Encoding,
+    rows: Floats,
+    targets: Floats,
+    start: Draw,
+    rng: random.Random,
+) -> Draw:
+    """Returns a draw from the posterior of the hyperparameters: one step of a chain from `start`.
+
+    A draw that is refused has the hyperparameters of `start`. `rng` draws n_genes + 2 numbers, and
+    one to accept.
+
+    Args:
+        encoding: What rows mean.
+        rows: (n, n_genes).
+        targets: (n,).
+        start: The draw before; the first one from hyperparameters that `fitted` returned.
+        rng: Source of all randomness.
+
+    Source:
+        Hamiltonian Monte Carlo as in figure 2 of Neal (2011), "MCMC using Hamiltonian dynamics",
+        over the logarithms; the length of a leap varies by a third, as in his section 4.2. Ours
+        follows the share that is accepted for good, as the data grow all the time.
+    """
+    density = _Posterior(encoding, rows, targets)
+    place = start.hyper.vector()
+    leap = start.scale * _LEAP * math.sqrt(min(1.0, _FEW / len(targets))) * rng.uniform(0.7, 1.3)
+    momentum = np.array([rng.gauss(0.0, 1.0) for _ in place])
+    value, slope = density(place)
+    before = value - 0.5 * float(momentum @ momentum)
+    refused = Draw(start.hyper, start.scale * _SHORTER)
+    for _ in range(_N_LEAPS):
+        momentum = momentum + 0.5 * leap * slope
+        place = place + leap * momentum
+        if np.abs(place).max() > _FARTHEST:
+            return refused
+        value, slope = density(place)
+        momentum = momentum + 0.5 * leap * slope
+    gain = value - 0.5 * float(momentum @ momentum) - before
+    if math.log(1.0 - rng.random()) >= gain:
+        return refused
+    return Draw(Hyperparameters.from_vector(place), min(1.0, start.scale * _LONGER))
 
 
 def log_posterior(

@@ -18,9 +18,11 @@ from evonas.strategies.steady import Point, SteadyState
 from evonas.strategies.surrogate.acquisition import log_expected_improvement
 from evonas.strategies.surrogate.encoding import Encoding
 from evonas.strategies.surrogate.model import (
+    Draw,
     GaussianProcess,
     Hyperparameters,
     correlation,
+    drawn,
     fitted,
     log_posterior,
 )
@@ -35,7 +37,8 @@ Values = list[Any]
 
 _MAX_LEARNT = 1_000  # points that the model holds: 2,000 would take eight times as long
 _MAX_FITTED = 200  # points that hyperparameters are learnt from
-_FIT_STEPS = 8
+_FIT_STEPS = 8  # uphill, from where the last ones ended
+_FEW = 40  # points: of fewer the most probable hyperparameters, of more a draw for each proposal
 _N_SPREAD = 30  # random points of which the one farthest from all others is taken
 _N_CLIMBS, _N_CLIMBED = 3, 3
 
@@ -52,7 +55,8 @@ class SurrogateEvolution(SteadyState):
     The model learns from every evaluation on record (so from those of a warm start too): a failed
     or pruned point counts as a poor one, a point still being evaluated as a standard deviation less
     than the model expects of it, so that the next is looked for elsewhere. The fitness is stretched
-    near the best and squeezed far from it, by as much as the data ask for.
+    near the best and squeezed far from it, by as much as the data ask for. From 40 points on what
+    the model has learnt about the genes is one guess of many that the data allow, and soon another.
 
     Serves several objectives too, by a random direction towards the Pareto front for each proposal;
     the logbook and the hall of fame then follow the first.
@@ -69,7 +73,9 @@ class SurrogateEvolution(SteadyState):
         correlation that learns relevances as in their section 2, of distances for mixed genes as in
         Halstrup (2016); points under way as in Ginsbourger et al. (2010), a "liar" between their
         "kriging believer" and "constant liar";
-        several objectives as in ParEGO (Knowles 2006). Offspring of the best as candidates, and the
+        hyperparameters drawn from their posterior as in Snoek et al. (2012), section 3.2, but one
+        draw in place of their mean over many; several objectives as in ParEGO (Knowles 2006).
+        Offspring of the best as candidates, and the
         learnt logarithmic warp, are ours.
 
     Example:
@@ -117,7 +123,7 @@ class SurrogateEvolution(SteadyState):
         """Takes the space, and what is on record of it; see `Strategy.bind`."""
         super().bind(context)
         self._encoding = Encoding(context.space)
-        self._hyper = Hyperparameters.prior(self._encoding)
+        self._draw = Draw(Hyperparameters.prior(self._encoding))
         self._offset = self._offsets[-1]
         self._next_fit = 0  # learnt anew when there are so many observations
         self._observed = Observations(context.space, context.objectives)
@@ -136,7 +142,7 @@ class SurrogateEvolution(SteadyState):
         breeder = Breeder(self._space, rng)
         values = scalarised(np.array([each.fitness for each in known]), rng)
         parents = [known[i].values for i in np.argsort(-values, kind="stable")[: self._n_parents]]
-        model, best = self._learn(known, failed, values)
+        model, best = self._learn(known, failed, values, rng)
         score = partial(_promise, model, best, _doubt(len(known)))
         ranked = self._rank(breeder.offspring(parents), score, breeder)
         for candidate in ranked:
@@ -171,7 +177,11 @@ class SurrogateEvolution(SteadyState):
     # -- learning ----------------------------------------------------------------------------
 
     def _learn(
-        self, known: Sequence[Observation], failed: Sequence[Observation], values: Floats
+        self,
+        known: Sequence[Observation],
+        failed: Sequence[Observation],
+        values: Floats,
+        rng: random.Random,
     ) -> tuple[GaussianProcess, float]:
         """Returns the model of the targets, points under way included, and the best target."""
         kept = _best_and_others(values, _MAX_LEARNT)
@@ -179,7 +189,7 @@ class SurrogateEvolution(SteadyState):
         rows = self._encoding.rows([known[i].values for i in kept])
         n = len(self._observed)
         if n >= self._next_fit:
-            self._fit(rows, values)
+            self._fit(rows, values, rng)
             self._next_fit = n + (1 if n < 60 else n // 20)
         targets, _ = warped(values, self._offset)
         best = float(targets.max())
@@ -188,26 +198,37 @@ class SurrogateEvolution(SteadyState):
             bad = self._encoding.rows([each.values for each in failed[-_MAX_FITTED:]])
             rows = np.vstack((rows, bad))
             targets = np.append(targets, np.full(len(bad), poor))
-        model = GaussianProcess(self._encoding, rows, targets, self._hyper)
+        model = GaussianProcess(self._encoding, rows, targets, self._draw.hyper)
         if self._open:
             under_way = self._encoding.rows(self._under_way())
             mean, sd = model.predict(under_way)
             rows, targets = np.vstack((rows, under_way)), np.append(targets, mean - sd)
-            model = GaussianProcess(self._encoding, rows, targets, self._hyper)
+            model = GaussianProcess(self._encoding, rows, targets, self._draw.hyper)
         return model, best
 
-    def _fit(self, rows: Floats, values: Floats) -> None:
-        """Learns warp and hyperparameters anew, from where they are."""
+    def _fit(self, rows: Floats, values: Floats, rng: random.Random) -> None:
+        """Learns the warp anew, and draws hyperparameters from their posterior."""
         kept = _best_and_others(values, _MAX_FITTED)
         found = []
         for offset in self._offsets:
             targets, log_slope = warped(values, offset)
-            density = log_posterior(self._encoding, rows[kept], targets[kept], self._hyper)
+            density = log_posterior(self._encoding, rows[kept], targets[kept], self._draw.hyper)
             found.append((density + log_slope * len(kept) / len(values), offset, targets))
         _, self._offset, targets = max(found, key=_first)
-        self._hyper = fitted(
-            self._encoding, rows[kept], targets[kept], self._hyper, n_steps=_FIT_STEPS
-        )
+        self._draw = self._drawn(rows[kept], targets[kept], rng)
+
+    def _drawn(self, rows: Floats, targets: Floats, rng: random.Random) -> Draw:
+        """Returns hyperparameters drawn from their posterior, or their mode while data are few.
+
+        One fit believes too much: on `cells` of benchmarks.search_quality it stayed where it was.
+        But draws from a wide posterior cost the first 50 points of `layers`, which has 26 genes.
+        """
+        start = self._draw
+        if len(rows) < _FEW or self._next_fit == 0:  # far from the mode, draws would be refused
+            return Draw(
+                fitted(self._encoding, rows, targets, start.hyper, n_steps=_FIT_STEPS), start.scale
+            )
+        return drawn(self._encoding, rows, targets, start, rng)
 
     def _under_way(self) -> list[Values]:
         return [
@@ -233,14 +254,16 @@ class SurrogateEvolution(SteadyState):
 
     def _own_state(self) -> dict[str, Any]:
         return {
-            "relevance": [float(value) for value in self._hyper.relevance],
-            "noise": float(self._hyper.noise),
+            "relevance": [float(value) for value in self._draw.hyper.relevance],
+            "noise": float(self._draw.hyper.noise),
+            "scale": self._draw.scale,
             "offset": self._offset,
             "next_fit": self._next_fit,
         }
 
     def _load_own_state(self, state: Mapping[str, Any]) -> None:
-        self._hyper = Hyperparameters(np.array(state["relevance"]), state["noise"])
+        hyper = Hyperparameters(np.array(state["relevance"]), state["noise"])
+        self._draw = Draw(hyper, state.get("scale", 1.0))  # older runs have none
         self._offset, self._next_fit = state["offset"], state["next_fit"]
         # What was asked for and not told comes back through `tell`, in whatever order it did.
         open_keys = {proposal.key for proposal in self._again}
