@@ -205,6 +205,24 @@ class Limits:
     def __bool__(self) -> bool:
         return bool(self.at_most or self.at_least)
 
+    @property
+    def words(self) -> str:
+        """What they say, for people: `accuracy ≥ 0.5, params ≤ 40,000`."""
+        told = [(name, "≥", limit) for name, limit in self.at_least.items()]
+        told += [(name, "≤", limit) for name, limit in self.at_most.items()]
+        return ", ".join(f"{name} {sign} {limit:,.10g}" for name, sign, limit in told)
+
+    def unmet(self, best: Evaluation | None, objectives: Sequence[Objective]) -> str:
+        """Returns the sentence that no evaluation is within them; empty where one is.
+
+        Args:
+            best: The best `ok` evaluation by `rank`. None: there is none, of which nothing is said.
+            objectives: Of the search.
+        """
+        if best is None or self.excess(best, objectives) == 0.0:
+            return ""
+        return f"no evaluation is within the limits ({self.words})"
+
     def excess(self, evaluation: Evaluation, objectives: Sequence[Objective]) -> float:
         """Returns how far an `ok` evaluation is out: the sum of relative excesses; 0.0: it is not.
 

@@ -9,9 +9,15 @@ from typing import Any
 import pytest
 
 import evonas as en
+from evonas.callbacks import ProgressBar
+from evonas.cli import main
 from evonas.exceptions import FitnessError
+from evonas.live.watch import Watch
 from evonas.objectives import Limits
 from evonas.records import Evaluation, Status
+from evonas.report.answer import answer
+from evonas.report.html import render
+from evonas.report.listing import listed
 from evonas.run.result import best_evaluations
 from evonas.run.store import RunReader
 from evonas.strategies import NSGA2
@@ -168,3 +174,83 @@ def test_the_champions_files_are_those_of_the_champion(
     strategy = NSGA2(8, at_most=limits)
     result = en.evolve(Kept(), strategy=strategy, generations=6, seed=0, run_dir=tmp_path)
     assert (tmp_path / "champion.txt").read_text() == str(result.champion.genes)
+
+
+UNMET = "no evaluation is within the limits (accuracy ≥ 95, memory ≤ 1,000)"
+
+
+def test_limits_that_no_evaluation_meets_are_said_wherever_a_run_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A share where per cent were meant: nothing is within, and no champion is claimed."""
+    en.evolve(
+        {"x": list(range(10)), "y": [0, 1]}, grows, objectives=OBJECTIVES, max_evaluations=14,
+        strategy=NSGA2(8, at_least={"accuracy": 95}, at_most={"memory": 1000}), seed=0,
+        run_dir=tmp_path, callbacks=[ProgressBar(bar=False, lines=True)],
+    )  # fmt: skip
+    lines = capsys.readouterr().err.splitlines()
+    assert f" evaluated, {UNMET}, " in lines[-1]
+    assert not [line for line in lines if "best" in line]
+    result = en.open_run(tmp_path)
+    assert f": {UNMET}, 14 evaluated" in repr(result)
+    assert UNMET in result._repr_html_()
+    assert "champion" not in result._repr_html_()
+    assert main(["show", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert f"\n{UNMET}\nthe nearest number {result.champion.number}, accuracy 0.9" in shown
+    assert "champion" not in shown
+    assert "Pareto front" not in shown
+    found = dict(answer(result))["Found"]
+    assert found == (
+        f"N{UNMET[1:]}. The nearest is evaluation {result.champion.number} with accuracy 0.9, "
+        "params 82, memory 90."
+    )
+    assert "Loosen the limits" in dict(answer(result))["Next"]
+    page = render(result)
+    assert ">Nearest to the limits</h2>" in page
+    assert ">Champion</h2>" not in page
+    watch = Watch(tmp_path)
+    assert watch.look()["unmet"] == UNMET
+    watch.close()
+    assert listed(tmp_path).best_words == UNMET
+
+
+def test_limits_that_are_met_are_named_beside_what_was_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = search(tmp_path, at_most={"params": 40})
+    assert result.counts.unmet == en.open_run(tmp_path).counts.unmet == ""
+    assert repr(result).startswith(f"<Result of {result.location}: champion 0.6, 36")
+    main(["show", str(tmp_path)])
+    assert "\nlimits       params ≤ 40\n" in capsys.readouterr().out
+    answers = dict(answer(result))
+    assert "grows, within the limits (params ≤ 40)." in answers["Searched"]
+    assert "points within the limits that no other beats" in answers["Found"]
+    watch = Watch(tmp_path)
+    told = watch.look()
+    watch.close()
+    assert told["unmet"] == ""
+    numbers = {entry.number: entry for entry in result.evaluations}
+    # The line of the best so far leaves out what the limits forbid.
+    assert all(numbers[n].values[1] <= 40 for n in told["points"]["best_x"][:-1])
+    assert told["points"]["best_y"][-1] == 0.6
+
+
+def test_a_search_hears_when_its_limits_are_met_for_the_first_time() -> None:
+    heard: list[tuple[float, str]] = []
+
+    class Listener(en.Observer):
+        def on_start(self, info: Any) -> None:
+            self.counts = info.counts
+
+        def on_evaluation(self, evaluation: Evaluation, best: Evaluation | None) -> None:
+            heard.append((evaluation.values[0], self.counts.unmet))
+
+    en.evolve(
+        {"x": list(range(10))}, lambda genes, trial: {"accuracy": genes["x"], "params": 0},
+        objectives=OBJECTIVES, strategy=NSGA2(4, at_least={"accuracy": 5}),
+        initial=[{"x": 1}, {"x": 4}, {"x": 7}, {"x": 2}], max_evaluations=4, seed=0,
+        callbacks=[Listener()],
+    )  # fmt: skip
+    sentence = "no evaluation is within the limits (accuracy ≥ 5)"
+    assert heard == [(1, sentence), (4, sentence), (7, ""), (2, "")]

@@ -21,10 +21,13 @@ class Counts:
     Attributes:
         by_status: Evaluations by status value.
         reused: Proposals answered by a recorded evaluation.
+        unmet: The sentence that no evaluation with a fitness is within the strategy's limits;
+            empty once one is, and where there are none.
     """
 
     by_status: dict[str, int] = field(default_factory=dict)
     reused: int = 0
+    unmet: str = ""
 
     def __repr__(self) -> str:
         parts = [f"{n} {status}" for status, n in self.by_status.items() if n]

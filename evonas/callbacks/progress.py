@@ -82,6 +82,8 @@ class ProgressBar(Observer):
             return
         self._bar.n = counts.evaluated
         shown = {"best": "none yet" if best is None else number(best.values[0])}
+        if counts.unmet:
+            shown["best"] = counts.unmet
         if counts.reused:
             shown["reused"] = str(counts.reused)
         if counts.failed:
@@ -118,6 +120,7 @@ class ProgressBar(Observer):
         info, counts = self._info, self._info.counts
         total = "" if info.max_evaluations is None else f" of {info.max_evaluations}"
         best = "no fitness yet" if self._best is None else f"best {number(self._best.values[0])}"
+        best = counts.unmet or best
         failed = f", {counts.failed} failed" if counts.failed else ""
         taken = format_duration(time.monotonic() - self._began)
         return f"{counts.evaluated}{total} evaluated, {best}{failed}, {taken}"
@@ -143,6 +146,8 @@ class ProgressBar(Observer):
             return
         if self._bar is not None:
             self._bar.clear()
+        encoding = getattr(file, "encoding", None) or "utf-8"  # a file of few letters: spelled out
+        line = line.encode(encoding, "backslashreplace").decode(encoding)
         print(line, file=file, flush=True)
         if self._bar is not None:
             self._bar.refresh()

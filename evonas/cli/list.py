@@ -16,7 +16,7 @@ from evonas.cli.screen import (
     table,
 )
 from evonas.files import display_path
-from evonas.report.formats import duration, number
+from evonas.report.formats import duration
 from evonas.report.listing import find_runs, listed
 
 __all__ = ["list_runs"]
@@ -47,7 +47,7 @@ def list_runs(run: Path, as_json: bool) -> None:
         (
             f"{line.trained:,}",
             duration(line.seconds),
-            ", ".join(f"{name} {number(value)}" for name, value in line.best) or "-",
+            line.best_words or "-",
             line.strategy or "-",
             line.state,
             display_path(line.path),

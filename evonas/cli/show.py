@@ -139,7 +139,9 @@ def _page(state: State, *, live: bool = False) -> Group:
     if not result.hall_of_fame:
         return Group(*parts, Text("\nno evaluation has a fitness yet"))
     champion = result.champion
-    title = f"\nchampion    number {champion.number}, "
+    unmet = result.counts.unmet
+    title = f"\n{unmet}\nthe nearest" if unmet else "\nchampion   "
+    title += f" number {champion.number}, "
     if len(result.objectives) == 1:
         title += f"fitness {number(champion.values[0])}"
     else:
@@ -185,7 +187,9 @@ def _ranking(result: Result) -> list[RenderableType]:
     several = len(result.objectives) > 1
     entries = result.pareto_front if several else result.hall_of_fame
     title = "\nhall of fame"
-    if several:
+    if result.counts.unmet:
+        title = "\nnearest to the limits"
+    elif several:
         title = f"\nPareto front, {len(entries)} that no other beats in every objective"
     names = [objective.name for objective in result.objectives]
     kept = entries[:_MAX_FRONT]
@@ -217,6 +221,7 @@ def _head(state: State) -> list[tuple[str, object]]:
         ("state", state.words),
         ("strategy", _strategy_words(result.record)),
         ("objectives" if len(result.objectives) > 1 else "objective", wanted),
+        *([("limits", limits.words)] if (limits := result.record.limits) else []),
         ("generations", len(result.logbook)),
         (
             "trained",

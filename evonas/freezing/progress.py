@@ -46,7 +46,7 @@ class GenerationLog(Observer):
 
     def on_start(self, info: RunInfo) -> None:
         """Remembers where a search goes on."""
-        self._best = info.best
+        self._best, self._counts = info.best, info.counts
         self._before = info.counts.evaluated if info.resumed else None
         self._bar.on_start(info)
 
@@ -70,6 +70,9 @@ class GenerationLog(Observer):
             counts += f" | {format_duration(left)} left"
         if self._best is None:
             self._write(f"no mask has a fitness yet | {counts}")
+            return
+        if self._counts.unmet:
+            self._write(f"{self._counts.unmet} | {counts}")
             return
         best = self._problem.short(self._best.genes)
         share = self._best.metrics.get("trainable_share")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from evonas.exceptions import EvonasError, MissingDependencyError
 from evonas.live.watch import Watch
-from evonas.report.formats import duration, number, plain
+from evonas.report.formats import duration, plain
 from evonas.report.html import render
 from evonas.report.listing import Listed, changed_at, find_runs, listed
 from evonas.report.page import POLICY
@@ -102,7 +102,7 @@ class _Runs:
                     "strategy": known.strategy,
                     "trained": f"{known.trained:,}",
                     "time": duration(known.seconds),
-                    "best": ", ".join(f"{each} {number(value)}" for each, value in known.best),
+                    "best": known.best_words,
                 }
             )
         return found

@@ -13,6 +13,7 @@ from evonas.execution.weights import WEIGHTS
 from evonas.records import Evaluation, Status
 from evonas.report.formats import duration, number
 from evonas.report.strip import blocks_of
+from evonas.report.style import as_number
 from evonas.run.store.lock import LOCK, is_held
 from evonas.space import SearchSpace
 
@@ -57,9 +58,10 @@ def _searched(result: Result) -> str:
         for objective in result.objectives
     )
     genes = len(record.gene_names)
+    limits = f", within the limits ({record.limits.words})" if record.limits else ""
     return (
         f"{record.strategy_name} looked for the {wanted}{_problem(record.fingerprint)}"
-        f"{_data(record.fingerprint, record.metadata)}. The space has {genes} "
+        f"{_data(record.fingerprint, record.metadata)}{limits}. The space has {genes} "
         f"{'gene' if genes == 1 else 'genes'} and {_size(record.space)}."
     )
 
@@ -97,6 +99,17 @@ def _size(space: dict[str, Any]) -> str:
 def _found(result: Result) -> str:
     if not result.hall_of_fame:
         return "Nothing yet: no evaluation has a fitness."
+    if unmet := result.counts.unmet:
+        nearest = result.hall_of_fame[0]
+        known = {objective.name for objective in result.objectives}
+        limits = result.record.limits
+        limited = "".join(
+            f", {name} {number(as_number(nearest.metrics.get(name)))}"
+            for name in (*limits.at_least, *limits.at_most)
+            if name not in known
+        )
+        words = f"evaluation {nearest.number} with {_values(result, nearest)}{limited}"
+        return f"{unmet[0].upper()}{unmet[1:]}. The nearest is {words}."
     if len(result.objectives) > 1:
         return _front(result)
     champion, objective = result.champion, result.objectives[0]
@@ -124,13 +137,15 @@ def _front(result: Result) -> str:
     n = result.counts.by_status.get("ok", 0)
     ends = [front[0]] if len(front) == 1 else [front[0], front[-1]]
 
-    def told(entry: Evaluation) -> str:
-        pairs = zip(result.objectives, entry.values, strict=True)
-        return ", ".join(f"{objective.name} {number(value)}" for objective, value in pairs)
-
     are = "is a point" if len(front) == 1 else "are points"
-    span = " to ".join(f"{told(entry)} (evaluation {entry.number})" for entry in ends)
-    return f"{len(front)} of {n:,} {are} that no other beats in every objective: {span}."
+    within = " within the limits" if result.record.limits else ""
+    span = " to ".join(f"{_values(result, entry)} (evaluation {entry.number})" for entry in ends)
+    return f"{len(front)} of {n:,} {are}{within} that no other beats in every objective: {span}."
+
+
+def _values(result: Result, entry: Evaluation) -> str:
+    pairs = zip(result.objectives, entry.values, strict=True)
+    return ", ".join(f"{objective.name} {number(value)}" for objective, value in pairs)
 
 
 def _searched_value(result: Result, champion: Evaluation) -> float | None:
@@ -209,6 +224,8 @@ def _next(result: Result) -> str:
     if not result.hall_of_fame:
         return "Fix what failed (below) and run the same command again: nothing else is repeated."
     steps = []
+    if result.counts.unmet:
+        steps.append("loosen the limits in a new run, or search on with a larger budget")
     if result.outcome != "finished":
         steps.append(f"go on with evonas resume {place}")
     if not result.confirmed and len(result.objectives) == 1:

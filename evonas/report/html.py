@@ -98,7 +98,8 @@ def render(result: Result) -> str:
 
 
 def _champion(page: Page, result: Result) -> None:
-    section = page.section("Champion")
+    unmet = result.counts.unmet
+    section = page.section("Nearest to the limits" if unmet else "Champion")
     blocks = blocks_of(result)
     if blocks is not None:
         section.add(blocks.large_strip(result.champion))
@@ -178,6 +179,8 @@ def _grid(charts: list[Chart | None]) -> list[Grid]:
 
 def _front(page: Page, result: Result) -> None:
     section = page.section("Pareto front")
+    if unmet := result.counts.unmet:
+        section.add(Text(f"{unmet[0].upper()}{unmet[1:]}: these are the nearest."))
     pairs = list(combinations(range(len(result.objectives)), 2))[:3]
     section.add(*_grid([drawn(plots.pareto(result, x, y)) for x, y in pairs]))
     section.add(ranking(result, result.pareto_front))

@@ -9,6 +9,7 @@ from typing import Any
 
 from evonas.exceptions import EvonasError
 from evonas.files import as_directory
+from evonas.report.formats import number
 from evonas.report.state import is_preparing, read_state
 from evonas.run.store.schema import DATABASE
 
@@ -32,6 +33,7 @@ class Listed:
         trained: How many evaluations were trained.
         seconds: Of searching.
         best: Objective to the champion's value; empty without one.
+        unmet: The sentence that no evaluation is within the limits; empty where one is.
     """
 
     path: Path
@@ -43,6 +45,12 @@ class Listed:
     trained: int = 0
     seconds: float = 0.0
     best: tuple[tuple[str, float], ...] = ()
+    unmet: str = ""
+
+    @property
+    def best_words(self) -> str:
+        """The champion's values, or that none is within the limits; empty without a fitness."""
+        return self.unmet or ", ".join(f"{name} {number(value)}" for name, value in self.best)
 
     def to_json(self) -> dict[str, Any]:
         """Returns it as JSON."""
@@ -56,6 +64,7 @@ class Listed:
             "trained": self.trained,
             "seconds": self.seconds,
             "best": dict(self.best),
+            "unmet": self.unmet or None,
         }
 
 
@@ -115,4 +124,5 @@ def listed(run: Path) -> Listed:
         trained=result.counts.evaluated,
         seconds=result.seconds,
         best=() if champion is None else tuple(zip(names, champion.values, strict=True)),
+        unmet=result.counts.unmet,
     )

@@ -106,7 +106,7 @@ def progress(result: Searched, *, objective: int = 0, most: int = _MAX_POINTS) -
         )
         for label, part, look in _by_origin(result, numbers, keep)
     ]  # fmt: skip
-    best = _best_so_far(result, ok, values * chosen.weight) * chosen.weight
+    best = best_so_far(result, ok, values * chosen.weight) * chosen.weight
     steps = np.flatnonzero(np.r_[True, best[1:] != best[:-1]] & np.isfinite(best))
     steps = np.unique(np.r_[steps, len(best) - 1])
     traces.append(
@@ -123,7 +123,7 @@ def progress(result: Searched, *, objective: int = 0, most: int = _MAX_POINTS) -
     )
 
 
-def _best_so_far(
+def best_so_far(
     result: Searched, ok: Sequence[Evaluation], values: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Returns the largest value so far within the limits, -inf before the first that is."""

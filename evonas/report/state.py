@@ -202,6 +202,11 @@ def summary(state: State) -> dict[str, Any]:
         "objectives": [
             {"name": entry.name, "direction": entry.direction} for entry in result.objectives
         ],
+        "limits": {
+            "at_most": dict(result.record.limits.at_most),
+            "at_least": dict(result.record.limits.at_least),
+            "unmet": result.counts.unmet or None,
+        },
         "seed": result.record.seed,
         "seconds": result.seconds,
         "starts": len(result.sessions),

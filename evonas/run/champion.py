@@ -54,9 +54,14 @@ class Champion:
             self.best = evaluation
         self._artifacts.add(evaluation, is_best=self.best is evaluation)
 
+    @property
+    def unmet(self) -> str:
+        """The sentence that no evaluation is within the limits; empty where one is."""
+        return self._limits.unmet(self.best, self._objectives)
+
     def to_beat(self) -> float | None:
         """Returns the value that a trial must exceed to be the best, None: any may."""
-        if self.best is None or self._limits.excess(self.best, self._objectives) > 0:
+        if self.best is None or self.unmet:
             return None
         value = self.best.values[0]
         if len(self._objectives) == 1 and self._limits.tie_breaker is None:

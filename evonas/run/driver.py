@@ -72,6 +72,7 @@ class Driver:
             record.limits,
             self._artifacts,
         )
+        self.counts.unmet = self._champion.unmet
         self._spent = Spent(
             budget,
             self._objective,
@@ -314,6 +315,7 @@ class Driver:
             self._run = replace(self._run, confirmed_champion=None)
             self._store.write_record(self._run)
         self._champion.observe(evaluation)
+        self.counts.unmet = self._champion.unmet
         self._notify([evaluation])
         self._in_flight.record(evaluation)
 

@@ -39,8 +39,12 @@ def as_html(result: Result) -> str:
             f"{objective.name} {number(value)}"
             for objective, value in zip(result.objectives, champion.values, strict=True)
         )
-        parts.append(f"<br>champion: evaluation {champion.number}, {escape(values)}")
-        if len(result.objectives) > 1:
+        name = "champion"
+        if counts.unmet:
+            parts.append(f"<br>{escape(counts.unmet)}")
+            name = "the nearest"
+        parts.append(f"<br>{name}: evaluation {champion.number}, {escape(values)}")
+        if len(result.objectives) > 1 and not counts.unmet:
             parts.append(f"<br>{len(result.pareto_front)} on the Pareto front")
         parts.append(_progress([(entry.number, entry.values[0]) for entry in ok],
                                result.objectives[0].weight))  # fmt: skip

@@ -95,7 +95,8 @@ class Result:
     Made by `evolve` and `open_run`. The summary is read at once, `evaluations` when asked for.
 
     Where the strategy has limits (`NSGA2`), champion, hall of fame and Pareto front are within
-    them; as long as no evaluation is, they are of those with the smallest violation.
+    them; as long as no evaluation is, they are of those with the smallest violation, and
+    `counts.unmet` says so.
 
     Attributes:
         run_dir: The run's directory, or None for a run in memory.
@@ -125,6 +126,8 @@ class Result:
         self.logbook = _logbook(reader.logbook())
         n_best = self.record.strategy.get("hall_of_fame", DEFAULT_HALL_OF_FAME)
         self._hall = best_evaluations(reader, n_best)
+        best = next(iter(self._hall), None)
+        self.counts.unmet = self.record.limits.unmet(best, self.objectives)
         self._confirmed = read_confirmed(reader)
         self._models: dict[int, FitnessModel] = {}  # by the objective's place
         self._importance: dict[FitnessModel, Importance] = {}
@@ -337,7 +340,7 @@ class Result:
 
     def __repr__(self) -> str:
         values = ", ".join(map(number, self._hall[0].values)) if self._hall else ""
-        best = f"champion {values}" if values else "no champion"
+        best = self.counts.unmet or (f"champion {values}" if values else "no champion")
         where = self.location if self.run_dir is None else f"of {self.location}"
         return (
             f"<Result {where}: {best}, {self.counts.evaluated} evaluated, "

@@ -44,7 +44,7 @@ function front(told){
   if(!it)return draw("front",[]);
   draw("front",[
     {x:it.x,y:it.y,mode:"markers",name:"one evaluation",marker:{color:"#a0aab5",size:5}},
-    {x:it.front_x,y:it.front_y,mode:"markers",name:"Pareto front ("+it.n+")",marker:{color:"#d9480f",size:9}}
+    {x:it.front_x,y:it.front_y,mode:"markers",name:(told.unmet?"nearest to the limits (":"Pareto front (")+it.n+")",marker:{color:"#d9480f",size:9}}
   ],layout(told.objectives[0],told.objectives[1]));
 }
 function curves(told,known){
@@ -87,6 +87,8 @@ function champion(told){
   by("best").hidden=!told.champion;
   if(!told.champion)return;
   var it=told.champion;
+  by("best").querySelector("h2").textContent=told.unmet?"Nearest to the limits":"Champion so far";
+  by("unmet").textContent=told.unmet;by("unmet").hidden=!told.unmet;
   by("champion").textContent="evaluation "+it.number+": "+it.values+(it.label?" ("+it.label+")":"");
   var strip=by("strip");strip.textContent="";
   (it.strip||[]).forEach(function(square){
