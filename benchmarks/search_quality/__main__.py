@@ -8,7 +8,7 @@
 
 Each problem is another instance for each seed (or the same table with its choices renumbered at
 random), the same for all peers. Regret: the best score there is, less the score of the point that
-the search holds for the best. A peer whose package (extra `bench`, and smac) is not installed is
+the search holds for the best. A peer whose package (extra `bench`) is not installed is
 left out.
 """
 

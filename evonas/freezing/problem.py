@@ -117,8 +117,9 @@ class FreezingProblem(TrainingProblem):
             `constant`, `cosine`, `one_cycle`: see `Training`.
         grad_clip: Greatest gradient norm. None: not clipped.
         loss_function: `(outputs as float32, targets)` to a scalar tensor. None: cross entropy.
-        metric: `(outputs (N, ...), targets (N, ...))` to a float that is maximised. None:
-            accuracy. A lambda is called `metric` on record; all validation examples come at once.
+        metric: `(outputs (N, ...), targets (N, ...))` to a float that is maximised; an error
+            needs `objectives=Objective(its name, "min")`. None: accuracy. A lambda is called
+            `metric` on record; all validation examples come at once.
         augment: Changes images at random, which forbids the reuse of prefixes.
         reuse_prefix: Whether frozen prefixes may be computed once.
         prefix_memory_bytes: Memory for their outputs, in each worker.

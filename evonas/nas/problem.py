@@ -67,8 +67,8 @@ class ImageClassificationProblem(NetworkProblem):
         schedule: Of the learning rate, see `Training`. The generated source trains an epoch at a
             time, and so at a constant rate.
         ema: Decay of averaged weights, see `Training`; 0: none.
-        metric: `(outputs (N, classes), labels (N,))` to a float that is maximised. None:
-            accuracy, which is reported beside any other.
+        metric: `(outputs (N, classes), labels (N,))` to a float that is maximised (an error,
+            `mse`, needs `objectives`). None: accuracy, which is reported beside any other.
         augment: True: random flips and crops of the training images; or a function
             `(images, generator) -> images`, whose `repr` enters the fingerprint.
         test_time_flip: Whether outputs are averaged over each image and its mirror image, on

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from evonas.objectives import Objective
 from evonas.training.data.structure import n_examples
 
-__all__ = ["MeanLoss", "Metric", "StreamingMetric", "accuracy"]
+__all__ = ["MeanLoss", "Metric", "StreamingMetric", "accuracy", "objective_of"]
+
+_ERRORS = {
+    "mse", "rmse", "msle", "rmsle", "mae", "mape", "smape", "error", "err", "loss", "nll",
+    "perplexity", "ppl", "wer", "cer", "brier", "entropy", "deviance", "regret", "distance",
+}  # fmt: skip
+_TURNED = {"neg", "negative", "minus", "one"}  # as in `neg_mse` and `one_minus_error`
 
 Metric = Callable[[Any, Any], float]
 """`(outputs (N, ...), targets (N, ...))` of all examples to a number."""
@@ -55,6 +63,31 @@ class MeanLoss:
     def compute(self) -> float:
         """Returns the mean."""
         return float(self._sum) / self._n
+
+
+def objective_of(name: str, direction: Literal["max", "min"] | None) -> Objective:
+    """Returns the objective of a metric; without a direction it is maximised.
+
+    Raises:
+        ValueError: It has no direction, and the name of an error, which would be maximised.
+
+    Example:
+        >>> objective_of("f1", None).direction
+        'max'
+        >>> objective_of("val_mse", None)
+        Traceback (most recent call last):
+        ...
+        ValueError: the metric val_mse would be maximised, and has the name of an error: pass \
+objectives=evonas.Objective('val_mse', 'min'), or "max" where larger is better
+    """
+    words = set(re.findall(r"[a-z]+|[A-Z][a-z]*", name)) | set(name.lower().split("_"))
+    said = {word.lower() for word in words}
+    if direction is None and said & _ERRORS and not said & _TURNED:
+        raise ValueError(
+            f"the metric {name} would be maximised, and has the name of an error: pass "
+            f"objectives=evonas.Objective({name!r}, 'min'), or \"max\" where larger is better"
+        )
+    return Objective(name, direction or "max")
 
 
 def accuracy(outputs: Any, targets: Any) -> float:

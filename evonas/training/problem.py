@@ -41,7 +41,7 @@ from evonas.training.fused.loop import NOISE
 from evonas.training.fused.signature import NoiseModules
 from evonas.training.inheritance import inherit, leave
 from evonas.training.loop import EVAL_BATCH_SIZE, LossFunction, Report, fit, place, train_epoch
-from evonas.training.metrics import Metric, StreamingMetric, accuracy
+from evonas.training.metrics import Metric, StreamingMetric, accuracy, objective_of
 from evonas.training.passes import materialise
 from evonas.training.precision import as_precision, choose_precision
 from evonas.training.recipe import Training
@@ -81,7 +81,7 @@ class TrainingProblem(Problem):
         metric: `(outputs, targets)` of all validation examples to a number, or an object with
             `update`, `compute` and `reset`.
         metric_name: Of the metric, in reports and objectives.
-        direction: Of the metric.
+        direction: Of the metric. None: it is maximised, and refused where its name is an error's.
         objectives: None: the metric. Others, to be minimised, are in `COUNTED` and `MEASURED`.
         record: Which of `MEASURED` to put on record where they are no objectives.
         augment: Changes training images at random.
@@ -112,7 +112,7 @@ class TrainingProblem(Problem):
         training: Training,
         metric: Metric | StreamingMetric | None,
         metric_name: str,
-        direction: Literal["max", "min"] = "max",
+        direction: Literal["max", "min"] | None = None,
         objectives: Objective | Sequence[Objective] | None = None,
         record: Sequence[str] = (),
         augment: Augment | None = None,
@@ -133,7 +133,7 @@ class TrainingProblem(Problem):
         self._inherits = inherit_weights
         super().__init__(
             space,
-            objectives=Objective(metric_name, direction) if objectives is None else objectives,
+            objectives=objective_of(metric_name, direction) if objectives is None else objectives,
         )
         wanted = [objective.name for objective in self.objectives]
         record = check_list("record", record, f"names among {', '.join(MEASURED)}")
