@@ -26,7 +26,7 @@ from evonas.cli.screen import (
 )
 from evonas.report.formats import aligned, duration, number
 from evonas.report.listing import PREPARING
-from evonas.report.network import layer_rows, network_of, preprocessing_text
+from evonas.report.network import layer_rows, network_of, precision_text, preprocessing_text
 from evonas.report.state import State, is_preparing, last_start, read_state, summary
 from evonas.report.strip import blocks_of
 from evonas.run.store import RunRecord
@@ -222,6 +222,11 @@ def _head(state: State) -> list[tuple[str, object]]:
         ("strategy", _strategy_words(result.record)),
         ("objectives" if len(result.objectives) > 1 else "objective", wanted),
         *([("limits", limits.words)] if (limits := result.record.limits) else []),
+        *(
+            [("precision", precision_text(result.record.precision))]
+            if result.record.precision
+            else []
+        ),
         ("generations", len(result.logbook)),
         (
             "trained",

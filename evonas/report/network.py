@@ -12,7 +12,8 @@ from evonas.records import Evaluation
 from evonas.report.style import GREY, PALETTE
 from evonas.report.template import rendered
 
-__all__ = ["Layer", "Net", "Row", "draw", "layer_rows", "network_of", "preprocessing_text"]
+__all__ = ["Layer", "Net", "Row", "draw", "layer_rows", "network_of", "precision_text",
+           "preprocessing_text"]  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
@@ -138,6 +139,13 @@ def preprocessing_text(evaluation: Evaluation) -> str:
     except (KeyError, TypeError, ValueError):
         return ""
     return f"({before} - mean) / std, with mean {mean} and std {std}"
+
+
+def precision_text(precision: str) -> str:
+    """Returns the arithmetic of a run's trainings, and what that means for its weights."""
+    if precision == "float32":
+        return precision
+    return f"{precision}: in float32 the same weights may score slightly otherwise"
 
 
 def layer_rows(net: Net, most: int = MAX_LAYERS) -> list[tuple[str, str, str, str, str, str]]:

@@ -207,6 +207,7 @@ def summary(state: State) -> dict[str, Any]:
             "at_least": dict(result.record.limits.at_least),
             "unmet": result.counts.unmet or None,
         },
+        "precision": result.record.precision,
         "seed": result.record.seed,
         "seconds": result.seconds,
         "starts": len(result.sessions),

@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 from evonas.cli.screen import CommandWithExamples, check_output, run_argument, write_or_print
 from evonas.cli.source import chosen
-from evonas.report.network import preprocessing_text
+from evonas.report.network import precision_text, preprocessing_text
 from evonas.run.result import open_run
 
 __all__ = ["export"]
@@ -109,6 +109,8 @@ def export(
         check_output(path)
         done = write_model(chosen_one, form, path, build=build, half=half, batch_size=batch)
         click.echo(done)
+        if precision := result.record.precision:
+            click.echo(f"its precision in the search: {precision_text(precision)}")
         if said := preprocessing_text(chosen_one):
             click.echo(f"its inputs: {said}")
         return
