@@ -82,8 +82,14 @@ def test_a_program_computes_what_the_module_computes(
         onnxruntime = pytest.importorskip("onnxruntime")
         session = onnxruntime.InferenceSession(str(path))
         (found,) = session.run(None, {session.get_inputs()[0].name: inputs.numpy()})
+        about = session.get_modelmeta().custom_metadata_map
     else:
+        notes = {"evonas.json": ""}
+        torch.export.load(path, extra_files=notes)
+        about = json.loads(notes["evonas.json"])
         found = torch.export.load(path).module()(inputs).detach().numpy()
+    assert about["precision"] == "float32"
+    assert json.loads(about["genes"]) == en.open_run(run).champion.genes
     assert np.abs(found.astype(np.float64) - wanted.numpy()).max() < (5e-3 if is_half else 1e-5)
 
 
