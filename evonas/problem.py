@@ -71,6 +71,10 @@ class Problem:
     preparation: str | None = None
     """What `configure` does at a run's first start that may take seconds, for people."""
 
+    choice: str | None = None
+    """What `configure` chose by itself, and what follows from it, for people: said at the first
+    start."""
+
     tie_breaker: str | None = None
     """A metric that every trial records, of which less is better among equals: a cost."""
 

@@ -90,6 +90,9 @@ class Observer:
     def on_prepare(self, what: str) -> None:
         """The search does `what`, which may take its time, before its first or next trial."""
 
+    def on_choice(self, what: str) -> None:
+        """At a run's first start, after `on_start`: what the problem chose by itself."""
+
     def on_start(self, info: RunInfo) -> None:
         """The search starts (again)."""
 

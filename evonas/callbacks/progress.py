@@ -46,6 +46,10 @@ class ProgressBar(Observer):
         """Says what takes its time before a trial."""
         self._write(f"evonas: preparing: {what}")
 
+    def on_choice(self, what: str) -> None:
+        """Says what was chosen that the user left open."""
+        self._write(f"evonas: {what}")
+
     def on_start(self, info: RunInfo) -> None:
         """Draws the bar at what earlier starts have done; says what the search is."""
         self._info = info

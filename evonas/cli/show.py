@@ -26,7 +26,13 @@ from evonas.cli.screen import (
 )
 from evonas.report.formats import aligned, duration, number
 from evonas.report.listing import PREPARING
-from evonas.report.network import layer_rows, network_of, preprocessing_text
+from evonas.report.network import (
+    classes_text,
+    layer_rows,
+    network_of,
+    precision_text,
+    preprocessing_text,
+)
 from evonas.report.state import State, is_preparing, last_start, read_state, summary
 from evonas.report.strip import blocks_of
 from evonas.run.store import RunRecord
@@ -41,6 +47,7 @@ __all__ = ["show"]
 _MAX_LISTED = 12
 _MAX_LAYERS = 24
 _MAX_FRONT = 30
+_MAX_CLASSES = 30
 
 
 @click.command(
@@ -162,7 +169,9 @@ def _page(state: State, *, live: bool = False) -> Group:
         lines = [(*costs, bar, name, kind, shape) for name, kind, shape, *costs, bar in layers]
         parts.append(table(names, lines, left=4))
     if not live and (said := preprocessing_text(champion)):
-        parts.append(Text(f"\nits inputs  {said}"))
+        parts.append(Text(printable(f"\nits inputs  {said}")))
+    if not live and (classes := classes_text(champion, _MAX_CLASSES)):
+        parts.append(Text(printable(f"\nits classes {classes}")))
     if result.confirmed:
         parts.append(Text("\nrepeated on fresh seeds"))
         rows = [
@@ -222,6 +231,11 @@ def _head(state: State) -> list[tuple[str, object]]:
         ("strategy", _strategy_words(result.record)),
         ("objectives" if len(result.objectives) > 1 else "objective", wanted),
         *([("limits", limits.words)] if (limits := result.record.limits) else []),
+        *(
+            [("precision", precision_text(result.record.precision))]
+            if result.record.precision
+            else []
+        ),
         ("generations", len(result.logbook)),
         (
             "trained",

@@ -8,6 +8,7 @@ from typing import Any
 from evonas.arguments import check_one_of
 from evonas.exceptions import DataError
 from evonas.training import Examples, split
+from evonas.training.data.finite import finite
 from evonas.training.data.parts import matched
 from evonas.training.data.split import sample
 
@@ -71,6 +72,7 @@ class SplitData:
         val = None if self._given_val is None else _opened(self._given_val)
         for name, part in (("data", found), ("val", found if val is None else val)):
             check_one_of(f"what {name} opens", part, Examples, "Examples")
+            finite(part, name)
             if not (part.is_tokens if self._texts else part.is_images):
                 wanted = (
                     "token numbers (N, length), int64" if self._texts else "images (N, C, H, W)"

@@ -12,7 +12,18 @@ from evonas.records import Evaluation
 from evonas.report.style import GREY, PALETTE
 from evonas.report.template import rendered
 
-__all__ = ["Layer", "Net", "Row", "draw", "layer_rows", "network_of", "preprocessing_text"]
+__all__ = [
+    "Layer",
+    "Net",
+    "Row",
+    "classes_text",
+    "draw",
+    "layer_rows",
+    "network_of",
+    "precision_text",
+    "preprocessing_known",
+    "preprocessing_text",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -123,21 +134,47 @@ def network_of(evaluation: Evaluation) -> Net | None:
 
 
 def preprocessing_text(evaluation: Evaluation) -> str:
-    """Returns what examples go through before the model, in words; "": nothing that is known.
-
-    A damaged file is nothing, as in `network_of`.
-    """
+    """Returns what examples go through before the model, in words; "": nothing that is known."""
+    known = preprocessing_known(evaluation)
     try:
-        known = evaluation.preprocessing
-    except WeightsError:
-        return ""
-    try:
-        mean, std = (tuple(round(float(each), 4) for each in known[n]) for n in ("mean", "std"))
+        mean, std = (tuple(float(each) for each in known[n]) for n in ("mean", "std"))
         scale = known.get("scale", 1)
         before = "input" if scale == 1 else f"input / {scale:g}"
     except (KeyError, TypeError, ValueError):
         return ""
-    return f"({before} - mean) / std, with mean {mean} and std {std}"
+    size = known.get("size")
+    is_known = isinstance(size, list) and [type(each) for each in size] == [int, int]
+    images = f"images {' × '.join(map(str, size or ()))}, " if is_known else ""
+    return f"{images}({before} - mean) / std, with mean {mean} and std {std}"
+
+
+def classes_text(evaluation: Evaluation, most: int | None = None) -> str:
+    """Returns the names of a model's outputs in their order, each with its number; "": unknown.
+
+    Args:
+        evaluation: Whose weights were kept.
+        most: How many to name at most. None: all.
+    """
+    known = preprocessing_known(evaluation).get("classes")
+    classes = known if isinstance(known, list) else []
+    named = [f"{place} {name}" for place, name in enumerate(classes[:most])]
+    more = len(classes) - len(named)
+    return ", ".join([*named, *([f"… and {more} more"] if more else [])])
+
+
+def preprocessing_known(evaluation: Evaluation) -> dict[str, Any]:
+    """Returns `Evaluation.preprocessing`; a damaged file is nothing, as in `network_of`."""
+    try:
+        return evaluation.preprocessing
+    except WeightsError:
+        return {}
+
+
+def precision_text(precision: str) -> str:
+    """Returns the arithmetic of a run's trainings, and what that means for its weights."""
+    if precision == "float32":
+        return precision
+    return f"{precision}: in float32 the same weights may score slightly otherwise"
 
 
 def layer_rows(net: Net, most: int = MAX_LAYERS) -> list[tuple[str, str, str, str, str, str]]:

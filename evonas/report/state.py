@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evonas.records import Evaluation
+from evonas.report.network import preprocessing_known
 from evonas.run.result import Result, open_run
 from evonas.run.signature import is_ours
 from evonas.run.store import RunReader
@@ -207,6 +208,7 @@ def summary(state: State) -> dict[str, Any]:
             "at_least": dict(result.record.limits.at_least),
             "unmet": result.counts.unmet or None,
         },
+        "precision": result.record.precision,
         "seed": result.record.seed,
         "seconds": result.seconds,
         "starts": len(result.sessions),
@@ -222,7 +224,12 @@ def summary(state: State) -> dict[str, Any]:
             "directory": None if start is None else start.directory,
             "command_run_dir": None if start is None else start.run_dir,
         },
-        "champion": _entry(result.champion) if hall else None,
+        "champion": {
+            **_entry(result.champion),
+            "preprocessing": preprocessing_known(result.champion),
+        }
+        if hall
+        else None,
         "hall_of_fame": [_entry(evaluation) for evaluation in hall],
         "pareto_front": [_entry(evaluation) for evaluation in result.pareto_front]
         if len(result.objectives) > 1

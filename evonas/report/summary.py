@@ -14,7 +14,7 @@ from evonas.records import Evaluation, Status
 from evonas.report.answer import spread
 from evonas.report.formats import aligned, duration, number
 from evonas.report.gene_columns import importances
-from evonas.report.network import preprocessing_text
+from evonas.report.network import classes_text, preprocessing_text
 from evonas.report.page import Code, Fold, Heading, Pairs, Part, Strip, Table, Text
 from evonas.report.strip import Blocks, blocks_of
 from evonas.report.style import as_number, shown
@@ -62,6 +62,8 @@ def champion_genes(result: Result) -> list[Part]:
             pairs.insert(1 + place, (objective.name, number(searched.values[place], 5)))
     if said := preprocessing_text(champion):
         pairs.append(("inputs", said))
+    if named := classes_text(champion):
+        pairs.append(("classes", named))
     blocks = blocks_of(result)
     names = () if blocks is None else blocks.names
     genes = [(name, shown(value)) for name, value in champion.genes.items() if name not in names]

@@ -116,6 +116,9 @@ class Driver:
             KeyboardInterrupt: A signal came.
         """
         self._interrupts = interrupts
+        choice = self._problem.choice
+        if choice is not None and not self.counts.evaluated:
+            self._observers.notify(lambda observer: observer.on_choice(choice))
         running = self._in_flight.running
         self._champion.restore_files(list(self._store.evaluations()))
         self._executor.start(self._problem)

@@ -43,7 +43,7 @@ from evonas.training.inheritance import inherit, leave
 from evonas.training.loop import EVAL_BATCH_SIZE, LossFunction, Report, fit, place, train_epoch
 from evonas.training.metrics import Metric, StreamingMetric, accuracy, objective_of
 from evonas.training.passes import materialise
-from evonas.training.precision import as_precision, choose_precision
+from evonas.training.precision import CHOICES, as_precision, choose_precision
 from evonas.training.recipe import Training
 from evonas.training.seeding import seeded
 from evonas.training.timed import Timed
@@ -172,6 +172,7 @@ class TrainingProblem(Problem):
             self.precision = as_precision(stored["precision"])
         if self.precision is None:
             self.precision = choose_precision(self.device, self.threads)
+            self.choice = CHOICES[self.precision]
         return {"precision": self.precision}
 
     def fingerprint(self) -> dict[str, Any]:

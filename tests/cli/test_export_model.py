@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import evonas as en
+from evonas.callbacks import ProgressBar
 from evonas.cli import main
 from evonas.execution.anatomy import example_of
 from evonas.training import ModelProblem
@@ -58,7 +60,7 @@ def champion(run: Path) -> nn.Module:
 
 
 def difference(text: str) -> float:
-    return float(text.rsplit(" ", 1)[1])
+    return float(text.splitlines()[0].rsplit(" ", 1)[1])
 
 
 @pytest.mark.parametrize("form", ["onnx", "torch-export"])
@@ -80,8 +82,14 @@ def test_a_program_computes_what_the_module_computes(
         onnxruntime = pytest.importorskip("onnxruntime")
         session = onnxruntime.InferenceSession(str(path))
         (found,) = session.run(None, {session.get_inputs()[0].name: inputs.numpy()})
+        about = session.get_modelmeta().custom_metadata_map
     else:
+        notes = {"evonas.json": ""}
+        torch.export.load(path, extra_files=notes)
+        about = json.loads(notes["evonas.json"])
         found = torch.export.load(path).module()(inputs).detach().numpy()
+    assert about["precision"] == "float32"
+    assert json.loads(about["genes"]) == en.open_run(run).champion.genes
     assert np.abs(found.astype(np.float64) - wanted.numpy()).max() < (5e-3 if is_half else 1e-5)
 
 
@@ -95,7 +103,7 @@ def test_weights_alone_need_no_builder(
     assert main(["export", str(run), "--format", form, "-e", str(number)]) == 0
     told = capsys.readouterr().out
     assert "4 tensors, equal to the weights kept; the module that they fit has the genes" in told
-    genes = json.loads(told.partition("has the genes ")[2])
+    genes = json.loads(told.partition("has the genes ")[2].splitlines()[0])
     assert genes == en.open_run(run).hall_of_fame[1].genes
     if form == "safetensors":
         safetensors = pytest.importorskip("safetensors.torch")
@@ -218,3 +226,38 @@ def test_examples_are_made_as_inputs_were() -> None:
     for wrong in (None, {"dtype": "os", "shape": []}, {"several": [3]}):
         with pytest.raises((ValueError, AttributeError)):
             example_of(wrong)
+
+
+@pytest.mark.parametrize("chosen", ["bfloat16", "float32"])
+def test_a_precision_that_nobody_named_is_said(
+    chosen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A score in bfloat16 is not that of the exported weights in a script in float32."""
+    monkeypatch.setattr("evonas.training.problem.choose_precision", lambda *where: chosen)
+    run = str(tmp_path / "run")
+
+    def search(n: int, **more: Any) -> str:
+        problem = ModelProblem(
+            {"width": [4, 8]},
+            lambda genes: nn.Sequential(nn.Linear(6, genes["width"]), nn.Linear(genes["width"], 2)),
+            (X, LABELS), (X, LABELS), n_epochs=1, **more,
+        )  # fmt: skip
+        callbacks = [ProgressBar(bar=False, lines=True)]
+        en.evolve(problem, max_evaluations=n, seed=0, callbacks=callbacks,
+                  run_dir=None if more else run, progress=False)  # fmt: skip
+        return capsys.readouterr().err
+
+    assert f"evonas: trains and scores in {chosen}" in search(1)
+    assert f"scores in {chosen}" not in search(2), "said at the first start alone"
+    assert "trains and scores in" not in search(1, precision="float32")
+    main(["show", run])
+    warns = "in float32 the same weights may score slightly otherwise"
+    shown = capsys.readouterr().out
+    assert re.search(rf"^precision +{chosen}", shown, re.M)
+    assert (warns in shown) == (chosen == "bfloat16")
+    main(["show", run, "--json"])
+    assert json.loads(capsys.readouterr().out)["precision"] == chosen
+    main(["export", run, "--format", "state-dict", "-o", str(tmp_path / "model.pt")])
+    exported = capsys.readouterr().out
+    assert f"\nits precision in the search: {chosen}" in exported
+    assert (warns in exported) == (chosen == "bfloat16")

@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from evonas.cli.screen import CommandWithExamples, check_output, run_argument, write_or_print
+from evonas.cli.screen import CommandWithExamples, check_output, echo, run_argument, write_or_print
 from evonas.cli.source import chosen
-from evonas.report.network import preprocessing_text
-from evonas.run.result import open_run
+from evonas.records import Evaluation
+from evonas.report.network import classes_text, precision_text, preprocessing_text
+from evonas.run.result import Result, open_run
 
 __all__ = ["export"]
 
@@ -107,10 +108,17 @@ def export(
             ("champion" if evaluation == "champion" else str(chosen_one.number)) + ENDINGS[form]
         )
         check_output(path)
-        done = write_model(chosen_one, form, path, build=build, half=half, batch_size=batch)
-        click.echo(done)
-        if said := preprocessing_text(chosen_one):
-            click.echo(f"its inputs: {said}")
+        done = write_model(
+            chosen_one,
+            form,
+            path,
+            build=build,
+            half=half,
+            batch_size=batch,
+            precision=result.record.precision,
+        )
+        echo(done)
+        _say_how_to_use(result, chosen_one)
         return
     if output is not None:
         check_output(output, to_directory=form == "nn-dataset")
@@ -131,3 +139,13 @@ def export(
         from evonas.cli.export.nn_dataset import write_dataset
 
         click.echo(write_dataset(result, output or Path("nn-dataset")))
+
+
+def _say_how_to_use(result: Result, evaluation: Evaluation) -> None:
+    """Says what whoever uses the model must know: arithmetic, inputs, order of the outputs."""
+    if precision := result.record.precision:
+        echo(f"its precision in the search: {precision_text(precision)}")
+    if said := preprocessing_text(evaluation):
+        echo(f"its inputs: {said}")
+    if named := classes_text(evaluation):
+        echo(f"its classes: {named}")

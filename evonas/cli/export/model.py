@@ -17,6 +17,7 @@ from evonas.execution.user_code import import_from_file
 from evonas.execution.weights import WEIGHTS, read_weights
 from evonas.files import replace_file
 from evonas.records import Evaluation, Genes
+from evonas.report.network import preprocessing_known
 from evonas.training.data.structure import map_tensors, tensors_in
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def write_model(
     build: str | None = None,
     half: bool = False,
     batch_size: int | None = None,
+    precision: str | None = None,
 ) -> str:
     """Writes the trained model of an evaluation, looks whether it computes the same, says so.
 
@@ -50,6 +52,7 @@ def write_model(
             the run does not know the network.
         half: Whether floating numbers become float16.
         batch_size: Examples of a batch, for onnx and torch-export. None: any number.
+        precision: In which the run trained, for the file's notes (see `_about`).
 
     Raises:
         WeightsError: There are no weights, or no module that they fit.
@@ -57,7 +60,7 @@ def write_model(
         EvonasError: The model cannot be written in this format (an operator is missing).
     """
     if form in ("state-dict", "safetensors"):
-        return _write_weights(evaluation, form, output, half)
+        return _write_weights(evaluation, form, output, half, _about(evaluation, precision))
     module = evaluation.load_model(_builder(build))
     known = {} if evaluation.kept is None else evaluation.kept.network(evaluation.number)
     if not known.get("inputs"):
@@ -70,14 +73,29 @@ def write_model(
     write = _write_onnx if form == "onnx" else _write_program
 
     example = _halved(example_of(known["inputs"], n_made, seed=0), half)
-    _replace(output, lambda part: write(written, example, part, batch_size is None))
+    about = _about(evaluation, precision)
+    _replace(output, lambda part: write(written, example, part, batch_size is None, about))
     tried = example_of(known["inputs"], batch_size or _TRIED, seed=1)
     difference = _largest_difference(module, tried, _halved(tried, half), output, form)
     said = f"largest difference to the module {difference:.2g}"
     return f"{output}: evaluation {evaluation.number}, {said}"
 
 
-def _write_weights(evaluation: Evaluation, form: str, output: Path, half: bool) -> str:
+def _about(evaluation: Evaluation, precision: str | None) -> dict[str, str]:
+    """Returns what a user of the file must know, as the texts that files hold beside weights.
+
+    Genes, key, what inputs go through with the classes in their order (JSON; see
+    `Evaluation.preprocessing`), and the precision of the training.
+    """
+    about = {"genes": json.dumps(evaluation.genes), "key": evaluation.key}
+    if known := preprocessing_known(evaluation):
+        about["preprocessing"] = json.dumps(known)
+    return about if precision is None else {**about, "precision": precision}
+
+
+def _write_weights(
+    evaluation: Evaluation, form: str, output: Path, half: bool, about: dict[str, str]
+) -> str:
     import torch
 
     if WEIGHTS not in evaluation.files:
@@ -92,7 +110,6 @@ def _write_weights(evaluation: Evaluation, form: str, output: Path, half: bool) 
         again = torch.load(output, weights_only=True)
     else:
         safetensors = _package("safetensors.torch", "safetensors")
-        about = {"genes": json.dumps(evaluation.genes), "key": evaluation.key}
         _replace(output, lambda part: safetensors.save_file(state, part, metadata=about))
         again = safetensors.load_file(output)
     same = state.keys() == again.keys() and all(torch.equal(state[n], again[n]) for n in state)
@@ -104,26 +121,33 @@ def _write_weights(evaluation: Evaluation, form: str, output: Path, half: bool) 
     )
 
 
-def _write_program(module: nn.Module, example: Any, part: Path, dynamic: bool) -> None:
+def _write_program(
+    module: nn.Module, example: Any, part: Path, dynamic: bool, about: dict[str, str]
+) -> None:
     import torch
 
     args, kwargs = _arguments(example)
     shapes = _batch_dims(example) if dynamic else None
     program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
     with part.open("wb") as file:
-        torch.export.save(program, file)
+        torch.export.save(program, file, extra_files={"evonas.json": json.dumps(about)})
 
 
-def _write_onnx(module: nn.Module, example: Any, part: Path, dynamic: bool) -> None:
+def _write_onnx(
+    module: nn.Module, example: Any, part: Path, dynamic: bool, about: dict[str, str]
+) -> None:
     import torch
 
-    _package("onnx", "onnx")
+    onnx = _package("onnx", "onnx")
     _package("onnxscript", "onnxscript")
     args, kwargs = _arguments(example)
     torch.onnx.export(
         module, args, part, kwargs=kwargs, dynamo=True, external_data=False, verbose=False,
         dynamic_shapes=_batch_dims(example) if dynamic else None,
     )  # fmt: skip
+    model = onnx.load(part)
+    onnx.helper.set_model_props(model, about)
+    onnx.save(model, part)
 
 
 def _replace(output: Path, write: Callable[[Path], Any]) -> None:

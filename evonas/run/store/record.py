@@ -89,6 +89,12 @@ class RunRecord:
         return str(self.strategy["name"])
 
     @property
+    def precision(self) -> str | None:
+        """The arithmetic in which trials train and score; None: of a problem without one."""
+        found = self.problem_settings.get("precision")
+        return found if isinstance(found, str) else None
+
+    @property
     def limits(self) -> Limits:
         """The limits that the strategy keeps to, and what is better among equals."""
         return replace(Limits.of(self.strategy), tie_breaker=self.tie_breaker)

@@ -21,8 +21,14 @@ from evonas.arguments import (
 from evonas.exceptions import DataError
 from evonas.space.naming import fingerprint_of
 from evonas.training.data.batches import Augment, Batch, batch_order
+from evonas.training.data.finite import NotFinite, finite, first_not_finite
 from evonas.training.data.layout import Side, pack
-from evonas.training.data.mistakes import SEVERAL, refuse_parts, way_out_of_data, words_for
+from evonas.training.data.mistakes import (
+    refuse_parts,
+    way_out_of_data,
+    way_out_of_inputs,
+    words_for,
+)
 from evonas.training.data.normalisation import (
     Affine,
     affine_of,
@@ -97,7 +103,7 @@ class Examples:
         if not isinstance(inputs, (Tensor, Mapping)):
             raise TypeError(
                 f"inputs must be a tensor or a mapping of the model's keyword arguments, got "
-                f"{type(inputs).__name__}{_way_out_of_inputs(inputs)}"
+                f"{type(inputs).__name__}{way_out_of_inputs(inputs)}"
             )
         if padding is not None:
             check_mapping("padding", padding)
@@ -226,12 +232,18 @@ class Examples:
         if self.layout is not None:
             raise TypeError("sequences of different lengths have no subset: pass fewer of them")
         index = as_index(indices, len(self)).to(self.device)
-        other = copy.copy(self)
-        other.__dict__.pop("identity", None)
+        other = self._copied()
         other.targets = self.targets[index]
         other._index = index if self._index is None else self._index[index]
         if self.device.type != "cpu":
             other._materialise()
+        return other
+
+    def _copied(self) -> Examples:
+        """Returns a copy, without what was computed of these."""
+        other = copy.copy(self)
+        for name in ("identity", "not_finite"):
+            other.__dict__.pop(name, None)
         return other
 
     def _materialise(self) -> None:
@@ -275,14 +287,12 @@ class Examples:
 
     def relabelled(self, targets: Tensor, classes: tuple[str, ...]) -> Examples:
         """Returns the same inputs with other labels."""
-        other = copy.copy(self)
-        other.__dict__.pop("identity", None)
+        other = self._copied()
         other.targets, other.classes = targets.to(self.device), classes
         return other
 
     def _normalised_by(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Examples:
-        other = copy.copy(self)
-        other.__dict__.pop("identity", None)
+        other = self._copied()
         other._set_normalisation(mean, std)
         return other
 
@@ -322,6 +332,27 @@ class Examples:
             digest.update(repr((tensor.dtype, tuple(tensor.shape))).encode())
             digest.update(as_bytes(tensor))
         return digest.hexdigest()
+
+    @functools.cached_property
+    def not_finite(self) -> NotFinite | None:
+        """The first NaN or infinity among inputs and targets; looked for once.
+
+        Inputs that a `transform` changes may hold what it takes out: they are not looked at.
+        """
+        names = [] if self.transform is not None else [*self._fixed, *self._ragged]
+        for name in names:
+            is_fixed = name in self._fixed
+            if is_fixed or self.layout is None:
+                found = first_not_finite(self._fixed[name], self._index)
+            else:  # the row behind the last is the padding
+                found = first_not_finite(self._ragged[name][: self.layout.n_rows])
+            if found is not None:
+                value, row = found
+                if not is_fixed and self.layout is not None:
+                    row = self.layout.example_of(row)
+                return NotFinite(f"inputs[{name!r}]" if name else "inputs", value, row)
+        found = first_not_finite(self.targets)
+        return None if found is None else NotFinite("targets", *found)
 
     def width(self, ids: Tensor) -> int:
         """Returns the padded length of a batch of the examples `ids`; 1 where all have one size."""
@@ -456,9 +487,10 @@ def as_examples(data: Any, name: str) -> Examples:
     Raises:
         TypeError: It is something else; the error calls it `name`.
         ValueError: It is empty.
+        DataError: A number of it is not finite.
     """
     if isinstance(data, Examples):
-        return data
+        return finite(data, name)
     if not (isinstance(data, tuple) and len(data) == 2):
         raise TypeError(
             f"{name} must be Examples or a tuple (inputs, targets), "
@@ -467,7 +499,7 @@ def as_examples(data: Any, name: str) -> Examples:
     refuse_parts(data, name)
     if len(data[1]) == 0:
         raise ValueError(f"{name} must hold at least one example, got none")
-    return Examples(*data)
+    return finite(Examples(*data), name)
 
 
 def as_device(device: Any) -> torch.device:
@@ -482,12 +514,6 @@ def as_device(device: Any) -> torch.device:
     except RuntimeError as error:
         first = str(error).partition("\n")[0]
         raise ValueError(f"device must be a device's name, got {device!r} ({first})") from None
-
-
-def _way_out_of_inputs(inputs: Any) -> str:
-    if isinstance(inputs, (tuple, list)) and inputs and isinstance(inputs[0], Tensor):
-        return f": for several inputs pass {SEVERAL}, by the names in the model's forward"
-    return ": pass torch.as_tensor(inputs)"
 
 
 def as_bytes(tensor: Tensor) -> memoryview:

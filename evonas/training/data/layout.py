@@ -36,6 +36,10 @@ class Layout:
     def _starts(self) -> Tensor:
         return self.lengths.cumsum(0) - self.lengths
 
+    def example_of(self, row: int) -> int:
+        """Returns whose sequence holds a row."""
+        return int(torch.searchsorted(self.lengths.cumsum(0), row, right=True))
+
     def rows(self, ids: Tensor) -> Tensor:
         """Returns the row of each position of a padded batch `(B, L)`; padding is row `n_rows`."""
         ids = ids.cpu()

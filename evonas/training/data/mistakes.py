@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-__all__ = ["SEVERAL", "refuse_parts", "way_out_of_data", "words_for"]
+__all__ = ["SEVERAL", "refuse_parts", "way_out_of_data", "way_out_of_inputs", "words_for"]
 
 SEVERAL = 'Examples({"ids": ids, "mask": mask}, targets)'
 """How examples of several inputs are made."""
@@ -71,3 +71,14 @@ def way_out_of_data(data: Any) -> str:
             "torch.tensor([y for _, y in data]))"
         )
     return ""
+
+
+def way_out_of_inputs(inputs: Any) -> str:
+    """Returns how to pass inputs that are neither a tensor nor a mapping."""
+    if isinstance(inputs, (tuple, list)) and inputs and isinstance(inputs[0], Tensor):
+        return f": for several inputs pass {SEVERAL}, by the names in the model's forward"
+    values = "inputs.to_numpy()" if hasattr(inputs, "to_numpy") else "inputs"
+    kind = getattr(getattr(inputs, "dtype", None), "kind", "f")  # of numpy: i, u, b are no floats
+    # numpy's floats are float64, which layers of torch do not take.
+    dtype = ", dtype=torch.float32" if kind not in "iub" else ""
+    return f": pass torch.as_tensor({values}{dtype})"

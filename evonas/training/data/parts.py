@@ -51,8 +51,9 @@ def matched(part: Examples, train: Examples, name: str) -> Examples:
 def preprocessing_of(train: Any) -> dict[str, Any]:
     """Returns how inputs become what a model takes, as JSON: what its users must do, too.
 
-    `(input / scale - mean) / std` for each channel, where they are normalised, and the names of
-    the `classes`; {}: it is not known, or nothing is done.
+    `(input / scale - mean) / std` for each channel and the `size` (height, width) of the images,
+    where they are normalised, and the names of the `classes`; {}: it is not known, or nothing is
+    done.
     """
     if not isinstance(train, Examples):
         return {}
@@ -60,4 +61,6 @@ def preprocessing_of(train: Any) -> dict[str, Any]:
     if train.mean:
         scale = 255 if train.inputs_dtype == torch.uint8 else 1
         found = {"scale": scale, "mean": list(train.mean), "std": list(train.std)}
+        if train.is_images:
+            found["size"] = list(train.shape[1:])
     return {**found, "classes": list(train.classes)} if train.classes else found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -129,19 +130,31 @@ def test_what_is_done_to_inputs_is_on_record_with_the_weights(
     en.evolve(problem, max_evaluations=1, seed=0, run_dir=tmp_path / "run", progress=False)
     champion = en.open_run(tmp_path / "run").champion
     assert champion.preprocessing == {
-        "scale": 255, "mean": list(train.mean), "std": list(train.std), "classes": list(CLASSES),
+        "scale": 255, "mean": list(train.mean), "std": list(train.std), "size": [16, 16],
+        "classes": list(CLASSES),
     }  # fmt: skip
     steps = champion.preprocessing
     mean, std = (torch.tensor(steps[name]).view(-1, 1, 1) for name in ("mean", "std"))
     by_hand = (train.inputs[:4] / steps["scale"] - mean) / std
     assert torch.allclose(by_hand, train.gather(torch.arange(4)), atol=1e-5)
-    rounded = [tuple(round(each, 4) for each in steps[name]) for name in ("mean", "std")]
-    said = f"(input / 255 - mean) / std, with mean {rounded[0]} and std {rounded[1]}"
+    exact = [tuple(steps[name]) for name in ("mean", "std")]
+    said = f"images 16 × 16, (input / 255 - mean) / std, with mean {exact[0]} and std {exact[1]}"
+    classes = ", ".join(f"{place} {name}" for place, name in enumerate(CLASSES))
     run = str(tmp_path / "run")
     main(["show", run])
-    assert said in " ".join(capsys.readouterr().out.split())
-    main(["export", run, "--format", "state-dict", "-o", str(tmp_path / "model.pt")])
-    assert f"its inputs: {said}" in capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
+    assert said in shown
+    assert f"its classes {classes}" in shown
+    main(["show", run, "--json"])
+    assert json.loads(capsys.readouterr().out)["champion"]["preprocessing"] == steps
+    main(["export", run, "--format", "safetensors", "-o", str(tmp_path / "model.safetensors")])
+    exported = capsys.readouterr().out
+    assert f"its inputs: {said}\nits classes: {classes}\n" in exported
+    safe_open = pytest.importorskip("safetensors").safe_open
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        about = file.metadata()
+    assert json.loads(about["preprocessing"]) == steps
+    assert about["precision"] == "float32"
 
 
 def test_nothing_is_said_of_inputs_that_are_taken_as_they_are(
