@@ -28,9 +28,9 @@ from evonas.run.result import (
     Confirmed,
     Result,
     baseline_number,
+    beaten,
     best_evaluations,
     open_run,
-    read_confirmed,
 )
 from evonas.run.store import RunRecord, Store
 
@@ -112,7 +112,7 @@ def confirm(
                 seed = task.settings.seed
                 repeated = outcome.evaluation(repeat, point.key, point.genes, seed)
                 store.add_confirmation(repeat, repeated)
-                artifacts.drop_confirmed(_beaten(store, repeats))
+                artifacts.drop_confirmed(beaten(store, repeats))
                 if on_repeat is not None:
                     on_repeat(point, repeated)
         except KeyboardInterrupt:
@@ -130,17 +130,6 @@ def confirm(
             )
             artifacts.set_confirmed_champion(champion.evaluation)
     return confirmed
-
-
-def _beaten(store: Store, repeats: int) -> set[int]:
-    """Returns the numbers of the points that have all their repeats and are not the best."""
-    found = read_confirmed(store)
-    best = next((entry for entry in found if entry.values), None)
-    return {
-        entry.evaluation.number
-        for entry in found
-        if entry is not best and len(entry.repeats) >= repeats
-    }
 
 
 def _others(

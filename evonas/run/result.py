@@ -25,7 +25,7 @@ from evonas.report.formats import number
 from evonas.run.fitness_model import FitnessModel, Slice
 from evonas.run.importance import Importance, importance_of
 from evonas.run.notebook import as_html
-from evonas.run.store import PlannedProposal, RunReader
+from evonas.run.store import PlannedProposal, RunReader, RunRecord
 from evonas.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -405,19 +405,43 @@ def read_confirmed(reader: RunReader) -> list[Confirmed]:
             best = next((entry for entry in records if entry.status is Status.OK), records[0])
             evaluation = replace(best, number=number, genes=genes)
         found.append(Confirmed(evaluation, tuple(records)))
-    limits, objectives = record.limits, record.objectives
     deviation = _pooled_deviation(found)
     unequal = len({len(entry.values) for entry in found if entry.values}) > 1
 
     def rank(entry: Confirmed) -> tuple[float, ...]:
         if not entry.values:
             return (1.0,)
-        excess = limits.excess(entry.evaluation, objectives) if limits else 0.0
-        tie = limits.tie_rank(entry.evaluation)
+        excess, cost, tie = _standing(entry, record)
         doubt = deviation / math.sqrt(len(entry.values)) if unequal else 0.0
-        return (0.0, excess, doubt - objectives[0].weight * entry.mean, tie)
+        return (0.0, excess, cost + doubt, tie)
 
     return sorted(found, key=rank)
+
+
+def beaten(reader: RunReader, repeats: int) -> set[int]:
+    """Returns the numbers of the points that have all their repeats, and can no longer be the best.
+
+    Another one that has all of its own, and as many values, is better by their mean: repeats that
+    are still to come change neither, whatever they make of the others.
+    """
+    record = reader.begun_record()
+    ended = [entry for entry in read_confirmed(reader) if len(entry.repeats) >= repeats]
+    scored = [(_standing(entry, record), entry) for entry in ended if entry.values]
+
+    def loses(entry: Confirmed) -> bool:
+        return not entry.values or any(
+            standing < _standing(entry, record) and len(other.values) >= len(entry.values)
+            for standing, other in scored
+        )
+
+    return {entry.evaluation.number for entry in ended if scored and loses(entry)}
+
+
+def _standing(entry: Confirmed, record: RunRecord) -> tuple[float, float, float]:
+    """Returns the excess over the limits, the mean as a cost, and the rank among equals."""
+    limits, objectives = record.limits, record.objectives
+    excess = limits.excess(entry.evaluation, objectives) if limits else 0.0
+    return excess, -objectives[0].weight * entry.mean, limits.tie_rank(entry.evaluation)
 
 
 def _pooled_deviation(found: Sequence[Confirmed]) -> float:

@@ -432,3 +432,35 @@ def test_of_unequal_numbers_of_repeats_the_fewest_do_not_win_by_luck(tmp_path: P
     assert [(entry.evaluation.genes["x"], len(entry.values)) for entry in found] == [(2, 6), (1, 2)]
     assert found[1].mean > found[0].mean
     assert en.open_run(tmp_path).champion.genes == {"x": 2}
+
+
+@pytest.mark.parametrize("minimised", [False, True])
+def test_a_lucky_first_repeat_does_not_cost_the_champion_its_weights(
+    minimised: bool, tmp_path: Path
+) -> None:
+    """The second point leads after one repeat of two; the first one is ahead in the end."""
+    sign = -1.0 if minimised else 1.0
+    objectives = en.Objective("score", "min" if minimised else "max")
+    space = en.SearchSpace({"x": [1.0, 2.0]})
+    told = {x: [sign * value for value in values]
+            for x, values in {2.0: [0.7, 0.7], 1.0: [0.9, 0.1]}.items()}  # fmt: skip
+
+    class Problem(en.FunctionProblem):
+        def evaluate(self, genes: Any, trial: en.Trial) -> Any:
+            trial.attach("weights", lambda path: path.write_text(str(genes["x"])))
+            return super().evaluate(genes, trial)
+
+    def problem(function: Any) -> en.Problem:
+        return Problem(space, function, objectives=objectives, problem_id="lucky")
+
+    en.evolve(
+        problem(lambda genes, trial: sign * genes["x"]), max_evaluations=2, seed=0,
+        run_dir=tmp_path, progress=False,
+    )  # fmt: skip
+    found = en.confirm(problem(lambda genes, trial: told[genes["x"]].pop(0)), tmp_path, repeats=2)
+    assert [entry.evaluation.genes["x"] for entry in found] == [2.0, 1.0]
+    champion = en.open_run(tmp_path).champion
+    assert champion.genes == {"x": 2.0}
+    kept = list((tmp_path / "attachments").glob("confirmed*/weights"))
+    assert [path.read_text() for path in kept] == ["2.0"]
+    assert champion.files["weights"] == kept[0]
