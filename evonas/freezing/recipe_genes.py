@@ -181,7 +181,8 @@ def check_own_genes(
         elif not are_used:
             raise ValueError(
                 f"genes has {name!r}, which would do nothing: neither does model_factory take "
-                f"genes, nor optimizer; settings of the training are {', '.join(TRAINING_GENES)}"
+                "genes (as its first argument), nor optimizer; settings of the training are "
+                f"{', '.join(TRAINING_GENES)}"
             )
     return dict(genes)
 
@@ -197,10 +198,15 @@ def default_of(name: str, gene: Gene, training: Training) -> Any:
 
 
 def takes_genes(factory: Callable[..., Any]) -> bool:
-    """Whether a model factory must be given an argument: genes."""
+    """Whether a model factory takes an argument, genes.
+
+    It must be given one, or its first is called `genes`, even where it has a default.
+    """
     try:
-        parameters = inspect.signature(factory).parameters.values()
+        parameters = list(inspect.signature(factory).parameters.values())
     except (TypeError, ValueError):  # of C
         return False
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if parameters and parameters[0].kind in kinds and parameters[0].name == "genes":
+        return True
     return any(p.kind in kinds and p.default is inspect.Parameter.empty for p in parameters)

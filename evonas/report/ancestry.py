@@ -111,7 +111,7 @@ def family_tree(result: Result, *, most: int = _MAX_ANCESTORS) -> Figure:
     if len(drawn) < 2:
         raise ValueError(
             f"the champion (evaluation {result.champion.number}) has no parents on record: it was "
-            "drawn at random, given as a start, or copied from another run"
+            f"{_origin(result)}"
         )
     several = len(set(tree.generation.values())) > 1
     place = tree.generation if several else {number: number for number in drawn}
@@ -149,6 +149,21 @@ def family_tree(result: Result, *, most: int = _MAX_ANCESTORS) -> Figure:
         },
         yaxis={"title": safe(result.objectives[0].name)},
     )
+
+
+def _origin(result: Result) -> str:
+    """Returns where a champion without parents comes from, as far as the record tells."""
+    record, champion = result.record, result.champion
+    if champion.number < 0:
+        return "given to confirm"
+    if champion.number < record.n_copied:
+        return "copied from another run"
+    if champion.genes in record.initial:
+        return "given as a start"
+    n_initial = record.strategy.get("n_initial")  # of a strategy that proposes by a model
+    if n_initial is not None and champion.number >= n_initial:
+        return f"proposed by the model of {record.strategy_name}, which learns from all evaluations"
+    return "drawn at random, or proposed without parents"
 
 
 def _edges(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 import evonas as en
 from evonas.execution.trial import Trial, TrialSettings
 from evonas.freezing import Recipe, RecipeProblem, compare_masks, load_recipe
+from evonas.freezing.recipe_genes import takes_genes
 from evonas.space.genes import Boolean, Categorical, Float, Integer
 from evonas.training.recipe import Training
 
@@ -313,6 +315,29 @@ def test_a_printed_recipe_says_what_is_trained_and_how(tmp_path: Path) -> None:
     assert [line.split() for line in by_hand.splitlines()] == [
         ["block", "state", "lr"], ["a", "frozen"], ["b", "all", "x0.5", "0.05"],
     ]  # fmt: skip
+
+
+def test_a_first_argument_called_genes_takes_them_with_a_default_too() -> None:
+    """So that the function can be called without any, where the model is looked at by hand."""
+    heard: list[Any] = []
+
+    def optional(genes: Any = None) -> nn.Module:
+        heard.append(genes)
+        return pretrained()
+
+    own = {"drop": Float(0.0, 0.5)}
+    made = RecipeProblem(
+        optional, DATA, VAL, lr=0.1, genes=own, n_epochs=1, precision="float32", gradual=False
+    )
+    genes = made.space.sample(random.Random(0))
+    heard.clear()
+    made.build(genes)
+    assert heard == [genes]
+
+
+@pytest.mark.parametrize("factory", [lambda width=6: pretrained(), lambda width=6, genes=None: 0])
+def test_other_arguments_with_defaults_stay_theirs(factory: Any) -> None:
+    assert not takes_genes(factory)
 
 
 def test_a_factory_that_takes_genes_without_any_is_refused() -> None:

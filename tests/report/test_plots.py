@@ -4,6 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -228,6 +229,29 @@ def test_a_large_family_is_cut_at_the_nearest(large: en.Result) -> None:
 def test_a_champion_without_parents_says_so(two_objectives: en.Result) -> None:
     with pytest.raises(ValueError, match=r"the champion \(evaluation \d+\) has no parents on rec"):
         plots.family_tree(two_objectives)
+
+
+def origin(result: en.Result) -> str:
+    with pytest.raises(ValueError, match="no parents on record") as caught:
+        plots.family_tree(result)
+    return str(caught.value).partition("on record: it was ")[2]
+
+
+def test_where_a_champion_without_parents_comes_from(tmp_path: Path) -> None:
+    def search(n: int, strategy: Any, fitness: Any = None, **more: Any) -> en.Result:
+        fitness = fitness or (lambda genes, trial: -((genes["x"] - 0.7) ** 2))
+        return en.evolve({"x": en.Float(0.0, 1.0)}, fitness, strategy=strategy, max_evaluations=n,
+                         seed=0, progress=False, problem_id="it", **more)  # fmt: skip
+
+    surrogate = search(20, en.SurrogateEvolution(n_initial=5), run_dir=tmp_path)
+    assert surrogate.champion.number >= 5
+    proposed = "proposed by the model of SurrogateEvolution, which learns from all evaluations"
+    assert origin(surrogate) == proposed
+    assert origin(search(6, "random")).startswith("drawn at random")
+    assert origin(search(6, "random", initial=[{"x": 0.7}])) == "given as a start"
+    copied = search(22, "random", warm_start=[tmp_path])
+    assert copied.champion.genes == surrogate.champion.genes
+    assert origin(copied) == "copied from another run"
 
 
 def test_a_damaged_record_of_parents_is_no_endless_tree(write_run: Write) -> None:

@@ -224,6 +224,8 @@ class Examples:
     def subset(self, indices: Sequence[int] | Tensor) -> Examples:
         """Returns the examples at `indices`, in that order, normalised like these.
 
+        Of a training part by its own images: `data.normalised_from(indices).subset(indices)`.
+
         On the CPU they share the memory of these.
 
         Raises:
