@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from evonas.callbacks.base import Observer, RunInfo
 from evonas.records import Evaluation
-from evonas.report.formats import format_duration, number
+from evonas.report.formats import counted, format_duration, number
 
 __all__ = ["FirstFailures", "ProgressBar", "is_watched", "standard_error"]
 
@@ -198,7 +198,8 @@ def standard_error() -> TextIO | None:
 def _opening(info: RunInfo) -> str:
     """Returns how a search begins, in one line."""
     chosen = f", chosen for {info.chosen_for}" if info.chosen_for else ""
-    most = "" if info.max_evaluations is None else f"; at most {info.max_evaluations} evaluations"
+    most = info.max_evaluations
+    limit = "" if most is None else f"; at most {counted(most, 'evaluation')}"
     default = ""
     if info.has_default_budget:
         default = (
@@ -211,4 +212,4 @@ def _opening(info: RunInfo) -> str:
         threads = f"{info.threads} thread{'s' if info.threads > 1 else ''}"
         parallel = f"; {workers} of {threads} ({info.measured})"
     where = "" if info.run_dir else "; in memory only (run_dir= keeps it)"
-    return f"evonas: {info.strategy}{chosen}{most}{default}{parallel}{where}"
+    return f"evonas: {info.strategy}{chosen}{limit}{default}{parallel}{where}"

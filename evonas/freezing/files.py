@@ -158,6 +158,10 @@ def read_champion(
         folder, path = path, path / file_name
         if not path.exists():
             raise FileNotFoundError(f"{folder} has no {file_name}{_instead(folder)}")
+    elif not path.exists():
+        raise FileNotFoundError(
+            f"there is no {path}: pass a run's directory, or the {file_name} of one"
+        )
     try:
         return parse(json.loads(path.read_text(encoding="utf-8")))
     except (TypeError, ValueError, KeyError, AttributeError) as error:  # or no text at all

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["aligned", "duration", "format_duration", "number", "plain"]
+__all__ = ["aligned", "counted", "duration", "format_duration", "number", "plain"]
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -19,6 +19,16 @@ def number(value: float | None, digits: int = 4) -> str:
     if value is None:
         return "-"
     return f"{value:,.0f}" if 10_000 <= abs(value) < 1e12 else f"{value:.{digits}g}"
+
+
+def counted(n: int, what: str) -> str:
+    """Returns how many of a thing there are.
+
+    Example:
+        >>> counted(1, "evaluation"), counted(2_500, "evaluation")
+        ('1 evaluation', '2,500 evaluations')
+    """
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def format_duration(seconds: float) -> str:

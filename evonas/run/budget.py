@@ -10,6 +10,7 @@ from typing import Any
 from evonas.arguments import check_int, check_number
 from evonas.objectives import Objective
 from evonas.records import Evaluation, Status
+from evonas.report.formats import counted
 
 __all__ = ["Budget", "Spent", "bounded"]
 
@@ -128,7 +129,8 @@ class Spent:
         """
         budget = self._budget
         if budget.generations is not None and len(logbook) >= budget.generations:
-            return f"{budget.generations} generations are done"
+            are = "is" if budget.generations == 1 else "are"
+            return f"{counted(budget.generations, 'generation')} {are} done"
         if budget.patience is not None and _rows_without_progress(logbook) >= budget.patience:
             return f"{budget.patience} generations without a better best"
         if n_known >= self._cardinality:

@@ -11,6 +11,7 @@ from pathlib import Path
 from evonas.exceptions import TooManyFailures, UnsatisfiableSpaceError
 from evonas.problem import Problem
 from evonas.records import Evaluation, Genes, Status
+from evonas.report.formats import counted
 from evonas.run.store import KnownPoint
 
 __all__ = ["FailureStreak", "History"]
@@ -92,10 +93,14 @@ class FailureStreak:
     def error(self, what: str) -> TooManyFailures:
         """Returns the error that says `what` and shows the last failure."""
         last = self._last
-        shown = "" if last is None else (
-            f": {_in_a_line(last.error or '')}; the last one ({last.status.value}, number "
-            f"{last.number}, genes {last.genes}):\n{last.error}"
-        )  # fmt: skip
+        shown = ""
+        if last is not None:
+            whole, reason = (last.error or "").strip(), _in_a_line(last.error or "")
+            shown = (
+                f": {reason}; the last one ({last.status.value}, number {last.number}, genes "
+                f"{last.genes})"
+            )
+            shown += "" if whole == reason or not whole else f":\n{last.error}"
         return TooManyFailures(
             f"{what}{shown}\nFix it and run the same command again: what failed is then tried "
             "again, nothing else is repeated"
@@ -114,7 +119,7 @@ class FailureStreak:
         self._n_invalid = self._n_invalid + 1 if status is Status.INVALID else 0
         self._last = evaluation if status.is_failure else self._last
         if self._n_failed >= self._limit:
-            raise self.error(f"{self._n_failed} evaluations in a row failed")
+            raise self.error(f"{counted(self._n_failed, 'evaluation')} in a row failed")
         if self._n_invalid >= _MAX_INVALID_IN_A_ROW:
             raise UnsatisfiableSpaceError(
                 f"{self._n_invalid:,} trials in a row found their point invalid, the last one "

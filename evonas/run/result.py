@@ -17,7 +17,7 @@ from deap import tools
 
 from evonas.arguments import no_attribute
 from evonas.callbacks.base import Counts
-from evonas.evolution.individual import Fitness, Individual
+from evonas.evolution.front import pareto_front
 from evonas.exceptions import EvonasError, MissingDependencyError
 from evonas.files import as_directory, display_path
 from evonas.records import Evaluation, Genes, Status
@@ -192,25 +192,7 @@ class Result:
     @property
     def pareto_front(self) -> list[Evaluation]:
         """The `ok` evaluations that no other dominates, sorted by the first objective."""
-        weights = [objective.weight for objective in self.objectives]
-        ok = (entry for entry in self.evaluations if entry.status is Status.OK)
-        entries = [
-            Individual([entry], Fitness(weights, entry.values))
-            for entry in self.record.limits.nearest(ok, self.objectives)
-        ]
-        if len(self.objectives) == 1:  # DEAP's sorting takes two or more
-            best = max((individual.fitness.wvalues for individual in entries), default=None)
-            return [found[0] for found in entries if found.fitness.wvalues == best]
-        if not entries:
-            return []
-        front = tools.sortLogNondominated(entries, len(entries), first_front_only=True)
-        found = [individual[0] for individual in front]
-
-        def rank(entry: Evaluation) -> tuple[list[float], int]:
-            pairs = zip(weights, entry.values, strict=True)
-            return [-weight * value for weight, value in pairs], entry.number
-
-        return sorted(found, key=rank)
+        return pareto_front(self.evaluations, self.objectives, self.record.limits)
 
     def plot(self) -> Figure:
         """Returns the main figure, with plotly: fitness by evaluation and the best so far.

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from evonas.arguments import check_int, nearest
+from evonas.evolution.front import pareto_front
 from evonas.evolution.random_state import derive_seed
-from evonas.objectives import Objective, as_objectives, fitness_values
+from evonas.objectives import Limits, Objective, as_objectives, fitness_values
 from evonas.records import Evaluation, Genes, Status
 from evonas.space import SearchSpace
 from evonas.strategies.auto import BY_NAME
@@ -65,6 +66,9 @@ class AskTell:
                     f"{nearest(strategy, BY_NAME)}"
                 )
             strategy = BY_NAME[strategy]()
+        if isinstance(strategy, type) and issubclass(strategy, Strategy):
+            name = strategy.__name__
+            raise TypeError(f"strategy must be a Strategy, got the class {name}: write {name}()")
         if not isinstance(strategy, Strategy):
             raise TypeError(f"strategy must be a Strategy, got {type(strategy).__name__}")
         check_int("seed", seed, minimum=0, maximum=None)
@@ -126,9 +130,15 @@ class AskTell:
             error: Why there is no value.
 
         Raises:
+            TypeError: It is no proposal.
             ValueError: It was not asked for, or was told already; there is no such status.
             FitnessError: The value is none.
         """
+        if not isinstance(proposal, Proposal):
+            raise TypeError(
+                f"proposal must be one that ask() returned, got {proposal!r} "
+                f"({type(proposal).__name__}); points of your own come first with initial=[genes]"
+            )
         if self._open.get(proposal.id) != proposal:
             raise ValueError(f"proposal {proposal.id} was not asked for, or was told already")
         ended = Status(status)
@@ -161,7 +171,7 @@ class AskTell:
 
     @property
     def best(self) -> Evaluation:
-        """The best that was told, by the first objective.
+        """The best that was told, by the first objective; of several see `pareto_front`.
 
         Raises:
             ValueError: Nothing was told that has a value.
@@ -170,6 +180,12 @@ class AskTell:
         if not ok:
             raise ValueError("nothing was told yet that has a value")
         return max(ok, key=lambda entry: self.objectives[0].weight * entry.values[0])
+
+    @property
+    def pareto_front(self) -> list[Evaluation]:
+        """What was told and nothing else beats in every objective, sorted by the first."""
+        limits = Limits.of(self.strategy.settings())
+        return pareto_front(self.evaluations, self.objectives, limits)
 
 
 class _Known:

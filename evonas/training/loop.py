@@ -22,7 +22,7 @@ from evonas.training.data.structure import join, map_tensors, n_examples
 from evonas.training.metrics import Metric, StreamingMetric, accuracy
 from evonas.training.passes import evaluating, outputs_of
 from evonas.training.precision import as_precision, autocast
-from evonas.training.targets import NoOuterBroadcast
+from evonas.training.targets import NoOuterBroadcast, check_loss
 
 __all__ = ["accuracy", "as_float32", "evaluate", "fit", "leaves_out_last", "place", "train_epoch"]
 
@@ -197,6 +197,8 @@ def train_epoch(
             outputs = outputs_of(model, inputs)
         with nullcontext() if losses else NoOuterBroadcast("the loss"):
             loss = loss_function(as_float32(outputs), targets)
+        if not losses:
+            check_loss(loss, "the loss")
         loss.backward()  # type: ignore[no-untyped-call]
         if grad_clip is not None:
             _clip_gradient(trainable, grad_clip)

@@ -26,7 +26,7 @@ from evonas.training.data.loaders import Data, GivenData, LoaderSource, Unpack
 from evonas.training.data.structure import map_tensors, n_examples, shapes_of
 from evonas.training.loop import LossFunction, place, train_epoch
 from evonas.training.metrics import MeanLoss, Metric, StreamingMetric
-from evonas.training.passes import materialise
+from evonas.training.passes import evaluating, materialise, outputs_of
 from evonas.training.problem import N_TRIED, TrainingProblem, refuse_trained
 from evonas.training.recipe import TRAINING_GENES, Training
 from evonas.training.seeding import seeded
@@ -293,6 +293,13 @@ class ModelProblem(TrainingProblem):
     ) -> None:
         inputs, targets = batch
         if self.loss is None or self.metric is None:
+            with evaluating(model):
+                outputs = outputs_of(model, inputs)
+            if not isinstance(outputs, Tensor):
+                raise TypeError(
+                    f"the model returns {type(outputs).__name__}, no tensor: pass loss= and "
+                    "metric=, functions of (outputs, targets) that get all it returns"
+                )
             labels = {
                 name: found
                 for name, source in sources.items()

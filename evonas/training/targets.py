@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from evonas.training.passes import evaluating, forward
 
-__all__ = ["NoOuterBroadcast", "check_targets"]
+__all__ = ["NoOuterBroadcast", "check_loss", "check_targets"]
 
 _BROADCASTING_LOSSES = {
     "gaussian_nll_loss", "huber_loss", "l1_loss", "mse_loss", "poisson_nll_loss",
@@ -112,7 +112,21 @@ def check_targets(
     else:
         first = next(iter(targets.values()))[: len(outputs)]
         with NoOuterBroadcast(loss_argument):
-            loss_function(outputs.clone(), first.to(outputs.device))
+            loss = loss_function(outputs.clone(), first.to(outputs.device))
+        check_loss(loss, loss_argument)
+
+
+def check_loss(loss: Any, loss_argument: str) -> None:
+    """Refuses what a loss returns that no training can go by.
+
+    Raises:
+        ValueError: It is not one number.
+    """
+    if isinstance(loss, Tensor) and loss.numel() != 1:
+        raise ValueError(
+            f"{loss_argument} must return one number, the loss of a batch, got a tensor "
+            f'{tuple(loss.shape)}: take its mean (losses of torch: reduction="mean")'
+        )
 
 
 def _check_accuracy(outputs: Tensor, targets: Mapping[str, Tensor], loss_argument: str) -> None:

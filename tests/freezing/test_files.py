@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,11 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"mask\.json"):
         load_mask(tmp_path / "mask.json")
+    nowhere = tmp_path / "nothere"
+    for load, name in ((load_mask, "mask.json"), (load_recipe, "recipe.json")):
+        said = f"there is no {nowhere}: pass a run's directory, or the {name} of one"
+        with pytest.raises(FileNotFoundError, match=re.escape(said)):
+            load(nowhere)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import evonas as en
+from evonas.callbacks import ProgressBar
 from evonas.exceptions import RunMismatchError, UnsatisfiableSpaceError
 from evonas.testing import RoughProblem, onemax, onemax_space, quadratic, quadratic_space, trace
 
@@ -237,8 +239,8 @@ def test_what_is_no_fitness_is_recorded_and_the_search_goes_on(name: str, tmp_pa
 @pytest.mark.parametrize("name", NO_FITNESS)
 def test_what_is_never_a_fitness_stops_the_search(name: str) -> None:
     returned, status, message = NO_FITNESS[name]
-    stopped = rf"(?s)10 evaluations in a row failed: .* \({status}, number 9, genes .*"
-    with pytest.raises(en.TooManyFailures, match=f"{stopped}{message}.*Fix it and run the same"):
+    stopped = rf"(?s)10 evaluations in a row failed: .*{message}.* \({status}, number 9, genes "
+    with pytest.raises(en.TooManyFailures, match=f"{stopped}.*Fix it and run the same"):
         en.evolve(onemax_space(), lambda genes, trial: returned, **(SMALL | {"population": 20}))
 
 
@@ -292,6 +294,23 @@ def test_the_users_error_and_its_line_come_first() -> None:
         "all 2 evaluations failed: json.decoder.JSONDecodeError: Expecting prop"
     )
     assert f"(line {line} of {__file__}, in fitness); the last one (failed, number 1" in first
+
+
+def test_a_reason_in_one_line_is_said_once() -> None:
+    with pytest.raises(en.TooManyFailures) as caught:
+        en.evolve({"a": [1, 2]}, lambda genes, trial: math.nan, max_evaluations=2, seed=0)
+    assert str(caught.value).count("the fitness is nan") == 1
+    assert re.search(r"nan; the last one \(diverged, number 1, genes {'a': \d}\)\nFix it",
+                     str(caught.value))  # fmt: skip
+
+
+def test_one_evaluation_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(en.TooManyFailures, match="^1 evaluation in a row failed"):
+        en.evolve({"a": [1, 2]}, lambda genes, trial: math.nan, max_consecutive_failures=1,
+                  max_evaluations=1, callbacks=[ProgressBar(bar=False, lines=True)])  # fmt: skip
+    assert "; at most 1 evaluation;" in capsys.readouterr().err
+    result = en.evolve({"a": [1, 2, 3]}, lambda genes, trial: 0.0, population=2, generations=1)
+    assert result.stop_reason == "1 generation is done"
 
 
 def test_a_search_that_failed_everywhere_goes_on_once_mended(tmp_path: Path) -> None:

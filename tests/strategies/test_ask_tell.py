@@ -103,3 +103,31 @@ def test_what_is_refused() -> None:
     search.tell(proposal, 1)
     with pytest.raises(ValueError, match=r"proposal 0 was not asked for, or was told already"):
         search.tell(proposal, 1)
+
+
+def test_what_is_told_wrongly_says_what_is_meant() -> None:
+    search = en.AskTell(SPACE, "random", seed=0)
+    search.ask()
+    with pytest.raises(TypeError, match=r"proposal must be one that ask\(\) returned, got .*dict"):
+        search.tell({"x": 3, "y": 2, "z": 1}, 0.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"got the class NSGA2: write NSGA2\(\)"):
+        en.AskTell(SPACE, en.NSGA2, objectives=TWO)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("limits", [{}, {"at_most": {"cost": 20}}])
+def test_the_front_is_that_of_evolve(limits: dict[str, Any]) -> None:
+    def both(genes: dict[str, Any], trial: Any = None) -> dict[str, float]:
+        return {"gain": genes["x"] * genes["z"], "cost": genes["x"] + genes["y"]}
+
+    search = en.AskTell(SPACE, en.NSGA2(8, **limits), objectives=TWO, seed=3)
+    assert search.pareto_front == []
+    while len(search.evaluations) < 40:
+        for proposal in search.ask():
+            search.tell(proposal, both(proposal.genes))
+    result = en.evolve(
+        SPACE, both, objectives=TWO, strategy=en.NSGA2(8, **limits), seed=3,
+        max_evaluations=len(search.evaluations), progress=False,
+    )  # fmt: skip
+    front = [entry.genes for entry in search.pareto_front]
+    assert len(front) > 1
+    assert front == [entry.genes for entry in result.pareto_front]

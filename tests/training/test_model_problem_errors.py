@@ -194,3 +194,39 @@ def test_data_in_another_form_says_what_is_accepted(train: Any, message: str) ->
         assert "a tuple (inputs, targets), a Dataset, a DataLoader, or a function" in str(
             caught.value
         )
+
+
+@pytest.mark.parametrize("metric", [None, mean_error])
+def test_a_loss_for_each_example_is_not_one(metric: Any) -> None:
+    """With a metric of the user's, too, where nothing else looks at the loss."""
+    said = r"loss(_function)? must return one number.* got a tensor \(\d, 1\): .*mean"
+    with pytest.raises(ValueError, match=said):
+        made(loss=nn.MSELoss(reduction="none"), metric=metric, direction=metric and "min")
+    with pytest.raises(ValueError, match=said):
+        FreezingProblem(Plain, (X, Y), (X, Y), loss_function=nn.MSELoss(reduction="none"),
+                        metric=mean_error, **ONCE)  # fmt: skip
+
+
+def test_a_model_of_several_outputs_needs_loss_and_metric() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self.head(x), x
+
+    several: dict[str, Any] = {
+        "model": lambda genes: Two(),
+        "train": (X, LABELS),
+        "val": (X, LABELS),
+    }
+    several["space"] = {"lr": [0.1, 0.2]}
+    with pytest.raises(ValueError, match="the model returns tuple, no tensor: pass loss= and metr"):
+        made(**several, loss=None)
+    problem = made(
+        **several, loss=lambda outputs, labels: nn.functional.cross_entropy(outputs[0], labels),
+        metric=lambda outputs, labels: float((outputs[0].argmax(1) == labels).float().mean()),
+        direction="max",
+    )  # fmt: skip
+    assert en.evolve(problem, max_evaluations=1, seed=0, progress=False).champion
