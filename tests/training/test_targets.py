@@ -59,13 +59,13 @@ def test_a_loss_that_broadcasts_is_refused_at_construction(loss: Any) -> None:
 
 
 def test_a_metric_that_broadcasts_fails_by_name() -> None:
-    def error(outputs: Tensor, targets: Tensor) -> float:
+    def negative_error(outputs: Tensor, targets: Tensor) -> float:
         return -float(((outputs - targets) ** 2).mean())
 
     problem = one_output(
         targets=torch.randn(N),
         loss_function=lambda o, t: functional.mse_loss(o.squeeze(1), t),
-        metric=error,
+        metric=negative_error,
     )
     with pytest.raises(en.TooManyFailures, match=r"the metric combines .*\(40, 1\) and \(40,\)"):
         en.evolve(problem, population=4, generations=1, max_consecutive_failures=1, seed=0)
