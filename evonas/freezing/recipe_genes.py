@@ -197,16 +197,16 @@ def default_of(name: str, gene: Gene, training: Training) -> Any:
     return gene.first
 
 
-def takes_genes(factory: Callable[..., Any]) -> bool:
+def takes_genes(factory: Callable[..., Any], *, are_given: bool) -> bool:
     """Whether a model factory takes an argument, genes.
 
-    It must be given one, or its first is called `genes`, even where it has a default.
+    It must be given one; or there are genes, and its first argument is called so and has a default.
     """
     try:
         parameters = list(inspect.signature(factory).parameters.values())
     except (TypeError, ValueError):  # of C
         return False
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    if parameters and parameters[0].kind in kinds and parameters[0].name == "genes":
+    if are_given and parameters and parameters[0].kind in kinds and parameters[0].name == "genes":
         return True
     return any(p.kind in kinds and p.default is inspect.Parameter.empty for p in parameters)

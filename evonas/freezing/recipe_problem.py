@@ -149,7 +149,7 @@ class RecipeProblem(FreezingProblem):
         self.gradual, self.compact = gradual, compact
         self._given_genes, self._optimizer_of_groups = genes, optimizer
         self.builder_takes_genes = not isinstance(model_factory, nn.Module) and takes_genes(
-            model_factory
+            model_factory, are_given=genes is not None
         )
         if self.builder_takes_genes:
             if genes is None:

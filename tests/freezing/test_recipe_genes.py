@@ -337,7 +337,7 @@ def test_a_first_argument_called_genes_takes_them_with_a_default_too() -> None:
 
 @pytest.mark.parametrize("factory", [lambda width=6: pretrained(), lambda width=6, genes=None: 0])
 def test_other_arguments_with_defaults_stay_theirs(factory: Any) -> None:
-    assert not takes_genes(factory)
+    assert not takes_genes(factory, are_given=True)
 
 
 def test_a_factory_that_takes_genes_without_any_is_refused() -> None:
@@ -395,3 +395,12 @@ def test_recipes_that_differ_in_own_genes_are_rows_of_their_own(tmp_path: Path) 
     assert en.open_run(tmp_path).champion.genes == table.champion.genes
     record = json.loads((tmp_path / "recipe.json").read_text())
     assert record["on_fresh_seeds"]["seeds"] == 2
+
+
+def test_a_factory_whose_genes_have_a_default_needs_none() -> None:
+    def model(genes: Any = None) -> nn.Module:
+        return pretrained(0.0 if genes is None else genes["dropout"])
+
+    assert not RecipeProblem(model, DATA, VAL, lr=1e-2).builder_takes_genes
+    own = {"dropout": Float(0.0, 0.5)}
+    assert RecipeProblem(model, DATA, VAL, lr=1e-2, genes=own).builder_takes_genes
