@@ -96,7 +96,7 @@ def test_images_end_with_the_table_and_a_second_start_trains_nothing(tmp_path: P
     n_trained = en.open_run(folder).counts.evaluated
     champion = en.open_run(folder).champion
     assert f"its weights: {champion.files['weights.pt']}" in first.stdout
-    assert "its inputs: (input / 255 - mean) / std, with mean (" in first.stdout
+    assert "its inputs: images 32 × 32, (input / 255 - mean) / std, with mean (" in first.stdout
     factory = EfficientNetLite0(2, 32)
     model: Any = champion.load_model(lambda genes: factory())
     assert model(torch.rand(2, 3, 32, 32)).shape == (2, 2)
