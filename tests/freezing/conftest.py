@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from evonas.execution import Trial
 from evonas.freezing import FreezingProblem
+from evonas.freezing.prefix.check import CutCheck
+from evonas.freezing.prefix.cut import Cut
 from evonas.records import Genes
 from evonas.training import seeded
 
@@ -313,3 +315,17 @@ def one_thread() -> Any:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The depths that were tried in this process, in order."""
+    found: list[int] = []
+    run = CutCheck.run
+
+    def counted(self: CutCheck, cut: Cut) -> str | None:
+        found.append(cut.depth)
+        return run(self, cut)
+
+    monkeypatch.setattr(CutCheck, "run", counted)
+    return found

@@ -18,8 +18,6 @@ import evonas as en
 from evonas.callbacks import Observer, ProgressBar, RunInfo
 from evonas.execution import Trial
 from evonas.freezing import FreezingProblem, GenerationLog
-from evonas.freezing.prefix.check import CutCheck
-from evonas.freezing.prefix.cut import Cut
 from evonas.records import Evaluation, Genes
 from evonas.training import seeded
 
@@ -121,20 +119,6 @@ class Heard(Observer):
 
     def on_evaluation(self, evaluation: Evaluation, best: Evaluation | None) -> None:
         self.heard.append(list(self.problem.mask_of(evaluation.genes)))
-
-
-@pytest.fixture
-def checked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The depths that were tried in this process, in order."""
-    found: list[int] = []
-    run = CutCheck.run
-
-    def counted(self: CutCheck, cut: Cut) -> str | None:
-        found.append(cut.depth)
-        return run(self, cut)
-
-    monkeypatch.setattr(CutCheck, "run", counted)
-    return found
 
 
 def test_a_depth_is_tried_before_the_first_mask_that_needs_it(checked: list[int]) -> None:

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evonas.freezing import Examples, find_blocks
-from evonas.freezing.prefix.check import CutCheck
-from evonas.freezing.prefix.cut import Cut
 from evonas.freezing.prefix.decision import ReuseDecision, decide_reuse, first_decision
 
 
@@ -183,20 +181,6 @@ class Deep(nn.Module):
         late = self.two(early).tanh()
         late = self.three(late).tanh() + early
         return self.out(self.four(late).tanh() + early)
-
-
-@pytest.fixture
-def checked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The depths that were tried, in order."""
-    found: list[int] = []
-    run = CutCheck.run
-
-    def counted(self: CutCheck, cut: Cut) -> str | None:
-        found.append(cut.depth)
-        return run(self, cut)
-
-    monkeypatch.setattr(CutCheck, "run", counted)
-    return found
 
 
 def test_a_depth_is_tried_when_it_is_asked_for(
