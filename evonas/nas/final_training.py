@@ -116,6 +116,7 @@ def train_final(
             augment=problem.augment,
             grad_clip=training.grad_clip,
             ema=training.ema,
+            cuda_graphs=problem.cuda_graphs,
             report=report,
         )  # fmt: skip
         plain = tested(model, flipped=False)

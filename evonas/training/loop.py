@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -17,19 +16,27 @@ from torch.optim.swa_utils import AveragedModel
 from evonas.arguments import check_int
 from evonas.evolution.random_state import derive_seed
 from evonas.training.checkpoint import EpochCheckpoint
+from evonas.training.cuda_graphs import as_graphs
 from evonas.training.data.batches import Augment, Batch, BatchSource
-from evonas.training.data.structure import join, map_tensors, n_examples
+from evonas.training.data.structure import join, n_examples
 from evonas.training.metrics import Metric, StreamingMetric, accuracy
 from evonas.training.passes import evaluating, outputs_of
 from evonas.training.precision import as_precision, autocast
-from evonas.training.targets import NoOuterBroadcast, check_loss
+from evonas.training.step import LossFunction, TrainingStep, as_float32, device_of, use_fused
+from evonas.training.targets import NoOuterBroadcast
 
-__all__ = ["accuracy", "as_float32", "evaluate", "fit", "leaves_out_last", "place", "train_epoch"]
+__all__ = [
+    "AveragedWeights",
+    "accuracy",
+    "evaluate",
+    "fit",
+    "leaves_out_last",
+    "place",
+    "run_epoch",
+    "train_epoch",
+]
 
-LossFunction = Callable[[Any, Any], Tensor]
 Report = Callable[[int, Mapping[str, float]], None]
-
-_FUSED = ("cpu", "cuda")  # devices that have torch's fused optimizers
 
 EVAL_BATCH_SIZE = 1024
 """Examples a batch in `evaluate` through `fit`: no gradients are kept, so it may be large."""
@@ -57,6 +64,7 @@ def fit(
     eval_batch_size: int = EVAL_BATCH_SIZE,
     test_time_flip: bool = False,
     checkpoint: EpochCheckpoint | None = None,
+    cuda_graphs: bool | None = None,
     report: Report | None = None,
 ) -> float:
     """Trains `model` in place and returns its validation metric after the last epoch.
@@ -95,6 +103,8 @@ def fit(
         test_time_flip: See `evaluate`.
         checkpoint: Where a shorter training of the same kind ended: its epochs are reported and
             not trained again. None: it begins anew.
+        cuda_graphs: Whether steps are recorded and replayed on a CUDA device. None: where model
+            and loss are known to do the same in each step; see `as_graphs`.
         report: Called after each epoch, from 0, with `train_loss`, `lr` and the metric.
 
     Raises:
@@ -105,6 +115,8 @@ def fit(
     if not isinstance(optimizer, Optimizer):
         optimizer = optimizer(model)
     use_fused(optimizer)
+    step = TrainingStep(model, optimizer, loss_function, grad_clip=grad_clip, precision=precision)
+    step = as_graphs(step, cuda_graphs)
     if scheduler is not None and not isinstance(scheduler, LRScheduler):
         scheduler = scheduler(optimizer)
     if drop_last is None:
@@ -126,15 +138,7 @@ def fit(
             augment=augment,
             drop_last=drop_last,
         )
-        loss = train_epoch(
-            model,
-            batches,
-            optimizer,
-            loss_function,
-            grad_clip=grad_clip,
-            precision=precision,
-            after_step=after_step,
-        )
+        loss = run_epoch(step, batches, after_step)
         if not math.isfinite(loss):
             return math.nan
         if scheduler is not None and not step_scheduler:
@@ -182,30 +186,25 @@ def train_epoch(
     precision: str = "float32",
     after_step: Sequence[Callable[[], object]] = (),
 ) -> float:
-    """Trains one epoch and returns the mean loss over its examples; NaN or infinity if diverged.
+    """Trains one epoch and returns the mean loss over its examples; NaN or infinity if diverged."""
+    step = TrainingStep(model, optimizer, loss_function, grad_clip=grad_clip, precision=precision)
+    return run_epoch(step, batches, after_step)
+
+
+def run_epoch(
+    step: TrainingStep, batches: Iterable[Batch], after_step: Sequence[Callable[[], object]] = ()
+) -> float:
+    """Takes a step for each batch and returns the mean loss over the epoch's examples.
 
     Losses stay on the device until the epoch ends: reading each would make an accelerator wait.
     """
-    model.train()
-    device = _device(model)
-    trainable = [p for p in model.parameters() if p.requires_grad]
+    step.model.train()
     losses: list[Tensor] = []
     counts: list[int] = []
     for inputs, targets in batches:
-        optimizer.zero_grad(set_to_none=True)
-        with autocast(precision, device):
-            outputs = outputs_of(model, inputs)
-        with nullcontext() if losses else NoOuterBroadcast("the loss"):
-            loss = loss_function(as_float32(outputs), targets)
-        if not losses:
-            check_loss(loss, "the loss")
-        loss.backward()  # type: ignore[no-untyped-call]
-        if grad_clip is not None:
-            _clip_gradient(trainable, grad_clip)
-        optimizer.step()
+        losses.append(step(inputs, targets, is_first=not losses))
         for act in after_step:
             act()
-        losses.append(loss.detach())
         counts.append(n_examples(targets))
     if not losses:
         raise ValueError("batches must yield at least one batch, got none")
@@ -243,7 +242,7 @@ def evaluate(
     if streaming is not None:
         streaming.reset()
     any_batch = False
-    with evaluating(model), autocast(precision, _device(model)):
+    with evaluating(model), autocast(precision, device_of(model)):
         for inputs, wanted in batches:
             any_batch = True
             found = as_float32(outputs_of(model, inputs))
@@ -273,27 +272,6 @@ def place(model: nn.Module, device: str | torch.device, *, channels_last: bool =
     if channels_last and not any(p.ndim == 5 for p in model.parameters()):
         model.to(memory_format=torch.channels_last)
     return model
-
-
-def _clip_gradient(parameters: list[nn.Parameter], max_norm: float) -> None:
-    """Does what `clip_grad_norm_` does, to the bit, and leaves out a multiplication by 1."""
-    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    # Only where looking at the norm does not stall a device.
-    if norm.device.type == "cpu" and bool(max_norm / (norm + 1e-6) >= 1):
-        return
-    nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
-
-
-def use_fused(optimizer: Optimizer) -> None:
-    """Switches an optimizer that has not stepped and leaves it to torch to its fused form."""
-    if not isinstance(optimizer, (torch.optim.SGD, torch.optim.Adam)) or optimizer.state:
-        return
-    for group in optimizer.param_groups:
-        undecided = group.get("fused") is None and group.get("foreach") is None
-        plain = not (group.get("differentiable") or group.get("capturable"))
-        able = all(p.is_floating_point() and p.device.type in _FUSED for p in group["params"])
-        if undecided and plain and able:
-            group["fused"] = True
 
 
 class AveragedWeights:
@@ -338,13 +316,3 @@ class AveragedWeights:
 
 def _state(model: nn.Module) -> list[Tensor]:
     return [*model.parameters(), *model.buffers()]
-
-
-def as_float32(outputs: Any) -> Any:
-    """Returns outputs with their floating-point tensors as float32."""
-    return map_tensors(lambda t: t.float() if t.is_floating_point() else t, outputs)
-
-
-def _device(model: nn.Module) -> torch.device:
-    parameter = next(model.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device

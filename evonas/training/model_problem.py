@@ -24,12 +24,13 @@ from evonas.space.naming import fingerprint_of, readable_name
 from evonas.training.data.batches import Augment, BatchSource
 from evonas.training.data.loaders import Data, GivenData, LoaderSource, Unpack
 from evonas.training.data.structure import map_tensors, n_examples, shapes_of
-from evonas.training.loop import LossFunction, place, train_epoch
+from evonas.training.loop import place, train_epoch
 from evonas.training.metrics import MeanLoss, Metric, StreamingMetric
 from evonas.training.passes import evaluating, materialise, outputs_of
 from evonas.training.problem import N_TRIED, TrainingProblem, refuse_trained
 from evonas.training.recipe import TRAINING_GENES, Training
 from evonas.training.seeding import seeded
+from evonas.training.step import LossFunction
 from evonas.training.targets import check_targets
 from evonas.training.unread_genes import ReadGenes, unread_genes
 

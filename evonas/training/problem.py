@@ -40,12 +40,13 @@ from evonas.training.fused.evaluation import digest_for, evaluate_together, obst
 from evonas.training.fused.loop import NOISE
 from evonas.training.fused.signature import NoiseModules
 from evonas.training.inheritance import inherit, leave
-from evonas.training.loop import EVAL_BATCH_SIZE, LossFunction, Report, fit, place, train_epoch
+from evonas.training.loop import EVAL_BATCH_SIZE, Report, fit, place, train_epoch
 from evonas.training.metrics import Metric, StreamingMetric, accuracy, objective_of
 from evonas.training.passes import materialise
 from evonas.training.precision import CHOICES, as_precision, choose_precision
 from evonas.training.recipe import Training
 from evonas.training.seeding import seeded
+from evonas.training.step import LossFunction
 from evonas.training.timed import Timed
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class TrainingProblem(Problem):
     preparation = "measuring which precision trains faster"
     eval_batch_size = EVAL_BATCH_SIZE
     test_time_flip = False
+    cuda_graphs: bool | None = None
     costs: tuple[str, ...] = (*COUNTED, *MEASURED)
     """What may be an objective beside the metric, to be minimised."""
     noise_modules: NoiseModules = NOISE
@@ -286,6 +288,7 @@ class TrainingProblem(Problem):
             ema=training.ema,
             test_time_flip=self.test_time_flip,
             checkpoint=checkpoint,
+            cuda_graphs=self.cuda_graphs,
             report=report,
         )
         seconds = time.perf_counter() - began - val.seconds
@@ -332,8 +335,7 @@ class TrainingProblem(Problem):
 
     def precision_in(self, trial: Trial) -> str:
         """Returns the precision of a trial's run."""
-        chosen = trial.settings.problem.get("precision") or self.configure(None)["precision"]
-        return str(chosen)
+        return str(trial.settings.problem.get("precision") or self.configure(None)["precision"])
 
     def evaluate(self, genes: Genes, trial: Trial) -> float | dict[str, float]:
         """Trains the model of the genes and returns its validation metric after the last epoch.

@@ -18,8 +18,10 @@ from evonas.arguments import check_int, check_number
 from evonas.evolution.random_state import derive_seed
 from evonas.exceptions import FitnessError
 from evonas.training import checkpoint as checkpoints
+from evonas.training.cuda_graphs import as_graphs
 from evonas.training.data.batches import Augment, Batch, BatchSource
-from evonas.training.loop import AveragedWeights, LossFunction, train_epoch, use_fused
+from evonas.training.loop import AveragedWeights, run_epoch
+from evonas.training.step import LossFunction, TrainingStep, use_fused
 
 __all__ = ["Progress", "fit_resumable"]
 
@@ -67,6 +69,7 @@ def fit_resumable(
     augment: Augment | None = None,
     grad_clip: float | None = None,
     ema: float = 0.0,
+    cuda_graphs: bool | None = None,
     report: Callable[[Progress], None] | None = None,
 ) -> Progress:
     """Trains `model` in place, from where its checkpoint is, to the end.
@@ -92,6 +95,7 @@ def fit_resumable(
         augment: Applied to each batch.
         grad_clip: Greatest norm of the gradient. None: not clipped.
         ema: Decay of a moving average of the weights, which is in the model at the end. 0: none.
+        cuda_graphs: See `evonas.training.fit`.
         report: Called after each epoch and at the end.
 
     Raises:
@@ -106,6 +110,8 @@ def fit_resumable(
     else:
         check_number("seconds", seconds, above=0)
     use_fused(optimizer)
+    step = TrainingStep(model, optimizer, loss_function, grad_clip=grad_clip, precision=precision)
+    step = as_graphs(step, cuda_graphs)
     drop_last = len(train) > batch_size
     per_epoch = len(train) // batch_size if drop_last else 1
     training = _Training(
@@ -121,15 +127,7 @@ def fit_resumable(
             augment=augment,
             drop_last=drop_last,
         )
-        loss = train_epoch(
-            model,
-            training.those_left(batches),
-            optimizer,
-            loss_function,
-            grad_clip=grad_clip,
-            precision=precision,
-            after_step=[training.step],
-        )
+        loss = run_epoch(step, training.those_left(batches), [training.step])
         if not math.isfinite(loss):
             raise FitnessError(
                 f"the training diverged in epoch {epoch + 1}, with a learning rate of up to "

@@ -15,12 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import evonas as en
 from evonas.execution.torch_env import torch_environment
 from evonas.execution.trial import Trial, TrialSettings
-from evonas.training import Examples, FlipCrop, place, seeded
+from evonas.training import Examples, FlipCrop, cuda_graphs, place, seeded
 from evonas.training.fused.batches import stacked_batches
 from evonas.training.fused.loop import Candidate, fit_together
 from evonas.training.fused.noise import RandomStates
-from evonas.training.loop import AveragedWeights, train_epoch, use_fused
+from evonas.training.loop import AveragedWeights, train_epoch
 from evonas.training.recipe import Training
+from evonas.training.step import use_fused
 
 MakeProblem = Callable[..., Any]
 
@@ -152,6 +153,46 @@ def test_candidates_at_once_come_to_what_they_come_to_alone(
         expected = rows_of(trained(problem, point, device, seed=seed))
         for row, other in zip(rows_of(trial), expected, strict=True):
             assert row["train_loss"] == pytest.approx(other["train_loss"], rel=5e-3)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_recorded_steps_come_to_what_others_come_to(
+    device: str, precision: str, make_problem: MakeProblem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded: list[Any] = []
+    record = cuda_graphs._recorded
+    monkeypatch.setattr(cuda_graphs, "_recorded", lambda s: recorded.append(s) or record(s))
+    genes = {"width": 8, "p": 0.3, "lr": 0.05}
+    curves = []
+    for wanted in (True, False):
+        problem = make_problem(
+            ema=0.9, grad_clip=1.0, n_epochs=4, schedule="cosine", precision=precision
+        )
+        problem.cuda_graphs = wanted
+        curves.append([row["train_loss"] for row in rows_of(trained(problem, genes, device))])
+    assert curves[0] == pytest.approx(curves[1], rel=5e-3 if precision == "float32" else 5e-2)
+    assert len(recorded) == (0 if device == "cpu" else 1)
+
+
+@pytest.mark.gpu
+def test_a_step_that_reads_a_value_is_not_recorded_and_the_device_goes_on(
+    make_problem: MakeProblem,
+) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device on this machine")
+
+    class Reading(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x / max(1.0, x.abs().max().item())
+
+    def model(genes: Any) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), Reading(), nn.Linear(768, 3))
+
+    problem = make_problem(n_epochs=4)
+    problem.model, problem.cuda_graphs = model, True
+    with pytest.warns(UserWarning, match="cannot be recorded as a CUDA graph"):
+        trained(problem, {"width": 8, "p": 0.0, "lr": 0.05}, "cuda:0")
+    assert trained(make_problem(), {"width": 8, "p": 0.0, "lr": 0.05}, "cuda:0").history
 
 
 def test_a_search_of_candidates_at_once(device: str, make_problem: MakeProblem) -> None:

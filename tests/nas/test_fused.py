@@ -18,7 +18,7 @@ from evonas.nas import FAMILIES
 from evonas.nas.problem import ImageClassificationProblem
 from evonas.objectives import Objective
 from evonas.space.genes import Categorical
-from evonas.training import loop
+from evonas.training import loop, step
 from evonas.training.fused import loop as fused_loop
 
 OTHERS = [  # beside the network: each one's own
@@ -83,7 +83,7 @@ def test_in_double_precision_nothing_but_the_last_digits_differs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In float32 a training amplifies the rounding of its sums: here that has no room to grow."""
-    for module in (loop, fused_loop):
+    for module in (loop, step, fused_loop):
         monkeypatch.setattr(module, "as_float32", lambda outputs: outputs)
     problem = make_problem(family, n_epochs=2, n_images=24, augment=True, ema=0.9)
     problem.__class__ = InDouble

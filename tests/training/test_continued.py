@@ -66,8 +66,8 @@ def test_it_ends_with_the_same_bits_as_a_training_from_the_start(
     seen = []
     from evonas.training import loop
 
-    train_epoch = loop.train_epoch
-    monkeypatch.setattr(loop, "train_epoch", lambda *a, **k: seen.append(1) or train_epoch(*a, **k))
+    run_epoch = loop.run_epoch
+    monkeypatch.setattr(loop, "run_epoch", lambda *a, **k: seen.append(1) or run_epoch(*a, **k))
     for n_epochs, n_trained in ((1, 1), (3, 2), (4, 1)):
         seen.clear()
         part = trial(tmp_path / "parts", made, {**genes, "n_epochs": n_epochs})

@@ -24,9 +24,10 @@ from evonas.training.fused.noise import RandomStates
 from evonas.training.fused.optimizers import Schedules, rates_of, row_optimizer
 from evonas.training.fused.signature import NoiseModules
 from evonas.training.fused.stacked import StackedModels, StackedWeights
-from evonas.training.loop import EVAL_BATCH_SIZE, LossFunction, Report, as_float32, leaves_out_last
+from evonas.training.loop import EVAL_BATCH_SIZE, Report, leaves_out_last
 from evonas.training.metrics import Metric, StreamingMetric, accuracy
 from evonas.training.precision import autocast
+from evonas.training.step import LossFunction, as_float32
 from evonas.training.targets import NoOuterBroadcast
 
 __all__ = ["NOISE", "Candidate", "fit_together"]

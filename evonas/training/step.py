@@ -1,0 +1,87 @@
+"""One step of a training: forward pass, loss, backward pass, optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from evonas.training.data.structure import map_tensors
+from evonas.training.passes import outputs_of
+from evonas.training.precision import autocast
+from evonas.training.targets import NoOuterBroadcast, check_loss
+
+__all__ = ["LossFunction", "TrainingStep", "as_float32", "device_of", "use_fused"]
+
+LossFunction = Callable[[Any, Any], Tensor]
+
+_FUSED = ("cpu", "cuda")  # devices that have torch's fused optimizers
+
+
+class TrainingStep:
+    """One step of a training: forward pass, loss, backward pass, optimizer."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        loss_function: LossFunction,
+        *,
+        grad_clip: float | None = None,
+        precision: str = "float32",
+    ) -> None:
+        self.model, self.optimizer, self.loss_function = model, optimizer, loss_function
+        self.grad_clip, self.precision = grad_clip, precision
+        self.device = device_of(model)
+        self._trainable = [p for p in model.parameters() if p.requires_grad]
+
+    def __call__(self, inputs: Any, targets: Any, *, is_first: bool = False) -> Tensor:
+        """Returns the loss of the batch before the step; it is looked at if it is the first."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with autocast(self.precision, self.device):
+            outputs = outputs_of(self.model, inputs)
+        with NoOuterBroadcast("the loss") if is_first else nullcontext():
+            loss = self.loss_function(as_float32(outputs), targets)
+        if is_first:
+            check_loss(loss, "the loss")
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.grad_clip is not None:
+            _clip_gradient(self._trainable, self.grad_clip)
+        self.optimizer.step()
+        return loss.detach()
+
+
+def use_fused(optimizer: Optimizer) -> None:
+    """Switches an optimizer that has not stepped and leaves it to torch to its fused form."""
+    if not isinstance(optimizer, (torch.optim.SGD, torch.optim.Adam)) or optimizer.state:
+        return
+    for group in optimizer.param_groups:
+        undecided = group.get("fused") is None and group.get("foreach") is None
+        plain = not (group.get("differentiable") or group.get("capturable"))
+        able = all(p.is_floating_point() and p.device.type in _FUSED for p in group["params"])
+        if undecided and plain and able:
+            group["fused"] = True
+
+
+def _clip_gradient(parameters: list[nn.Parameter], max_norm: float) -> None:
+    """Does what `clip_grad_norm_` does, to the bit, and leaves out a multiplication by 1."""
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    # Only where looking at the norm does not stall a device.
+    if norm.device.type == "cpu" and bool(max_norm / (norm + 1e-6) >= 1):
+        return
+    nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+
+
+def as_float32(outputs: Any) -> Any:
+    """Returns outputs with their floating-point tensors as float32."""
+    return map_tensors(lambda t: t.float() if t.is_floating_point() else t, outputs)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Returns where the first parameter of a model is."""
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
