@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from evonas.arguments import check_one_of
+
 __all__ = [
     "accelerators",
+    "as_device",
     "generator_state",
     "is_accelerator",
+    "moved",
     "release_memory",
     "seed_generator",
     "set_generator_state",
@@ -70,3 +76,27 @@ def release_memory(device: torch.device) -> None:
             torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """Returns a tensor of the CPU on a device, without waiting for what the device does meanwhile.
+
+    A copy from memory that is not pinned waits for all that the device was given before.
+    """
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def as_device(device: Any) -> torch.device:
+    """Returns a device by its name.
+
+    Raises:
+        TypeError, ValueError: It is no device's name.
+    """
+    check_one_of("device", device, (str, torch.device), "a device's name, like 'cpu' or 'cuda:0'")
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        first = str(error).partition("\n")[0]
+        raise ValueError(f"device must be a device's name, got {device!r} ({first})") from None

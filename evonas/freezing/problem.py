@@ -152,6 +152,7 @@ class FreezingProblem(TrainingProblem):
     """
 
     costs = COSTS
+    cuda_graphs = False  # a training behind a stored prefix changes what modules do
     builder_takes_genes = False
     tie_breaker = "trainable_share"
     noun, words_for = "mask", "frozen"  # a row of a table, and the head of its column of `words`

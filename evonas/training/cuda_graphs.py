@@ -23,7 +23,8 @@ MOST_SHAPES = 4
 """Shapes of batches that are recorded; others, as the last batch of an epoch, are not."""
 
 _RECORDED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
-_KNOWN = ("torch.nn.", "evonas.")
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_KNOWN = ("torch.nn.", "evonas.nas.")
 
 Replay = Callable[[], Tensor]
 
@@ -35,8 +36,8 @@ def as_graphs(step: TrainingStep, wanted: bool | None = None) -> TrainingStep:
 
     Args:
         step: Of a training that begins.
-        wanted: None: where model and loss are made of modules of torch and evonas, without hooks,
-            which do the same in each step. True: the caller knows it of others.
+        wanted: None: where model and loss are made of modules of torch and of `evonas.nas`, without
+            hooks, which do the same in each step. True: the caller knows it of others.
     """
     can_be = (
         step.device.type == "cuda"
@@ -163,10 +164,12 @@ def _does_the_same_each_time(step: TrainingStep) -> bool:
     written_in = {type(part).__module__ for part in parts}
     if not isinstance(loss, nn.Module):
         written_in.add(getattr(loss, "__module__", ""))
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return all(name.startswith(_KNOWN) for name in written_in) and not any(
-        getattr(part, name) for part in parts for name in hooks
-    )
+    changed = [
+        *(getattr(part, name) for part in parts for name in _HOOKS),
+        *("forward" in vars(part) for part in parts),
+        *(p._backward_hooks or p._post_accumulate_grad_hooks for p in step.model.parameters()),
+    ]
+    return all(name.startswith(_KNOWN) for name in written_in) and not any(changed)
 
 
 def _shape_of(tree: Any) -> Hashable:

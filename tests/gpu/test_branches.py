@@ -13,8 +13,9 @@ import torch
 from evonas.execution import accelerator, torch_env
 from evonas.execution.trial import TrialSettings
 from evonas.freezing._calls import rng_kept
-from evonas.training import PeakMemory, seeded
+from evonas.training import Examples, PeakMemory, seeded
 from evonas.training.checkpoint import random_state, restore_random_state
+from evonas.training.data import examples
 from evonas.training.fused.noise import RandomStates
 
 DEVICE = torch.device("cuda:1")
@@ -131,3 +132,34 @@ def test_each_candidate_has_a_state_of_the_devices_generator(calls: Calls) -> No
         "set_rng_state",
     ]  # fmt: skip
     assert all(DEVICE in call for call in calls if call[0] != "block")
+
+
+def test_the_order_of_an_epoch_reaches_the_device_in_one_copy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    copied: list[int] = []
+    monkeypatch.setattr(
+        examples, "moved", lambda ids, device: copied.append(len(ids)) or ids.to(device)
+    )
+    data = Examples(torch.zeros(20, 3), torch.zeros(20, dtype=torch.long))
+    shapes = [tuple(x.shape) for x, _ in data.to("meta").batches(8, seed=0, shuffle=True)]
+    assert shapes == [(8, 3), (8, 3), (4, 3)]
+    assert copied == [20, 8, 8, 8, 8, 4, 4], "of the batches there is nothing left to copy"
+
+
+def test_a_copy_to_a_device_comes_from_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned: list[torch.Tensor] = []
+
+    class Held(torch.Tensor):
+        def pin_memory(self, *_: Any) -> Any:
+            pinned.append(self)
+            return self
+
+        def to(self, device: Any, **options: Any) -> Any:
+            assert options == {"non_blocking": True}
+            return self
+
+    ids = torch.arange(3).as_subclass(Held)
+    assert accelerator.moved(ids, torch.device("cuda:0")) is ids
+    assert accelerator.moved(ids, torch.device("cpu")) is ids
+    assert len(pinned) == 1

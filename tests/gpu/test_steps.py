@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -54,7 +55,9 @@ def no_synchronisation(device: str) -> Iterator[None]:
         with NoReading():
             yield
         return
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():  # that the mode is a prototype
+        warnings.simplefilter("ignore")
+        torch.cuda.set_sync_debug_mode("error")
     try:
         yield
     finally:

@@ -176,10 +176,22 @@ class Counting(nn.Sequential):
         (lambda step: setattr(step, "loss_function", lambda x, y: x.mean()), False),
         (lambda step: setattr(step, "model", Counting(*step.model)), False),
         (lambda step: step.model[0].register_forward_hook(lambda *_: None), False),
+        (lambda step: step.model[0].weight.register_hook(lambda grad: grad), False),
+        (lambda step: vars(step.model[0]).update(forward=lambda x: x), False),
         (lambda step: step.optimizer.param_groups[0].update(fused=False), False),
         (lambda step: setattr(step, "device", torch.device("cpu")), False),
     ],
-    ids=["known", "a loss of torch", "own loss", "own module", "hook", "not fused", "no GPU"],
+    ids=[
+        "known",
+        "a loss of torch",
+        "own loss",
+        "own module",
+        "hook",
+        "hook of a weight",
+        "own forward",
+        "not fused",
+        "no GPU",
+    ],
 )
 def test_what_is_known_to_do_the_same_each_time_is_recorded(
     change: Callable[[Any], Any], is_recorded: bool, monkeypatch: pytest.MonkeyPatch

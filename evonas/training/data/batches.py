@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from evonas.arguments import check_int
+from evonas.execution.accelerator import moved
 
 __all__ = ["Augment", "Batch", "BatchSource", "FlipCrop", "Inputs", "batch_order"]
 
@@ -113,8 +114,7 @@ class FlipCrop:
         """Returns new images `(B, C, H, W)`; draws 3 to 5 numbers for each from `generator`."""
         n, _, height, width = images.shape
         # Drawn on the CPU whatever the device: the same seed gives the same crops everywhere.
-        # Not blocking: a GPU goes on with the step before.
-        draws = torch.rand(3, n, generator=generator).to(images.device, non_blocking=True)
+        draws = moved(torch.rand(3, n, generator=generator), images.device)
         if self.pad:
             padded = functional.pad(images, (self.pad,) * 4)
             windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, P, P, H, W)
@@ -123,8 +123,7 @@ class FlipCrop:
         if self.flip:
             images = torch.where((draws[2] < 0.5).view(-1, 1, 1, 1), images.flip(3), images)
         if self.cutout:
-            places = torch.rand(2, n, generator=generator)
-            places = places.to(images.device, non_blocking=True)
+            places = moved(torch.rand(2, n, generator=generator), images.device)
             rows, columns = (
                 self._covered(place, side)
                 for place, side in zip(places, (height, width), strict=True)

@@ -19,6 +19,7 @@ from evonas.arguments import (
     check_one_of,
 )
 from evonas.exceptions import DataError
+from evonas.execution.accelerator import as_device, moved
 from evonas.space.naming import fingerprint_of
 from evonas.training.data.batches import Augment, Batch, batch_order
 from evonas.training.data.finite import NotFinite, finite, first_not_finite
@@ -369,7 +370,7 @@ class Examples:
 
     def targets_of(self, ids: Tensor) -> Tensor:
         """Returns the targets of the examples `ids`."""
-        return self.targets.index_select(0, ids.to(self.device, non_blocking=True))
+        return self.targets.index_select(0, moved(ids, self.device))
 
     def batches(
         self,
@@ -400,6 +401,9 @@ class Examples:
     def _iterate(
         self, order: Sequence[Tensor], augment: Augment | None, generator: torch.Generator
     ) -> Iterator[Batch]:
+        if self.layout is None:  # one copy to the device for all batches
+            whole = moved(torch.cat(list(order)), self.device)
+            order = torch.split(whole, [len(ids) for ids in order])
         for ids in order:
             rows = self._rows(ids)
             if augment is not None:
@@ -442,12 +446,12 @@ class Examples:
 
     def _rows(self, ids: Tensor) -> Any:
         """Returns the stored inputs of examples: images channels last, not normalised."""
-        index = ids.to(self.device, non_blocking=True)
+        index = moved(ids, self.device)
         index = index if self._index is None else self._index[index]
         gathered = {name: column.index_select(0, index) for name, column in self._fixed.items()}
         if self.layout is not None:
             rows = self.layout.rows(ids)  # (B, L)
-            flat = rows.flatten().to(self.device, non_blocking=True)
+            flat = moved(rows.flatten(), self.device)
             for name, column in self._ragged.items():
                 gathered[name] = column.index_select(0, flat).view(*rows.shape, *column.shape[1:])
         return gathered[""] if self._single else gathered
@@ -502,20 +506,6 @@ def as_examples(data: Any, name: str) -> Examples:
     if len(data[1]) == 0:
         raise ValueError(f"{name} must hold at least one example, got none")
     return finite(Examples(*data), name)
-
-
-def as_device(device: Any) -> torch.device:
-    """Returns a device by its name.
-
-    Raises:
-        TypeError, ValueError: It is no device's name.
-    """
-    check_one_of("device", device, (str, torch.device), "a device's name, like 'cpu' or 'cuda:0'")
-    try:
-        return torch.device(device)
-    except RuntimeError as error:
-        first = str(error).partition("\n")[0]
-        raise ValueError(f"device must be a device's name, got {device!r} ({first})") from None
 
 
 def as_bytes(tensor: Tensor) -> memoryview:
