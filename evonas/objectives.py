@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from evonas.arguments import check_choice, check_list
 from evonas.exceptions import FitnessError
-from evonas.records import Evaluation, as_metric
+from evonas.records import Evaluation, Status, as_metric
 
 __all__ = ["Limits", "Objective", "as_objectives", "fitness_values"]
 
@@ -239,6 +239,10 @@ class Limits:
                     return math.inf
                 total += max(0.0, sign * (value - limit)) / (abs(limit) or 1.0)
         return total
+
+    def allow(self, evaluation: Evaluation, objectives: Sequence[Objective]) -> bool:
+        """Whether an evaluation has a fitness and is within the limits."""
+        return evaluation.status is Status.OK and self.excess(evaluation, objectives) == 0.0
 
     def check(self, evaluation: Evaluation, objectives: Sequence[Objective]) -> None:
         """Refuses limits on what is not on record.

@@ -259,7 +259,7 @@ TABLE: dict[str, tuple[Call, Any, dict[str, str]]] = {
         "optimizer": "function", "schedule": "function", "unpack": "None", "augment": "function",
         "objectives": "nothing but its class", "record": "list", "device": "'abc' '9'",
         "threads": "count", "precision": "nothing but its class", "continue_trainings": "False",
-        "inherit_weights": "bool",
+        "inherit_weights": "bool", "problem_id": "None 'abc' '9'",
     }),
     "Categorical": (made(en.Categorical), en.Categorical, {"choices": "[1] ['a'] {'a':1}"}),
     "SearchSpace": (made(en.SearchSpace, genes={"x": [1, 2]}), en.SearchSpace, {

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evonas.objectives import Objective
+from evonas.objectives import Limits, Objective
 from evonas.records import Evaluation
 
 __all__ = ["Counts", "Observer", "Observers", "RunInfo"]
@@ -64,6 +64,7 @@ class RunInfo:
         measured: What was measured to choose workers and threads, in words.
         has_default_budget: Whether the user gave no budget.
         chosen_for: What a strategy was chosen for that the user left to evonas, in words.
+        limits: What the strategy keeps to.
     """
 
     run_dir: Path | None
@@ -79,6 +80,7 @@ class RunInfo:
     measured: str | None = None
     workers: int = 1
     threads: int = 1
+    limits: Limits = field(default_factory=Limits)
 
 
 class Observer:

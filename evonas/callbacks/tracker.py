@@ -16,7 +16,7 @@ from typing import Any
 
 from evonas.callbacks.base import Observer, RunInfo
 from evonas.objectives import Objective
-from evonas.records import EpochMetrics, Evaluation, Status
+from evonas.records import EpochMetrics, Evaluation
 from evonas.run.store import RunReader, RunRecord
 
 __all__ = ["Logged", "PlacedEvaluation", "Tracker", "curve", "numbers", "scalars"]
@@ -44,7 +44,7 @@ class PlacedEvaluation:
         evaluation: The record.
         began: Seconds since 1970 at which its trial began; now for an invalid one, which had none.
         ended: The same for its end.
-        best: The best of the first objective so far, or None.
+        best: The best of the first objective so far within the search's limits, or None.
     """
 
     step: int
@@ -77,6 +77,7 @@ class Tracker(Observer):
     def on_start(self, info: RunInfo) -> None:
         """Opens the log, and brings it up to the run database."""
         self.objectives: Sequence[Objective] = tuple(info.objectives)
+        self._limits = info.limits
         self._run_dir = info.run_dir
         self._step = 0
         self._best: float | None = None
@@ -126,7 +127,7 @@ class Tracker(Observer):
 
     def _place(self, evaluation: Evaluation) -> PlacedEvaluation | None:
         """Returns where the evaluation stands; None for one copied from another run."""
-        if evaluation.status is Status.OK:
+        if self._limits.allow(evaluation, self.objectives):
             value = evaluation.values[0]
             if self._best is None or self.objectives[0].better(value, self._best):
                 self._best = value

@@ -114,6 +114,13 @@ def _notes(results: Sequence[Result], courses: Sequence[Trajectory]) -> list[str
             )
         if result.outcome is None:
             notes.append(f"[{place}] has not ended")
+        if words := result.record.limits.words:
+            notes.append(f"[{place}] has limits ({words}): only what is within them counts")
+        if result.confirmed:
+            notes.append(
+                f"[{place}] is confirmed on fresh seeds: `evonas show {result.location}` has the "
+                "means, here are the scores of single trainings"
+            )
     if len(results[0].objectives) > 1:
         notes.append(
             "what a front covers is the share of the box between the worst and the best value of "

@@ -58,7 +58,7 @@ def box_of(results: Sequence[Result]) -> Box | None:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """The best of a run so far, by its first objective, or by its front in a `Box`.
+    """The best of a run so far within its limits, by its first objective, or its front in a `Box`.
 
     Attributes:
         by_count: Entry i is the best after i + 1 evaluations, in ask order; None before the first
@@ -95,7 +95,7 @@ def trajectory(result: Result, box: Box | None = None) -> Trajectory:
         box: Makes it the share of the box that its front dominates. None: its first objective.
     """
     n_copied = result.record.n_copied
-    objective = result.objectives[0]
+    limits, objectives = result.record.limits, result.objectives
     copies = [entry for entry in result.evaluations if entry.number < n_copied]
     own = [
         entry
@@ -105,8 +105,8 @@ def trajectory(result: Result, box: Box | None = None) -> Trajectory:
 
     def course(entries: Sequence[Evaluation]) -> tuple[float | None, ...]:
         """Returns the best after each entry, those that were copied in before them included."""
-        both = [*copies, *entries]
-        values = _best_so_far(both, objective) if box is None else _shares(both, box)
+        both = [(entry, limits.allow(entry, objectives)) for entry in (*copies, *entries)]
+        values = _best_so_far(both, objectives[0]) if box is None else _shares(both, box)
         return tuple(values)[len(copies) :]
 
     clock = _Clock(result.sessions)
@@ -134,20 +134,22 @@ def round_numbers(most: int) -> list[int]:
     return [*numbers, most] if most else []
 
 
-def _best_so_far(entries: Sequence[Evaluation], objective: Objective) -> Iterator[float | None]:
+def _best_so_far(
+    entries: Sequence[tuple[Evaluation, bool]], objective: Objective
+) -> Iterator[float | None]:
     best = None
-    for entry in entries:
-        if entry.status is Status.OK:
+    for entry, is_allowed in entries:
+        if is_allowed:
             value = entry.values[0]
             best = value if best is None or objective.better(value, best) else best
         yield best
 
 
-def _shares(entries: Sequence[Evaluation], box: Box) -> Iterator[float | None]:
+def _shares(entries: Sequence[tuple[Evaluation, bool]], box: Box) -> Iterator[float | None]:
     front: list[tuple[float, ...]] = []
     share = None
-    for entry in entries:
-        if entry.status is Status.OK:
+    for entry, is_allowed in entries:
+        if is_allowed:
             point = box.scaled(entry.values)
             if not any(_dominates(known, point) for known in front):
                 front = [known for known in front if not _dominates(point, known)]

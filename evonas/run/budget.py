@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from evonas.arguments import check_int, check_number
-from evonas.objectives import Objective
-from evonas.records import Evaluation, Status
+from evonas.objectives import Limits, Objective
+from evonas.records import Evaluation
 from evonas.report.formats import counted
 
 __all__ = ["Budget", "Spent", "bounded"]
@@ -27,7 +27,7 @@ class Budget:
         max_evaluations: Trials, over all starts; reused duplicates and invalid points are free.
         max_seconds: Wall-clock seconds, over all starts; what is running then still finishes.
         patience: Logbook rows in a row without a better best.
-        target_fitness: Stop as soon as the first objective is at least as good.
+        target_fitness: Stop as soon as the first objective is at least as good, within the limits.
         max_consecutive_failures: Failures in a row that stop the search.
         is_default: Whether the user gave none of them, and `bounded` had to.
 
@@ -77,7 +77,8 @@ class Spent:
 
     Args:
         budget: Of this start.
-        objective: The one that `target_fitness` is about.
+        objectives: The first is what `target_fitness` is about.
+        limits: What an evaluation that reaches it must keep to.
         cardinality: Points of the space.
         seconds_before: Of earlier starts.
         reused_in_a_row: Latest proposals in a row that were on record already.
@@ -90,14 +91,15 @@ class Spent:
     def __init__(
         self,
         budget: Budget,
-        objective: Objective,
+        objectives: Sequence[Objective],
+        limits: Limits,
         cardinality: float,
         *,
         seconds_before: float = 0.0,
         reused_in_a_row: int = 0,
     ) -> None:
         self._budget = budget
-        self._objective = objective
+        self._objectives, self._limits = objectives, limits
         self._cardinality = cardinality
         self._seconds_before = seconds_before
         self._began = time.monotonic()
@@ -112,10 +114,11 @@ class Spent:
     def judge(self, evaluation: Evaluation | None) -> None:
         """Looks whether an evaluation reaches the target."""
         target = self._budget.target_fitness
-        if target is None or evaluation is None or evaluation.status is not Status.OK:
+        if target is None or evaluation is None:
             return
-        if not self._objective.better(target, evaluation.values[0]):
-            self.target_met = True
+        if self._limits.allow(evaluation, self._objectives):
+            reached = not self._objectives[0].better(target, evaluation.values[0])
+            self.target_met = self.target_met or reached
 
     def stop_reason(
         self, logbook: Sequence[Mapping[str, Any]], n_known: int, n_begun: int

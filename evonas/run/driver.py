@@ -75,7 +75,8 @@ class Driver:
         self.counts.unmet = self._champion.unmet
         self._spent = Spent(
             budget,
-            self._objective,
+            problem.objectives,
+            record.limits,
             problem.space.cardinality,
             seconds_before=store.seconds(),
             reused_in_a_row=store.reused_in_a_row(),

@@ -11,7 +11,7 @@ from typing import Any, Unpack
 
 from deap.base import Toolbox
 
-from evonas.arguments import check_bool, check_list, nearest
+from evonas.arguments import check_bool, check_list
 from evonas.callbacks.base import Observer, Observers, RunInfo
 from evonas.callbacks.progress import ProgressBar, is_watched, standard_error
 from evonas.exceptions import (
@@ -40,7 +40,7 @@ from evonas.run.settings import Settings, with_defaults
 from evonas.run.store import RunRecord, Store
 from evonas.run.warm_start import best_points, load_warm_start
 from evonas.space import SearchSpace
-from evonas.strategies.auto import BY_NAME, choose_strategy, rebuild_strategy
+from evonas.strategies.auto import as_strategy, choose_strategy, rebuild_strategy
 from evonas.strategies.base import SearchContext, Strategy
 from evonas.strategies.generational import Generational
 
@@ -262,6 +262,7 @@ def _drive(
         measured=measured,
         workers=driver.slots,
         threads=record.threads,
+        limits=record.limits,
     )
     started = environment(
         asdict(budget), run_dir=store.run_dir, most_evaluations=info.max_evaluations
@@ -275,7 +276,9 @@ def _drive(
             # Where all failed, the next start tries again: the user may have fixed what it was.
             outcome = "failures" if driver.best is None and driver.counts.failed else "finished"
             if outcome == "failures":
-                raise driver.failures.error(f"all {driver.counts.failed} evaluations failed")
+                n = driver.counts.failed
+                what = f"all {n} evaluations" if n > 1 else "the one evaluation"
+                raise driver.failures.error(f"{what} failed")
         except TooManyFailures:
             reason = reason if outcome == "failures" else "too many failures in a row"
             outcome = "failures"
@@ -358,15 +361,7 @@ def _as_strategy(
         raise ValueError("give either strategy or population, elite and toolbox, not both")
     if strategy is None or (isinstance(strategy, str) and strategy == "auto"):
         return None
-    if isinstance(strategy, str) and strategy in BY_NAME:
-        return BY_NAME[strategy]()
-    if not isinstance(strategy, Strategy):
-        names = ", ".join(map(repr, ["auto", *BY_NAME]))
-        raise TypeError(
-            f"strategy must be a Strategy object or {names}, got {strategy!r}"
-            f"{nearest(strategy, BY_NAME)}"
-        )
-    return strategy
+    return as_strategy(strategy, ["auto"])
 
 
 def _chosen(problem: Problem, budget: Budget, stored: RunRecord | None) -> tuple[Strategy, str]:
@@ -396,7 +391,7 @@ def _as_problem(
     if isinstance(problem, Problem):
         if any(entry is not None for entry in (fitness, objectives, problem_id)):
             raise ValueError(
-                "a Problem brings its own fitness, objectives and problem_id: pass it alone"
+                "a Problem brings its own fitness, objectives and problem_id: give them to it"
             )
         return problem
     space = problem if isinstance(problem, SearchSpace) else None

@@ -249,13 +249,12 @@ def _compare(stored: RunRecord, here: RunRecord, names: Iterable[str], run: str)
     before["fingerprint"], now["fingerprint"] = comparable(
         before["fingerprint"], now["fingerprint"]
     )
+    named = stored.fingerprint.get("problem_id")
+    way_out = "" if named is None else (
+        f"Where old evaluations compare with new ones, pass problem_id={named!r}; else "
+    )  # fmt: skip
     for name in names:
-        edited = name == "fingerprint" and _only_code_differs(before[name], now[name])
-        if edited:
-            named = before[name].get("problem_id")
-            way_out = "" if named is None else (
-                f"Where old evaluations compare with new ones, pass problem_id={named!r}; else "
-            )  # fmt: skip
+        if name == "fingerprint" and _only_code_differs(before[name], now[name]):
             raise RunMismatchError(
                 f"{run} was started with other code: the fitness function or model, or a function, "
                 f"class or constant of yours that it uses, was edited since. {way_out}pass a new "
@@ -263,24 +262,27 @@ def _compare(stored: RunRecord, here: RunRecord, names: Iterable[str], run: str)
             )
         if before[name] != now[name]:
             difference = _difference(before[name], now[name])
+            is_renamed = difference.startswith("problem_id") and "code" in here.fingerprint
             raise RunMismatchError(
-                f"{run} was started with another {_NAMES[name]} ({difference}): pass a new "
-                "run_dir, or restore what it was"
+                f"{run} was started with another {_NAMES[name]} ({difference})"
+                f"{f'. {way_out}' if is_renamed else ': '}pass a new run_dir, or restore what it "
+                "was"
             )
 
 
 def comparable(*fingerprints: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns fingerprints without what does not compare.
 
-    An entry `code` that not all of them have (those without were named by a `problem_id`), and
-    digests of code that were made by different versions of Python.
+    An entry `code` that not all of them have; all digests of code where one was named by the user's
+    `problem_id` instead, and where they were made by different versions of Python.
     """
     found = [dict(fingerprint) for fingerprint in fingerprints]
+    is_named = any("problem_id" in each and "code" not in each for each in found)
     if not all("code" in fingerprint for fingerprint in found):
         for fingerprint in found:
             fingerprint.pop("code", None)
     texts = [to_json(fingerprint) for fingerprint in found]
-    if len({python for text in texts for python in _CODE.findall(text)}) > 1:
+    if is_named or len({python for text in texts for python in _CODE.findall(text)}) > 1:
         texts = [_DIGEST.sub("code", text) for text in texts]
     return [from_json(text) for text in texts]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from evonas.arguments import check_int, nearest
+from evonas.arguments import check_int
 from evonas.evolution.front import pareto_front
 from evonas.evolution.random_state import derive_seed
 from evonas.objectives import Limits, Objective, as_objectives, fitness_values
 from evonas.records import Evaluation, Genes, Status
 from evonas.space import SearchSpace
-from evonas.strategies.auto import BY_NAME
+from evonas.strategies.auto import as_strategy
 from evonas.strategies.base import Proposal, SearchContext, Strategy
 
 __all__ = ["AskTell"]
@@ -58,19 +58,7 @@ class AskTell:
     ) -> None:
         self.space = space if isinstance(space, SearchSpace) else SearchSpace(space)
         self.objectives = as_objectives(objectives)
-        if isinstance(strategy, str):
-            if strategy not in BY_NAME:
-                names = ", ".join(map(repr, BY_NAME))
-                raise ValueError(
-                    f"strategy must be a Strategy object or {names}, got {strategy!r}"
-                    f"{nearest(strategy, BY_NAME)}"
-                )
-            strategy = BY_NAME[strategy]()
-        if isinstance(strategy, type) and issubclass(strategy, Strategy):
-            name = strategy.__name__
-            raise TypeError(f"strategy must be a Strategy, got the class {name}: write {name}()")
-        if not isinstance(strategy, Strategy):
-            raise TypeError(f"strategy must be a Strategy, got {type(strategy).__name__}")
+        strategy = as_strategy(strategy)
         check_int("seed", seed, minimum=0, maximum=None)
         self.strategy = strategy
         self.evaluations: list[Evaluation] = []

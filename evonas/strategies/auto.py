@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from evonas.arguments import nearest
 from evonas.objectives import Objective
 from evonas.space import SearchSpace
 from evonas.strategies.aging import AgingEvolution
@@ -18,7 +19,7 @@ from evonas.strategies.nsga2 import NSGA2
 from evonas.strategies.random_search import RandomSearch
 from evonas.strategies.surrogate import SurrogateEvolution
 
-__all__ = ["BY_NAME", "choose_strategy", "rebuild_strategy"]
+__all__ = ["BY_NAME", "as_strategy", "choose_strategy", "rebuild_strategy"]
 
 BY_NAME: dict[str, Callable[[], Strategy]] = {
     "genetic": Generational,
@@ -34,6 +35,33 @@ BY_NAME: dict[str, Callable[[], Strategy]] = {
 _MOST_MODELLED = 2_000  # evaluations: of more the model learns from a part, at 0.2 s a proposal
 _MOST_GENES = 200
 _FEW = 500  # evaluations: the logbook then has a row for each ten
+
+
+def as_strategy(strategy: object, others: Iterable[str] = ()) -> Strategy:
+    """Returns a strategy, or the one of a name.
+
+    Args:
+        strategy: What was given.
+        others: Further names that the caller knows, for the error.
+
+    Raises:
+        ValueError: It is another name.
+        TypeError: It is something else, or a class.
+    """
+    if isinstance(strategy, Strategy):
+        return strategy
+    names = ", ".join(map(repr, [*others, *BY_NAME]))
+    if isinstance(strategy, str):
+        if strategy in BY_NAME:
+            return BY_NAME[strategy]()
+        raise ValueError(
+            f"strategy must be a Strategy object or {names}, got {strategy!r}"
+            f"{nearest(strategy, BY_NAME)}"
+        )
+    if isinstance(strategy, type) and issubclass(strategy, Strategy):
+        name = strategy.__name__
+        raise TypeError(f"strategy must be a Strategy, got the class {name}: write {name}()")
+    raise TypeError(f"strategy must be a Strategy object or {names}, got {strategy!r}")
 
 
 def choose_strategy(

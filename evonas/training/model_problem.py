@@ -80,6 +80,9 @@ class ModelProblem(TrainingProblem):
             training: the longer goes on from the checkpoint of the shorter (see `Hyperband`).
         inherit_weights: Whether a child begins with what its weights have in common with its
             parent's; off, since a value then depends on the lineage.
+        problem_id: Names what is searched: a run goes on after the code behind it was moved or
+            rewritten, so change it when old evaluations no longer compare with new ones. None: the
+            model function's name, and a digest of its code.
         **settings: Settings of `Training` by name, instead of `training`: `n_epochs=10`.
 
     Raises:
@@ -130,6 +133,7 @@ class ModelProblem(TrainingProblem):
         precision: str | None = None,
         continue_trainings: bool = False,
         inherit_weights: bool = False,
+        problem_id: str | None = None,
         **settings: Any,
     ) -> None:
         if isinstance(model, nn.Module) or not callable(model):
@@ -139,6 +143,10 @@ class ModelProblem(TrainingProblem):
             )
         _check_functions({"loss": loss, "unpack": unpack}, optimizer, schedule)
         self.model, self.loss = model, loss
+        if problem_id is not None:
+            check_string("problem_id", problem_id)
+        self._is_named = problem_id is not None
+        self.problem_id = problem_id or readable_name(model, "model")
         self._own_optimizer = optimizer if callable(optimizer) else None
         self._own_schedule = schedule if callable(schedule) else None
         for name, value in (("optimizer", optimizer), ("schedule", schedule)):
@@ -206,12 +214,14 @@ class ModelProblem(TrainingProblem):
     def fingerprint(self) -> dict[str, Any]:
         """Returns what makes two trainings comparable: the model's code too."""
         own = {"optimizer": self._own_optimizer, "schedule": self._own_schedule}
+        code = f"{fingerprint_of(self.model)}, {fingerprint_of(type(self))}"
         return {
             "problem": "model",
+            "problem_id": self.problem_id,
             **super().fingerprint(),
             **{name: fingerprint_of(found) for name, found in own.items() if found is not None},
             "loss": "cross_entropy" if self.loss is None else fingerprint_of(self.loss),
-            "code": f"{fingerprint_of(self.model)}, {fingerprint_of(type(self))}",
+            **({} if self._is_named else {"code": code}),
         }
 
     def optimizer(self, model: nn.Module, genes: Genes) -> Optimizer:

@@ -400,3 +400,17 @@ def test_mlflow_that_cannot_write_is_switched_off(tmp_path: Path) -> None:
     with pytest.warns(RuntimeWarning, match="observer MLflowLogger is switched off"):
         result = search(tmp_path / "run", logger, generations=1)
     assert result.outcome == "finished"
+
+
+def test_the_best_is_within_the_limits() -> None:
+    def fitness(genes: en.Genes, trial: en.Trial) -> float:
+        trial.record(cost=genes["x"])
+        return float(genes["x"])
+
+    memory = Memory()
+    en.evolve(
+        {"x": en.Integer(0, 9)}, fitness, strategy=en.NSGA2(population=4, at_most={"cost": 5}),
+        initial=[{"x": 9}, {"x": 4}, {"x": 2}, {"x": 5}], seed=0, generations=1,
+        callbacks=[memory], progress=False,
+    )  # fmt: skip
+    assert [point.best for point in memory.points] == [None, 4.0, 4.0, 5.0]

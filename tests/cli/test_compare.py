@@ -178,3 +178,40 @@ def test_an_objective_of_one_value_does_not_hide_the_other(
     first = two_objectives(tmp_path / "a", [(0.0, 3.0), (1.0, 3.0)])
     second = two_objectives(tmp_path / "b", [(2.0, 3.0), (0.5, 3.0)])
     assert [run["best"] for run in told([first, second], capsys)["runs"]] == [0.5, 1.0]
+
+
+def test_the_best_is_within_the_limits_of_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fitness(genes: en.Genes, trial: en.Trial) -> float:
+        trial.record(cost=genes["x"])
+        return float(genes["x"])
+
+    runs = [
+        en.evolve(
+            {"x": en.Integer(0, 9)}, fitness, strategy=en.NSGA2(population=4, at_most=at_most),
+            initial=[{"x": 9}, {"x": 4}, {"x": 2}, {"x": 5}], seed=0, generations=1,
+            run_dir=tmp_path / name, progress=False,
+        )
+        for name, at_most in (("free", {}), ("limited", {"cost": 5}))
+    ]  # fmt: skip
+    data = told(runs, capsys)
+    assert [run["best"] for run in data["runs"]] == [9.0, 5.0]
+    limited = [trajectory(run).by_count for run in runs][1]
+    assert limited == (None, 4.0, 4.0, 5.0)
+    assert "[2] has limits (cost ≤ 5): only what is within them counts" in data["notes"]
+
+
+def test_a_confirmed_run_says_where_its_means_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [
+        en.evolve(
+            onemax_space(), onemax, max_evaluations=6, seed=seed, run_dir=tmp_path / str(seed),
+            progress=False,
+        )
+        for seed in range(2)
+    ]  # fmt: skip
+    en.confirm(en.FunctionProblem(onemax_space(), onemax), tmp_path / "1", top=2, repeats=2)
+    (note,) = (note for note in told(runs, capsys)["notes"] if "confirmed" in note)
+    assert note.startswith("[2] is confirmed on fresh seeds")

@@ -182,3 +182,16 @@ def test_the_seconds_of_a_start_that_was_killed_count(tmp_path: Path) -> None:
     result = en.evolve(quadratic_space(), SlowQuadratic(0.12), max_seconds=1.0, **arguments)
     assert result.stop_reason == "max_seconds 1.0 are used up"
     assert result.counts.evaluated == 10
+
+
+def test_a_target_reached_outside_the_limits_is_none() -> None:
+    def fitness(genes: en.Genes, trial: en.Trial) -> float:
+        trial.record(cost=genes["x"])
+        return float(genes["x"])
+
+    result = en.evolve(
+        {"x": en.Integer(0, 9)}, fitness, strategy=en.NSGA2(population=4, at_most={"cost": 5}),
+        initial=[{"x": 9}, {"x": 4}, {"x": 2}, {"x": 5}], seed=0, generations=4, target_fitness=5,
+    )  # fmt: skip
+    assert result.stop_reason == "target_fitness 5 is reached"
+    assert [entry.genes["x"] for entry in result.evaluations] == [9, 4, 2, 5]

@@ -145,7 +145,7 @@ def test_wrong_arguments_leave_no_run_behind(
         (
             (onemax_space(), onemax),
             {"strategy": "GA"},
-            TypeError,
+            ValueError,
             "must be a Strategy object or 'auto', .*, got",
         ),
     ],
@@ -280,6 +280,14 @@ def test_a_search_in_which_all_failed_raises(fitness: Any, message: str, tmp_pat
         en.evolve({"a": en.Float(0, 1)}, fitness, max_evaluations=5, run_dir=tmp_path)
     result = en.open_run(tmp_path)
     assert (result.outcome, result.stop_reason) == ("failures", "max_evaluations 5 is used up")
+
+
+def test_the_one_evaluation_is_no_plural() -> None:
+    def fitness(genes: Any, trial: Any) -> float:
+        raise OSError("no disk")
+
+    with pytest.raises(en.TooManyFailures, match="^the one evaluation failed: OSError: no disk"):
+        en.evolve({"a": [1, 2]}, fitness, max_evaluations=1, progress=False)
 
 
 def test_the_users_error_and_its_line_come_first() -> None:

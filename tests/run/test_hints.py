@@ -98,7 +98,7 @@ def test_what_is_unambiguous_is_accepted() -> None:
     result = en.evolve(onemax_space(), onemax, strategy="random", max_evaluations=3, seed=0)
     assert result.record.strategy_name == "RandomSearch"
     assert {type(make()).__name__ for make in BY_NAME.values()} <= set(en.__all__)
-    with pytest.raises(TypeError, match="or 'auto', 'genetic', .*, got 'annealing'"):
+    with pytest.raises(ValueError, match="or 'auto', 'genetic', .*, got 'annealing'"):
         en.evolve(onemax_space(), onemax, strategy="annealing")
 
 

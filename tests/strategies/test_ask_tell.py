@@ -88,7 +88,9 @@ def test_failures_and_an_exhausted_space() -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="strategy must be a Strategy object or 'genetic'"):
         en.AskTell(SPACE, "bayes")
-    with pytest.raises(TypeError, match="strategy must be a Strategy, got int"):
+    with pytest.raises(TypeError, match=r"a Strategy, got the class NSGA2: write NSGA2\(\)"):
+        en.AskTell(SPACE, en.NSGA2)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"strategy must be a Strategy object or .*, got 3"):
         en.AskTell(SPACE, 3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="seed must be at least 0"):
         en.AskTell(SPACE, seed=-1)

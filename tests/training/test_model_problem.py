@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import evonas as en
-from evonas.exceptions import DataError
+from evonas.exceptions import DataError, RunMismatchError
 from evonas.execution.trial import TrialSettings
 from evonas.training import Examples, ModelProblem, Training
 
@@ -416,3 +416,30 @@ def test_a_worker_of_a_loader_that_dies_is_named() -> None:
     trial = en.Trial(TrialSettings(problem={"precision": "float32"}))
     with pytest.raises(DataError, match="a worker process of the DataLoader died"):
         problem.evaluate({"width": 4}, trial)
+
+
+def test_a_named_problem_goes_on_after_its_code_was_rewritten(tmp_path: Path) -> None:
+    def first(genes: Any) -> nn.Module:
+        return nn.Sequential(nn.Linear(4, genes["width"]), nn.ReLU(), nn.Linear(genes["width"], 2))
+
+    def rewritten(genes: Any) -> nn.Module:
+        width = genes["width"]
+        return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 2))
+
+    x = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    data = x, (x[:, 0] > 0).long()
+
+    def searched(model: Any, n: int, **named: Any) -> en.Result:
+        problem = ModelProblem(
+            {"width": [4, 8, 16]}, model, data, data, n_epochs=1, precision="float32", **named
+        )
+        return en.evolve(problem, max_evaluations=n, seed=0, run_dir=tmp_path, progress=False)
+
+    begun = searched(first, 1)
+    with pytest.raises(RunMismatchError, match="first in the run.*pass problem_id='first'; else"):
+        searched(rewritten, 2)
+    result = searched(rewritten, 2, problem_id="first")
+    assert result.evaluations[0] == begun.evaluations[0]
+    assert len(result.evaluations) == 2
+    with pytest.raises(RunMismatchError, match="problem_id"):
+        searched(rewritten, 3, problem_id="other")
