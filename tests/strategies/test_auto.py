@@ -89,7 +89,7 @@ def test_progress_says_what_was_chosen() -> None:
 def test_wrong_uses() -> None:
     with pytest.raises(ValueError, match="either strategy or population"):
         search(strategy="auto", population=5)
-    with pytest.raises(TypeError, match="a Strategy object or 'auto', .*, got 'annealing'"):
+    with pytest.raises(ValueError, match="a Strategy object or 'auto', .*, got 'annealing'"):
         search(strategy="annealing")
     with pytest.raises(ValueError, match="auto never chose 'LocalSearch'"):
         rebuild_strategy(en.LocalSearch().settings())

@@ -71,6 +71,59 @@ def test_learning_climbs_and_finds_what_matters() -> None:
     assert float((model.left_out_errors() ** 2).mean()) < 0.05
 
 
+SHARED = en.SearchSpace({
+    **{f"edge{n}": en.Categorical(["none", "skip", "conv"]) for n in range(5)},
+    "x": en.Float(0.0, 1.0), "on": en.Boolean(),
+})  # fmt: skip
+
+
+def shared_points(n: int) -> tuple[Encoding, Any, Any]:
+    """Of five edges each counts by whether there is an operation, and hardly by which."""
+    rng = random.Random(4)
+    points = [SHARED.sample_values(rng) for _ in range(n)]
+    targets = [
+        sum(value != "none" for value in point[:5]) + 0.1 * (point[0] == "conv") for point in points
+    ]
+    encoding = Encoding(SHARED)
+    return encoding, encoding.rows(points), np.array(targets, dtype=float)
+
+
+def test_the_slope_of_the_posterior_is_its_slope() -> None:
+    encoding, rows, targets = shared_points(30)
+    density = _Posterior(encoding, rows, targets)
+    place = Hyperparameters.prior(encoding).vector()
+    place += np.random.default_rng(0).normal(scale=0.3, size=len(place))
+    _, slope = density(place)
+    steps = 1e-5 * np.eye(len(place))
+    found = [(density(place + step)[0] - density(place - step)[0]) / 2e-5 for step in steps]
+    assert slope == pytest.approx(np.array(found), abs=1e-5)
+    assert len(place) == 3 + 7 + 1
+
+
+def test_a_choice_that_is_unlike_all_others_is_learnt_over_all_genes() -> None:
+    encoding, rows, targets = shared_points(16)
+    start = Hyperparameters.prior(encoding)
+    hyper = fitted(encoding, rows, targets, start, n_steps=50)
+    conv, none, skip = hyper.choices  # in the order of their names
+    assert none > 3 * max(conv, skip)
+    assert len(Hyperparameters.from_vector(hyper.vector(), 3).choices) == 3
+    rng = random.Random(5)
+    new = [SHARED.sample_values(rng) for _ in range(60)]
+    wanted = np.array([sum(value != "none" for value in point[:5]) for point in new])
+    mean, _ = GaussianProcess(encoding, rows, targets, hyper).predict(encoding.rows(new))
+    alike = fitted(Alike(SHARED), rows, targets, Hyperparameters.prior(Alike(SHARED)), n_steps=50)
+    other, _ = GaussianProcess(Alike(SHARED), rows, targets, alike).predict(encoding.rows(new))
+    assert np.abs(mean - wanted).mean() < 0.6 * np.abs(other - wanted).mean()
+
+
+class Alike(Encoding):
+    """All choices are equally far from each other."""
+
+    def __init__(self, space: en.SearchSpace) -> None:
+        super().__init__(space)
+        self.n_shared, self.choice_of = 0, np.full(len(self.choice_of), -1)
+
+
 def test_the_models_doubt_grows_with_the_points() -> None:
     assert [_doubt(n) for n in (0, 20, 35, 50, 500)] == [1.0, 1.0, 1.5, 2.0, 2.0]
 

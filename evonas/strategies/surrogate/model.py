@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ Floats = NDArray[np.float64]
 
 _RELEVANCE_SD = 1.5  # of the log-normal prior
 _NOISE_MEAN, _NOISE_SD = 0.01, 1.5
+_CHOICE_SD = 1.0  # of the log-normal prior on what several genes share
 _TOTAL_RELEVANCE = 1.0  # of two random points: a correlation of exp(-1) to begin with
 _DEGREES = 3.0  # of the prior on the variance
 _JITTER = 1e-6
@@ -43,25 +44,32 @@ class Hyperparameters:
     Attributes:
         relevance: (n_genes,): how fast the correlation falls with the distance in each gene.
         noise: Variance of the noise, as a fraction of the variance of the signal.
+        choices: (n_shared,): how far each choice that several genes share is from the others.
     """
 
     relevance: Floats
     noise: float
+    choices: Floats = field(default_factory=lambda: np.empty(0))
 
     @classmethod
     def prior(cls, encoding: Encoding) -> Hyperparameters:
-        """Returns the centre of the prior: all genes matter alike."""
-        return cls(_prior_relevance(encoding), _NOISE_MEAN)
+        """Returns the centre of the prior: all genes matter alike, all choices are as far apart."""
+        return cls(_prior_relevance(encoding), _NOISE_MEAN, np.ones(encoding.n_shared))
 
     def vector(self) -> Floats:
-        """Returns the logarithms, (n_genes + 1,)."""
-        return np.asarray(np.log(np.append(self.relevance, self.noise)))
+        """Returns the logarithms, (n_shared + n_genes + 1,)."""
+        return np.asarray(np.log(np.concatenate((self.choices, self.relevance, [self.noise]))))
 
     @classmethod
-    def from_vector(cls, vector: Floats) -> Hyperparameters:
+    def from_vector(cls, vector: Floats, n_shared: int = 0) -> Hyperparameters:
         """Returns what `vector` came from."""
         values = np.exp(vector)
-        return cls(values[:-1], float(values[-1]))
+        return cls(values[n_shared:-1], float(values[-1]), values[:n_shared])
+
+    def weights(self, encoding: Encoding) -> Floats:
+        """Returns the weight of each coordinate's squared difference, (n_coordinates,)."""
+        by_choice = np.append(self.choices, 1.0)[encoding.choice_of]
+        return np.asarray(self.relevance[encoding.gene_of] * by_choice)
 
 
 @dataclass(frozen=True)
@@ -120,9 +128,11 @@ class GaussianProcess:
         self, encoding: Encoding, rows: Floats, targets: Floats, hyper: Hyperparameters
     ) -> None:
         self._encoding = encoding
-        self._rows = rows
-        self._hyper = hyper
-        among, _ = correlation(*encoding.weighted(rows, rows, hyper.relevance))
+        self._weights = hyper.weights(encoding)
+        self._coordinates = encoding.coordinates(rows)
+        among, _ = correlation(
+            *encoding.weighted(self._coordinates, self._coordinates, self._weights)
+        )
         among[np.diag_indices_from(among)] = 1.0 + hyper.noise + _JITTER
         self._inverse = np.linalg.inv(among)
         self._row_sums = self._inverse.sum(axis=1)
@@ -136,7 +146,8 @@ class GaussianProcess:
 
     def predict(self, rows: Floats) -> tuple[Floats, Floats]:
         """Returns mean and standard deviation of the signal (without noise) at rows, (n,) each."""
-        cross, _ = correlation(*self._encoding.weighted(rows, self._rows, self._hyper.relevance))
+        places = self._encoding.coordinates(rows)
+        cross, _ = correlation(*self._encoding.weighted(places, self._coordinates, self._weights))
         mean = self.mean + cross @ self._solved
         explained = ((cross @ self._inverse) * cross).sum(axis=1)
         unsure = (1.0 - cross @ self._row_sums) ** 2 / self._total
@@ -173,7 +184,7 @@ def fitted(
         n_steps: Steps of BFGS at most.
     """
     vector, _ = _climb(_Posterior(encoding, rows, targets), start.vector(), n_steps)
-    return Hyperparameters.from_vector(vector)
+    return Hyperparameters.from_vector(vector, encoding.n_shared)
 
 
 def drawn(
@@ -185,8 +196,8 @@ def drawn(
 ) -> Draw:
     """Returns a draw from the posterior of the hyperparameters: one step of a chain from `start`.
 
-    A draw that is refused has the hyperparameters of `start`. `rng` draws n_genes + 2 numbers, and
-    one to accept.
+    A draw that is refused has the hyperparameters of `start`. `rng` draws a number for each and
+    two more.
 
     Args:
         encoding: What rows mean.
@@ -217,7 +228,9 @@ def drawn(
     gain = value - 0.5 * float(momentum @ momentum) - before
     if math.log(1.0 - rng.random()) >= gain:
         return refused
-    return Draw(Hyperparameters.from_vector(place), min(1.0, start.scale * _LONGER))
+    return Draw(
+        Hyperparameters.from_vector(place, encoding.n_shared), min(1.0, start.scale * _LONGER)
+    )
 
 
 def log_posterior(
@@ -231,24 +244,21 @@ class _Posterior:
     """Log posterior density of log hyperparameters, and its gradient."""
 
     def __init__(self, encoding: Encoding, rows: Floats, targets: Floats) -> None:
-        self._distances = encoding.distances(rows)
-        n = len(rows)
-        self._flat = self._distances.reshape(len(self._distances), n * n)
-        self._is_number = encoding.is_number
+        self._encoding = encoding
+        self._coordinates = encoding.coordinates(rows)
         self._targets = targets
-        self._centre = np.log(np.append(_prior_relevance(encoding), _NOISE_MEAN))
+        self._centre = Hyperparameters.prior(encoding).vector()
         self._sd = np.full(len(self._centre), _RELEVANCE_SD)
+        self._sd[: encoding.n_shared] = _CHOICE_SD
         self._sd[-1] = _NOISE_SD
 
     def __call__(self, vector: Floats) -> tuple[float, Floats]:
-        n = len(self._targets)
-        values = np.exp(vector)
-        weights = values[:-1]
-        numbers = np.where(self._is_number, weights, 0.0) @ self._flat
-        choices = np.where(self._is_number, 0.0, weights) @ self._flat
-        signal, falling = (part.reshape(n, n) for part in correlation(choices, numbers))
+        n, n_shared = len(self._targets), self._encoding.n_shared
+        hyper = Hyperparameters.from_vector(vector, n_shared)
+        weights, places = hyper.weights(self._encoding), self._coordinates
+        signal, falling = correlation(*self._encoding.weighted(places, places, weights))
         among = signal.copy()
-        among[np.diag_indices_from(among)] += values[-1] + _JITTER
+        among[np.diag_indices_from(among)] += hyper.noise + _JITTER
         try:
             factor = np.linalg.cholesky(among)
         except np.linalg.LinAlgError:
@@ -267,11 +277,21 @@ class _Posterior:
         )
         # d density / d correlation, times -correlation: what a step in a distance's weight does.
         slope = 0.5 * ((n + _DEGREES) / spread * np.outer(solved, solved) - inverse)
+        is_number = self._encoding.is_number[self._encoding.gene_of]
+        by_choice, by_number = (_summed(slope * part, places) for part in (signal, falling))
+        parts = -weights * np.where(is_number, by_number, by_choice)
         gradient = np.empty_like(vector)
-        by_choice, by_number = (self._flat @ (slope * part).ravel() for part in (signal, falling))
-        gradient[:-1] = -weights * np.where(self._is_number, by_number, by_choice)
-        gradient[-1] = values[-1] * float(np.trace(slope))
+        by_place = np.bincount(self._encoding.choice_of + 1, parts, n_shared + 1)
+        gradient[:n_shared] = by_place[1:]
+        gradient[n_shared:-1] = np.bincount(self._encoding.gene_of, parts)
+        gradient[-1] = hyper.noise * float(np.trace(slope))
         return float(density), gradient - off / self._sd
+
+
+def _summed(among: Floats, places: Floats) -> Floats:
+    """Returns the sums of squared differences in each coordinate, times a symmetric (n, n)."""
+    crossed = ((among @ places) * places).sum(axis=0)
+    return np.asarray(2.0 * (among.sum(axis=1) @ places**2 - crossed))
 
 
 def _climb(objective: _Posterior, start: Floats, n_steps: int) -> tuple[Floats, float]:

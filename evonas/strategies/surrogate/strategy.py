@@ -241,9 +241,10 @@ class SurrogateEvolution(SteadyState):
         known = [each.values for part in self._observed.in_order() for each in part]
         others = self._encoding.rows(known + self._under_way())
         candidates = [self._space.sample_values(rng) for _ in range(_N_SPREAD)]
-        weights = Hyperparameters.prior(self._encoding).relevance
-        rows = self._encoding.rows(candidates)
-        alike, _ = correlation(*self._encoding.weighted(rows, others, weights))
+        weights = Hyperparameters.prior(self._encoding).weights(self._encoding)
+        places = self._encoding.coordinates(self._encoding.rows(candidates))
+        known_places = self._encoding.coordinates(others)
+        alike, _ = correlation(*self._encoding.weighted(places, known_places, weights))
         for i in np.argsort(alike.sum(axis=1), kind="stable"):
             point = self._new_point(self._space.genes(candidates[i]))
             if point is not None:
@@ -254,6 +255,7 @@ class SurrogateEvolution(SteadyState):
 
     def _own_state(self) -> dict[str, Any]:
         return {
+            "choices": [float(value) for value in self._draw.hyper.choices],
             "relevance": [float(value) for value in self._draw.hyper.relevance],
             "noise": float(self._draw.hyper.noise),
             "scale": self._draw.scale,
@@ -262,8 +264,9 @@ class SurrogateEvolution(SteadyState):
         }
 
     def _load_own_state(self, state: Mapping[str, Any]) -> None:
-        hyper = Hyperparameters(np.array(state["relevance"]), state["noise"])
-        self._draw = Draw(hyper, state.get("scale", 1.0))  # older runs have none
+        choices = state.get("choices", np.ones(self._encoding.n_shared))  # older runs have none
+        hyper = Hyperparameters(np.array(state["relevance"]), state["noise"], np.array(choices))
+        self._draw = Draw(hyper, state.get("scale", 1.0))  # nor a scale
         self._offset, self._next_fit = state["offset"], state["next_fit"]
         # What was asked for and not told comes back through `tell`, in whatever order it did.
         open_keys = {proposal.key for proposal in self._again}
