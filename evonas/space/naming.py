@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import functools
 import hashlib
+import importlib.util
 import sys
 import sysconfig
 import types
@@ -36,11 +37,13 @@ def fingerprint_of(thing: Any) -> str:
     What belongs to an installed package (or to Python, or to evonas) is known by its name, as what
     it does belongs to the version of that package. Everything else is known by a digest of its
     code, too: of the instructions, constants and names of a function, its defaults, what it closes
-    over, and the constants, functions and classes that it names, of any file of the user's. An
-    object of a class of the user's counts with its attributes, and so does `thing` itself. Numbers,
-    texts and tuples count by value, lists, dicts and sets only as globals in capitals (others are
-    often logs that grow), arrays of up to 1 MiB by their bytes, and everything else by its type.
-    Variables and attributes that the code itself assigns, except in a constructor, do not count.
+    over, and the constants, functions and classes that it names, of any file of the user's: also as
+    attributes of a module (`net.build`). Of a module of the user's that is imported in the function
+    all code counts. An object of a class of the user's counts with its attributes, and so does
+    `thing` itself, a torch module with its weights and buffers. Numbers, texts and tuples count by
+    value, lists, dicts and sets only as globals in capitals (others are often logs that grow),
+    arrays of up to 1 MiB by their bytes, and everything else by its type. Variables and attributes
+    that the code itself assigns, except in a constructor, do not count.
 
     So another version of it is another fingerprint, and the same one is the same in every process
     of one Python.
@@ -106,9 +109,18 @@ def _is_installed(thing: Any) -> bool:
     module = sys.modules.get(name)
     if module is None:  # its file is not known: taken for the user's
         return False
-    file = getattr(module, "__file__", None)
-    if file is None:
-        return True  # built in
+    return _is_installed_module(module)
+
+
+def _is_installed_module(module: types.ModuleType) -> bool:
+    name, file = module.__name__, getattr(module, "__file__", None)
+    if name.partition(".")[0] == "evonas":
+        return True
+    files = list(getattr(module, "__path__", ())) if file is None else [file]
+    return all(map(_is_in_installed, files))  # without a file it is built in
+
+
+def _is_in_installed(file: str) -> bool:
     path = Path(file).resolve()
     return any(path.is_relative_to(folder) for folder in _INSTALLED)
 
@@ -121,7 +133,7 @@ class _Reader:
     """Makes a text of a value that no address and no order of hashing gets into."""
 
     def __init__(self, thing: Any) -> None:
-        self._thing = thing
+        self._whole = {id(thing)}  # those of which all attributes count: also a module's modules
         self._seen: dict[int, Any] = {}  # kept alive, so that no other object gets its id
 
     def text(self, value: Any) -> str:
@@ -176,8 +188,23 @@ class _Reader:
             for name, value in _globals(function)
             if name not in assigned
         ]
+        named += [self._of_module(found, function.__code__) for found in _modules(function)]
+        named += [f"{name}:{self.text(code)}" for name, code in _imported(function)]
         parts = self.text((function.__code__, defaults, tuple(closed)))
         return f"function({parts},{','.join(named)})"
+
+    def _of_module(self, module: types.ModuleType, code: types.CodeType) -> str:
+        """Returns what code may use of a module of the user's: all attributes that it names."""
+        attributes = []
+        for name in _attributes(code):
+            value = vars(module).get(name)
+            if isinstance(value, types.ModuleType):
+                if value.__name__.startswith(f"{module.__name__}."):  # of a package
+                    attributes.append(self._of_module(value, code))
+            elif name in vars(module):
+                text = self.contents(value) if name.isupper() else self.text(value)
+                attributes.append(f"{name}={text}")
+        return f"{module.__name__}({','.join(attributes)})"
 
     def _class(self, found: type) -> str:
         if _is_installed(found):
@@ -195,11 +222,13 @@ class _Reader:
 
     def _object(self, value: Any) -> str:
         attributes = getattr(value, "__dict__", {})
-        if value is not self._thing and _is_installed(type(value)):
+        if id(value) in self._whole:
+            self._whole.update(map(id, attributes.get("_modules", {}).values()))
+        elif _is_installed(type(value)):
             attributes = {}
-        counters = _set_by_methods(type(value))
+        counters = _set_by_methods(type(value)) - _STATE
         inner = [
-            f"{name}={self.text(part)}"
+            f"{name}={self.contents(part) if name in _STATE else self.text(part)}"
             for name, part in sorted(attributes.items())
             if name not in counters
         ]
@@ -222,6 +251,7 @@ class _Reader:
         return f"{about}{hashlib.sha256(value.tobytes()).hexdigest()}"
 
 
+_STATE = {"_buffers", "_parameters", "_modules"}  # of a torch module
 _NO_CODE = {"__doc__", "__module__", "__qualname__", "__firstlineno__", "__static_attributes__"}
 
 
@@ -239,6 +269,55 @@ def _globals(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     for name in sorted(names):
         if name in function.__globals__ and not name.startswith("__"):
             yield name, function.__globals__[name]
+
+
+def _modules(function: types.FunctionType) -> Iterator[types.ModuleType]:
+    """Yields the modules of the user's that are globals of a function, or that it closes over."""
+    cells = (cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell))
+    for value in (*(value for _, value in _globals(function)), *cells):
+        if isinstance(value, types.ModuleType) and not _is_installed_module(value):
+            yield value
+
+
+def _attributes(code: types.CodeType) -> list[str]:
+    """Returns the names of attributes that code reads and does not assign."""
+    read, assigned = set(), set()
+    for part in _codes(code):
+        for instruction in dis.get_instructions(part):
+            if instruction.opname.startswith(("LOAD_ATTR", "LOAD_METHOD")):
+                read.add(instruction.argval)
+            elif instruction.opname == "STORE_ATTR":
+                assigned.add(instruction.argval)
+    return sorted(read - assigned)
+
+
+def _imported(function: types.FunctionType) -> Iterator[tuple[str, types.CodeType]]:
+    """Yields the modules of the user's that a function imports when it is called, with their code.
+
+    They are read and not imported: that would run them.
+    """
+    package = function.__globals__.get("__package__") or ""
+    for part in _codes(function.__code__):
+        before: list[Any] = []
+        for instruction in dis.get_instructions(part):
+            if instruction.opname == "IMPORT_NAME":
+                level, name = before[-2], instruction.argval
+                for file in _files_of("." * level + name, package):
+                    yield name, compile(file.read_bytes(), name, "exec", dont_inherit=True)
+            before.append(instruction.argval)
+
+
+def _files_of(name: str, package: str) -> Iterator[Path]:
+    """Yields the source of a module of the user's; nothing where it is another or not found."""
+    try:
+        spec = importlib.util.find_spec(name, package)
+    except (ImportError, ValueError, AttributeError):
+        return
+    file = spec.origin if spec is not None and spec.has_location else None
+    if file is not None and file.endswith(".py") and not _is_in_installed(file):
+        is_ours = importlib.util.resolve_name(name, package).partition(".")[0] == "evonas"
+        if not is_ours:
+            yield Path(file)
 
 
 def _assigned(code: types.CodeType) -> Iterator[str]:

@@ -167,3 +167,80 @@ def test_it_is_the_same_in_another_process_and_another_for_another_script(tmp_pa
     assert first[::2] == second[::2] == ["score", "calls_it"]
     assert first[1] != second[1], "the constant that it names is another"
     assert first[3] != second[3], "and so is the function that this one calls"
+
+
+NET = """
+def helper(x):
+    return x + 1
+def build(x):
+    return helper(x) * FACTOR
+FACTOR = 2
+unused = 5
+"""
+WAYS = {
+    "attribute": "import net\ndef fitness(g): return net.build(g)",
+    "another name": "import net as m\nfitness = lambda g: m.build(g)",
+    "in a package": "import package.net\ndef fitness(g): return package.net.build(g)",
+    "in the function": "def fitness(g):\n    from net import build\n    return build(g)",
+    "in a package, in the function":
+        "def fitness(g):\n    import package.net\n    return package.net.build(g)",
+    "in a method": "import net\nclass Fitness:\n    def __call__(self, g): return net.build(g)\n"
+                   "fitness = Fitness()",
+    "closed over": "def make():\n    import net\n    return lambda g: net.build(g)\nfitness = make()",
+}  # fmt: skip
+PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from evonas.space.naming import fingerprint_of
+{way}
+print(fingerprint_of(fitness))
+fitness(1)
+print(fingerprint_of(fitness))
+"""
+
+
+def printed_by(way: str, folder: Path) -> str:
+    script = folder / "script.py"
+    script.write_text(PROGRAM.format(way=way))
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, "PYTHONPATH": root, "PYTHONDONTWRITEBYTECODE": "1"}
+    output = subprocess.check_output(
+        [sys.executable, str(script), str(folder)], text=True, env=environment
+    )
+    first, second = output.split("\n")[:2]
+    assert first == second, "a call of it makes it no other code"
+    return first
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_code_that_is_reached_through_a_module_counts(way: str, tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    files = [tmp_path / "net.py", tmp_path / "package" / "net.py"]
+
+    def printed(source: str) -> str:
+        for file in files:
+            file.write_text(source)
+        return printed_by(WAYS[way], tmp_path)
+
+    before = printed(NET)
+    assert printed(NET + "# a comment\n") == before
+    edits = [("x + 1", "x + 2"), ("* FACTOR", "/ FACTOR"), ("FACTOR = 2", "FACTOR = 3")]
+    assert len({before, *(printed(NET.replace(*edit)) for edit in edits)}) == 4
+
+
+def test_what_a_function_does_not_use_of_a_module_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    before = printed_by(WAYS["attribute"], tmp_path)
+    (tmp_path / "net.py").write_text(NET.replace("unused = 5", "unused = 6"))
+    assert printed_by(WAYS["attribute"], tmp_path) == before
+
+
+def test_the_weights_of_a_loss_count() -> None:
+    def loss(*weights: float) -> torch.nn.Module:
+        return torch.nn.CrossEntropyLoss(weight=torch.tensor(weights) if weights else None)
+
+    found = [fingerprint_of(loss(*weights)) for weights in ((), (1.0, 1.0), (1.0, 300.0))]
+    assert len(set(found)) == 3
+    assert fingerprint_of(loss(1.0, 300.0)) == found[2]
+    inner = [fingerprint_of(torch.nn.Sequential(loss(1.0, x))) for x in (1.0, 2.0, 2.0)]
+    assert inner[0] != inner[1] == inner[2]
