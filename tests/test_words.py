@@ -32,7 +32,7 @@ def test_the_nearest_word(word: object, meant: str | None) -> None:
 
 
 def test_a_typo_in_the_name_of_a_strategy() -> None:
-    with pytest.raises(TypeError, match=r"got 'surogate' \(did you mean 'surrogate'\?\)"):
+    with pytest.raises(ValueError, match=r"got 'surogate' \(did you mean 'surrogate'\?\)"):
         en.evolve(SPACE, fitness, strategy="surogate")
     with pytest.raises(ValueError, match=r"got 'agin' \(did you mean 'aging'\?\)"):
         en.AskTell(SPACE, "agin")

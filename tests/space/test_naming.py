@@ -186,7 +186,8 @@ WAYS = {
         "def fitness(g):\n    import package.net\n    return package.net.build(g)",
     "in a method": "import net\nclass Fitness:\n    def __call__(self, g): return net.build(g)\n"
                    "fitness = Fitness()",
-    "closed over": "def make():\n    import net\n    return lambda g: net.build(g)\nfitness = make()",
+    "closed over": "def make():\n    import net\n    return lambda g: net.build(g)\n"
+                   "fitness = make()",
 }  # fmt: skip
 PROGRAM = """
 import sys
