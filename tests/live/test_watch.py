@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,22 @@ import pytest
 import evonas as en
 from evonas.live.watch import Watch
 from evonas.run.store import RunReader
+
+
+@pytest.fixture(autouse=True)
+def _closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Closes the databases of all watches, as the live view does when it ends."""
+    made: list[Watch] = []
+    begin = Watch.__init__
+
+    def noted(self: Watch, run_dir: Path) -> None:
+        begin(self, run_dir)
+        made.append(self)
+
+    monkeypatch.setattr(Watch, "__init__", noted)
+    yield
+    for watch in made:
+        watch.close()
 
 
 class Follower:
