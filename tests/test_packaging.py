@@ -215,7 +215,7 @@ def wheel(sdist: Path, setuptools: str) -> Path:
         sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation",
         "-w", sdist.parent, cwd=sdist, PYTHONPATH=setuptools,
     )  # fmt: skip
-    (found,) = sdist.parent.glob("*.whl")
+    (found,) = sdist.parent.glob("evonas-*-py3-none-any.whl")
     return found
 
 
@@ -243,6 +243,27 @@ def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
     assert packaged == there
     assert {"evonas/report/templates/report.html", "evonas/live/templates/run.html"} <= packaged
     assert any(name.endswith("/licenses/LICENSE") for name in names)
+
+
+@pytest.mark.slow
+def test_an_editable_install_is_found_beside_the_clone(sdist: Path, setuptools: str) -> None:
+    """A finder would be asked too late: Python takes the clone's folder for a package before."""
+    work = sdist.parent
+    build = BUILD.replace("build_sdist", "build_editable")
+    run(sys.executable, "-c", build, work, cwd=sdist, PYTHONPATH=setuptools)
+    (editable,) = work.glob("*editable*.whl")
+    with zipfile.ZipFile(editable) as file:
+        (path,) = (file.read(name).decode() for name in file.namelist() if name.endswith(".pth"))
+    site = work / "site"
+    site.mkdir()
+    (site / "editable.pth").write_text(path)
+    (work / "clones" / "evonas" / "evonas").mkdir(parents=True)
+    code = (
+        f"import site; site.addsitedir({str(site)!r}); from importlib.util import find_spec; "
+        "print(find_spec('evonas').origin)"
+    )
+    found = run(sys.executable, "-S", "-c", code, cwd=work / "clones", PYTHONPATH="")
+    assert Path(found.strip()) == sdist / "evonas" / "__init__.py"
 
 
 SEARCH = """
