@@ -35,6 +35,8 @@ def _comparable() -> Iterator[None]:
     torch.set_num_threads(1)
     torch.backends.cudnn.allow_tf32 = False
     yield
+    if torch.cuda.is_available():  # a test that failed may have left it
+        torch.cuda.set_sync_debug_mode("default")
     torch.set_num_threads(threads)
     torch.backends.cudnn.allow_tf32 = tf32
 

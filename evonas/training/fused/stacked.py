@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from evonas.exceptions import FusionError
 from evonas.training.fused.noise import CandidateNoise, RandomStates
@@ -166,7 +169,7 @@ class StackedModels:
         # Of a CPU's fused attention torch knows no form for several models.
         attention = sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext()
         try:
-            with attention:
+            with attention, _TorchsBatchNorm():
                 return run({**parameters, **self._fixed}, dict(buffers), inputs)
         except RuntimeError as error:
             if not str(error).lstrip().startswith("vmap"):
@@ -187,6 +190,24 @@ class _Outputs(nn.Module):
     def forward(self, inputs: Any) -> Any:
         """Returns what `outputs_of` returns."""
         return outputs_of(self.model, inputs)
+
+
+class _TorchsBatchNorm(TorchFunctionMode):
+    """Has a batch norm computed by torch itself: that of cuDNN asks for a layout within `vmap`."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        """Calls the function; a batch norm without cuDNN."""
+        if func is not functional.batch_norm:
+            return func(*args, **(kwargs or {}))
+        given = _BATCH_NORM.bind(*args, **(kwargs or {}))
+        given.apply_defaults()
+        x, mean, variance, weight, bias, training, momentum, eps = given.args
+        return torch.batch_norm(x, weight, bias, mean, variance, training, momentum, eps, False)
+
+
+_BATCH_NORM = inspect.signature(functional.batch_norm)
 
 
 class _Mean(nn.Module):

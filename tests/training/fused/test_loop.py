@@ -15,7 +15,7 @@ from evonas.exceptions import FitnessError, FusionError, TrialPruned
 from evonas.training import Examples, FlipCrop, MeanLoss, Training, fit, seeded
 from evonas.training.fused.loop import Candidate, fit_together
 from evonas.training.fused.noise import RandomStates
-from evonas.training.fused.stacked import StackedModels
+from evonas.training.fused.stacked import StackedModels, _TorchsBatchNorm
 
 # Sums in another order: what float32 loses in three short epochs. Nothing else may differ.
 TOLERANCE = {"rtol": 2e-4, "atol": 2e-5}
@@ -248,3 +248,20 @@ def test_shapes_that_differ_are_refused_by_name(data: Examples) -> None:
     ):
         Alike(data, SETTINGS[:2], build=lambda n: nn.Sequential(
             nn.Flatten(), nn.Linear(192, 5 + n), nn.Linear(5 + n, 3)))  # fmt: skip
+
+
+def test_batch_norms_are_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within `vmap` that of cuDNN asks for a layout, which is an error on a GPU."""
+    asked: list[bool] = []
+    batch_norm = torch.batch_norm
+    monkeypatch.setattr(
+        torch, "batch_norm", lambda *args: asked.append(args[-1]) or batch_norm(*args)
+    )
+    with _TorchsBatchNorm():
+        x = torch.randn(6, 3, 2, 2)
+        norm = nn.BatchNorm2d(3)
+        found = norm(x)
+    assert asked == [False]
+    assert torch.equal(found, nn.BatchNorm2d(3)(x))
+    assert norm.running_mean is not None
+    assert norm.running_mean.abs().sum() > 0
