@@ -12,10 +12,11 @@ from evonas.arguments import check_choice, check_list
 from evonas.exceptions import FitnessError
 from evonas.records import Evaluation, Status, as_metric
 
-__all__ = ["Limits", "Objective", "as_objectives", "fitness_values"]
+__all__ = ["Limits", "Objective", "as_objectives", "divergence", "fitness_values"]
 
 Direction = Literal["max", "min"]
 
+_LARGEST = 1e100  # of a fitness: the squares of larger ones, in means and models, overflow
 
 _DIRECTIONS: dict[str, Direction] = {
     "maximize": "max", "maximise": "max", "minimize": "min", "minimise": "min",
@@ -81,6 +82,15 @@ def as_objectives(objectives: Objective | Sequence[Objective] | None) -> tuple[O
     if len(set(names)) != len(names):
         raise ValueError(f"two objectives have the same name: {', '.join(names)}")
     return found
+
+
+def divergence(values: Sequence[float]) -> str | None:
+    """Returns why values are no fitness: NaN, infinite, or too large; None: they are one."""
+    if all(-_LARGEST <= value <= _LARGEST for value in values):  # not so of NaN
+        return None
+    shown = values[0] if len(values) == 1 else tuple(values)
+    is_large = all(map(math.isfinite, values))
+    return f"the fitness is {shown}" + (f", beyond {_LARGEST:g}" if is_large else "")
 
 
 def fitness_values(

@@ -18,6 +18,7 @@ from evonas.records import Evaluation, Status
 from evonas.report.answer import answer
 from evonas.report.html import render
 from evonas.report.listing import listed
+from evonas.report.progress import progress
 from evonas.run.result import best_evaluations
 from evonas.run.store import RunReader
 from evonas.strategies import NSGA2
@@ -210,8 +211,12 @@ def test_limits_that_no_evaluation_meets_are_said_wherever_a_run_is_read(
     assert ">Nearest to the limits</h2>" in page
     assert ">Champion</h2>" not in page
     watch = Watch(tmp_path)
-    assert watch.look()["unmet"] == UNMET
+    told = watch.look()
     watch.close()
+    assert told["unmet"] == UNMET
+    assert told["points"]["best_x"] == told["points"]["best_y"] == [], "nothing counts as the best"
+    assert "polyline" not in result._repr_html_()
+    assert [trace.name for trace in progress(result).data if trace.mode == "lines"] == []
     assert listed(tmp_path).best_words == UNMET
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from evonas.objectives import Objective
 from evonas.records import Evaluation, Status
 from evonas.run.result import Result
@@ -146,21 +148,15 @@ def _best_so_far(
 
 
 def _shares(entries: Sequence[tuple[Evaluation, bool]], box: Box) -> Iterator[float | None]:
-    front: list[tuple[float, ...]] = []
+    front = np.empty((0, len(box.low)))
     share = None
     for entry, is_allowed in entries:
         if is_allowed:
             point = box.scaled(entry.values)
-            if not any(_dominates(known, point) for known in front):
-                front = [known for known in front if not _dominates(point, known)]
-                front.append(point)
-                share = box.share(front)
+            if not (front >= point).all(axis=1).any():  # of equals the first is enough
+                front = np.vstack((front[~(front <= point).all(axis=1)], point))
+                share = box.share(list(map(tuple, front)))
         yield share
-
-
-def _dominates(first: Sequence[float], second: Sequence[float]) -> bool:
-    """Whether a point is as good in every objective (equal ones dominate each other)."""
-    return all(a >= b for a, b in zip(first, second, strict=True))
 
 
 class _Clock:

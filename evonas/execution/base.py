@@ -19,7 +19,7 @@ from evonas.execution.late_torch import late_torch_environment
 from evonas.execution.process_state import process_state
 from evonas.execution.running import RunningFile
 from evonas.execution.trial import Trial, TrialSettings
-from evonas.objectives import fitness_values
+from evonas.objectives import divergence, fitness_values
 from evonas.problem import Problem
 from evonas.records import EpochMetrics, Evaluation, Genes, Status
 from evonas.space.canonical import copy_json
@@ -36,7 +36,6 @@ __all__ = [
 
 
 _EXIT_FORKED = 70  # EX_SOFTWARE, which Windows does not name
-_LARGEST = 1e100  # of a fitness: the squares of larger ones, in means and models, overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +170,9 @@ def _concluded(
         values, metrics = fitness_values(evaluated(), problem.objectives)
         trial.record(**metrics)
         status = Status.OK
-        if not all(-_LARGEST <= value <= _LARGEST for value in values):  # nor NaN
-            status, error = Status.DIVERGED, f"the fitness is {_shown(values)}"
+        error = divergence(values)
+        if error is not None:
+            status = Status.DIVERGED
     except InvalidPoint as found:
         status, error = Status.INVALID, str(found)
     except TrialPruned as found:
@@ -236,7 +236,3 @@ def _end_fork(parent: int) -> NoReturn:
     with contextlib.suppress(OSError):
         os.write(2, f"{text} and returned; end it with os._exit()\n".encode())
     os._exit(_EXIT_FORKED)
-
-
-def _shown(values: tuple[float, ...]) -> str:
-    return str(values[0]) if len(values) == 1 else str(values)

@@ -15,7 +15,7 @@ from evonas.execution.running import read_running
 from evonas.records import Evaluation, Status
 from evonas.report.formats import duration, number
 from evonas.report.outcomes import failure_kinds
-from evonas.report.progress import best_so_far, curve_metrics
+from evonas.report.progress import best_so_far, curve_metrics, steps_of
 from evonas.report.state import Asked, State
 from evonas.report.strip import blocks_of
 from evonas.report.style import as_number, bounded_range, safe, shown, thinned
@@ -227,8 +227,7 @@ def _points(result: Result) -> dict[str, Any]:
     numbers = np.array([entry.number for entry in ok])
     weight = result.objectives[0].weight
     best = best_so_far(result, ok, values * weight) * weight
-    steps = np.flatnonzero(np.r_[True, best[1:] != best[:-1]] & np.isfinite(best))
-    steps = np.unique(np.r_[steps, len(best) - 1])
+    steps = steps_of(best)
     keep = thinned(len(ok), _MAX_POINTS)
     return {
         "x": numbers[keep].tolist(),

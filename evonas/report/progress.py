@@ -107,14 +107,14 @@ def progress(result: Searched, *, objective: int = 0, most: int = _MAX_POINTS) -
         for label, part, look in _by_origin(result, numbers, keep)
     ]  # fmt: skip
     best = best_so_far(result, ok, values * chosen.weight) * chosen.weight
-    steps = np.flatnonzero(np.r_[True, best[1:] != best[:-1]] & np.isfinite(best))
-    steps = np.unique(np.r_[steps, len(best) - 1])
-    traces.append(
-        go.Scatter(
-            x=numbers[steps], y=best[steps], mode="lines", name="best so far",
-            line={"shape": "hv", "color": BEST, "width": 2.5}, hovertemplate=hover,
-        )
-    )  # fmt: skip
+    steps = steps_of(best)
+    if len(steps):  # within the limits, where there are some
+        traces.append(
+            go.Scatter(
+                x=numbers[steps], y=best[steps], mode="lines", name="best so far",
+                line={"shape": "hv", "color": BEST, "width": 2.5}, hovertemplate=hover,
+            )
+        )  # fmt: skip
     return new_figure(
         f"{chosen.name} by evaluation",
         traces,
@@ -128,9 +128,14 @@ def best_so_far(
 ) -> NDArray[np.float64]:
     """Returns the largest value so far within the limits, -inf before the first that is."""
     limits = result.record.limits
-    within = np.array([limits.excess(entry, result.objectives) == 0.0 for entry in ok])
-    counted = np.where(within | (not within.any()), values, -np.inf)
-    return np.asarray(np.maximum.accumulate(counted))
+    within = np.array([limits.allow(entry, result.objectives) for entry in ok])
+    return np.asarray(np.maximum.accumulate(np.where(within, values, -np.inf)))
+
+
+def steps_of(best: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Returns the places at which the best so far changes, and the last one; none without one."""
+    steps = np.flatnonzero(np.r_[True, best[1:] != best[:-1]] & np.isfinite(best))
+    return np.unique(np.r_[steps, len(best) - 1]) if len(steps) else steps
 
 
 def _by_origin(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -46,8 +47,10 @@ def as_html(result: Result) -> str:
         parts.append(f"<br>{name}: evaluation {champion.number}, {escape(values)}")
         if len(result.objectives) > 1 and not counts.unmet:
             parts.append(f"<br>{len(result.pareto_front)} on the Pareto front")
-        parts.append(_progress([(entry.number, entry.values[0]) for entry in ok],
-                               result.objectives[0].weight))  # fmt: skip
+        limits = result.record.limits
+        allowed = {entry.number for entry in ok if limits.allow(entry, result.objectives)}
+        points = [(entry.number, entry.values[0]) for entry in ok]
+        parts.append(_progress(points, allowed, result.objectives[0].weight))
         shown = list(champion.genes.items())
         rows = "".join(
             f"<tr><td>{escape(name)}</td><td>{escape(_shown(value))}</td></tr>"
@@ -62,8 +65,8 @@ def _shown(value: object) -> str:
     return number(value) if isinstance(value, float) else str(value)
 
 
-def _progress(points: list[tuple[int, float]], weight: float) -> str:
-    """Returns a drawing: each evaluation a dot, the best so far a line."""
+def _progress(points: list[tuple[int, float]], allowed: set[int], weight: float) -> str:
+    """Returns a drawing: each evaluation a dot, the best so far of those allowed a line."""
     last = max(1, max(n for n, _ in points))
     # A few poor ones must not flatten the rest.
     ordered = sorted(value for _, value in points)
@@ -79,21 +82,22 @@ def _progress(points: list[tuple[int, float]], weight: float) -> str:
     svg = ElementTree.Element("svg", width=str(_WIDTH), height=str(_HEIGHT), role="img",
                               xmlns="http://www.w3.org/2000/svg")  # fmt: skip
     ElementTree.SubElement(svg, "title").text = (
-        f"each evaluation, and the best so far: {number(poorest)} at the bottom, {number(best)} "
-        "at the top"
+        f"each evaluation, and the best so far: {number(poorest)} and what is poorer at the "
+        f"bottom, {number(best)} at the top"
     )
     line: list[str] = []
-    leading = points[0][1]
+    leading = -weight * math.inf
     for n, value in points:
-        if not line or weight * value > weight * leading:
+        if n in allowed and weight * value > weight * leading:
             leading = value
             line += [",".join(place(n, value))] if not line else _step(line[-1], place(n, value))
-    line += _step(line[-1], (place(last, leading)[0], line[-1].split(",")[1]))
     for n, value in points[:: -(-len(points) // _MAX_DOTS)]:
         x, y = place(n, value)
         ElementTree.SubElement(svg, "circle", cx=x, cy=y, r="2.5", fill="#8a8a8a", opacity="0.6")
-    ElementTree.SubElement(svg, "polyline", {"points": " ".join(line), "fill": "none",
-                                             "stroke": "#0072b2", "stroke-width": "2"})  # fmt: skip
+    if line:
+        line += _step(line[-1], (place(last, leading)[0], line[-1].split(",")[1]))
+        ElementTree.SubElement(svg, "polyline", {"points": " ".join(line), "fill": "none",
+                                                 "stroke": "#0072b2", "stroke-width": "2"})  # fmt: skip
     return f"<div>{ElementTree.tostring(svg, encoding='unicode')}</div>"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from evonas.arguments import check_int
 from evonas.evolution.front import pareto_front
 from evonas.evolution.random_state import derive_seed
-from evonas.objectives import Limits, Objective, as_objectives, fitness_values
+from evonas.objectives import Limits, Objective, as_objectives, divergence, fitness_values
 from evonas.records import Evaluation, Genes, Status
 from evonas.space import SearchSpace
 from evonas.strategies.auto import as_strategy
@@ -112,8 +112,8 @@ class AskTell:
 
         Args:
             proposal: As `ask` returned it.
-            value: A number; for several objectives a tuple or a dict. Not looked at where the
-                status is another than `ok`.
+            value: A number; for several objectives a tuple or a dict. NaN and infinities are
+                recorded as `diverged`. Not looked at where the status is another than `ok`.
             status: `ok`, `failed`, `invalid`, … (see `Status`).
             error: Why there is no value.
 
@@ -134,6 +134,9 @@ class AskTell:
         metrics: dict[str, Any] = {}
         if ended is Status.OK:
             values, metrics = fitness_values(value, self.objectives)
+            reason = divergence(values)
+            if reason is not None:
+                ended, error = Status.DIVERGED, reason
         number = len(self.evaluations)
         evaluation = Evaluation(
             number, proposal.key, proposal.genes, ended, values, metrics,
@@ -159,7 +162,9 @@ class AskTell:
 
     @property
     def best(self) -> Evaluation:
-        """The best that was told, by the first objective; of several see `pareto_front`.
+        """The best that was told within the strategy's limits, by the first objective.
+
+        Of several objectives see `pareto_front`.
 
         Raises:
             ValueError: Nothing was told that has a value.
@@ -167,7 +172,7 @@ class AskTell:
         ok = [entry for entry in self.evaluations if entry.status is Status.OK]
         if not ok:
             raise ValueError("nothing was told yet that has a value")
-        return max(ok, key=lambda entry: self.objectives[0].weight * entry.values[0])
+        return Limits.of(self.strategy.settings()).ranked(ok, self.objectives)[0]
 
     @property
     def pareto_front(self) -> list[Evaluation]:

@@ -11,8 +11,8 @@ __all__ = ["hypervolume"]
 def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
     """Returns the volume between a reference point and a front; everything is maximised.
 
-    Exact, by slices along the last objective: fine for the tens of points and two to four
-    objectives of a search.
+    Exact, by slices along the last objective: fine for the tens of points and three or four
+    objectives of a search; of two by one pass over the sorted points.
 
     Args:
         points: (n, n_objectives); those not above the reference in every objective add nothing.
@@ -28,12 +28,24 @@ def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -
     if len(reference) == 1:
         return float(max(point[0] for point in above) - reference[0])
     above.sort(key=_last, reverse=True)
+    if len(reference) == 2:
+        return _area(above, reference)
     heights = [point[-1] for point in above] + [reference[-1]]
     total = 0.0
     for n, (height, lower) in enumerate(pairwise(heights), start=1):
         if height > lower:
             flat = [point[:-1] for point in above[:n]]
             total += (height - lower) * hypervolume(flat, reference[:-1])
+    return total
+
+
+def _area(above: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
+    """Returns the area of points that come highest first."""
+    total, reached = 0.0, reference[0]
+    for x, y in above:
+        if x > reached:
+            total += (x - reached) * (y - reference[1])
+            reached = x
     return total
 
 

@@ -215,3 +215,20 @@ def test_a_confirmed_run_says_where_its_means_are(
     en.confirm(en.FunctionProblem(onemax_space(), onemax), tmp_path / "1", top=2, repeats=2)
     (note,) = (note for note in told(runs, capsys)["notes"] if "confirmed" in note)
     assert note.startswith("[2] is confirmed on fresh seeds")
+
+
+def test_fronts_of_a_thousand_points_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each point of x against x² is on the front: it covers what is between 0 and the curve."""
+    runs = [
+        en.evolve(
+            {"x": en.Float(0.0, 1.0)}, lambda genes, trial: (genes["x"], genes["x"] ** 2),
+            objectives=[en.Objective("gain"), en.Objective("cost", "min")],
+            strategy="random", max_evaluations=1000, seed=seed, run_dir=tmp_path / str(seed),
+            progress=False,
+        )
+        for seed in range(2)
+    ]  # fmt: skip
+    data = told(runs, capsys)
+    assert [run["best"] for run in data["runs"]] == pytest.approx([2 / 3] * 2, abs=0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
@@ -133,3 +134,34 @@ def test_the_front_is_that_of_evolve(limits: dict[str, Any]) -> None:
     front = [entry.genes for entry in search.pareto_front]
     assert len(front) > 1
     assert front == [entry.genes for entry in result.pareto_front]
+
+
+@pytest.mark.parametrize("strategy", ["surrogate", "random", "genetic", "aging", "nsga2"])
+def test_what_is_no_number_is_recorded_as_diverged(strategy: str) -> None:
+    search = en.AskTell({"x": en.Float(0.0, 1.0)}, strategy, objectives=TWO if strategy == "nsga2"
+                        else None, seed=0)  # fmt: skip
+    told = [0.5, math.nan, 0.7, math.inf, -math.inf, 1e200, *[0.1] * 30]
+    asked: list[Any] = []
+    for value in told:
+        asked = asked or search.ask(1)  # strategies of generations return their whole batch
+        search.tell(asked.pop(0), (value, 1.0) if strategy == "nsga2" else value)
+    assert [entry.status for entry in search.evaluations[:6]] == ["ok", "diverged", "ok",
+                                                                  *["diverged"] * 3]  # fmt: skip
+    assert search.best.values[0] == 0.7
+    assert "1e+200" in (search.evaluations[5].error or "")
+    assert all(entry.values[0] <= 0.7 for entry in search.pareto_front)
+
+
+def test_the_best_is_within_the_limits() -> None:
+    search = en.AskTell(
+        {"x": en.Float(0.0, 1.0)}, en.NSGA2(10, at_most={"cost": 0.25}),
+        objectives=[en.Objective("gain"), en.Objective("cost", "min")], seed=0,
+    )  # fmt: skip
+    asked: list[Any] = []
+    for _ in range(40):
+        asked = asked or search.ask(1)
+        proposal = asked.pop(0)
+        search.tell(proposal, (proposal.genes["x"], proposal.genes["x"] ** 2))
+    assert search.best.values[1] <= 0.25
+    assert search.best in search.pareto_front
+    assert max(entry.values[0] for entry in search.evaluations) > 0.5
