@@ -96,8 +96,8 @@ def _progress(points: list[tuple[int, float]], allowed: set[int], weight: float)
         ElementTree.SubElement(svg, "circle", cx=x, cy=y, r="2.5", fill="#8a8a8a", opacity="0.6")
     if line:
         line += _step(line[-1], (place(last, leading)[0], line[-1].split(",")[1]))
-        ElementTree.SubElement(svg, "polyline", {"points": " ".join(line), "fill": "none",
-                                                 "stroke": "#0072b2", "stroke-width": "2"})  # fmt: skip
+        look = {"fill": "none", "stroke": "#0072b2", "stroke-width": "2"}
+        ElementTree.SubElement(svg, "polyline", {"points": " ".join(line), **look})
     return f"<div>{ElementTree.tostring(svg, encoding='unicode')}</div>"
 
 
