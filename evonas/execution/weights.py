@@ -174,12 +174,19 @@ class TrialFiles:
 
     def of(self, number: int) -> dict[str, Path]:
         """Returns an evaluation's files by name, or those of its repeat in `confirm`."""
-        for name in (f"{CONFIRMED}{number}", str(number)):
-            folder = self.folder / name
-            if folder.is_dir():
-                files = (path for path in sorted(folder.iterdir()) if path.name[0] != ".")
-                return {path.name: path for path in files}
-        return {}
+        folder = self.folder_of(number)
+        if folder is None:
+            return {}
+        return {path.name: path for path in sorted(folder.iterdir()) if path.name[0] != "."}
+
+    def folder_of(self, number: int) -> Path | None:
+        """Returns where those files are; None: there are none."""
+        folders = (self.folder / f"{CONFIRMED}{number}", self.folder / str(number))
+        return next((folder for folder in folders if folder.is_dir()), None)
+
+    def is_repeats(self, number: int) -> bool:
+        """Whether they are of the first repeat of the evaluation in `confirm`."""
+        return (self.folder / f"{CONFIRMED}{number}").is_dir()
 
     def network(self, number: int) -> dict[str, Any]:
         """Returns what is known of an evaluation's model: `layers`, `inputs`, `kind`; {}: nothing.

@@ -25,6 +25,7 @@ from evonas.report.formats import number
 from evonas.run.fitness_model import FitnessModel, Slice
 from evonas.run.importance import Importance, importance_of
 from evonas.run.notebook import as_html
+from evonas.run.repeats import repeats_text
 from evonas.run.store import PlannedProposal, RunReader, RunRecord
 from evonas.space import SearchSpace
 
@@ -145,6 +146,9 @@ class Result:
     @property
     def champion(self) -> Evaluation:
         """The best evaluation; where `confirm` ran, the one with the best mean.
+
+        Its fitness is the search's single score; `confirmed` has the means, and `weights_of` the
+        training whose weights `load_model()` returns.
 
         Raises:
             EvonasError: No evaluation ended with a fitness.
@@ -321,8 +325,10 @@ class Result:
         return "in memory" if self.run_dir is None else display_path(self.run_dir)
 
     def __repr__(self) -> str:
-        values = ", ".join(map(number, self._hall[0].values)) if self._hall else ""
-        best = self.counts.unmet or (f"champion {values}" if values else "no champion")
+        best = self.counts.unmet or "no champion"
+        if self._hall and not self.counts.unmet:
+            values = ", ".join(map(number, self.champion.values))
+            best = f"champion {values}{repeats_text(self.champion)}"
         where = self.location if self.run_dir is None else f"of {self.location}"
         return (
             f"<Result {where}: {best}, {self.counts.evaluated} evaluated, "
@@ -372,9 +378,7 @@ def read_confirmed(reader: RunReader) -> list[Confirmed]:
     points that break them (as the search recorded them) come behind the others.
     """
     record = reader.begun_record()
-    repeats: dict[str, list[Evaluation]] = {}
-    for (key, _), repeat in reader.confirmations().items():
-        repeats.setdefault(key, []).append(repeat)
+    repeats = reader.repeats()
     known = reader.known() if repeats else {}
     found = []
     for key, records in repeats.items():
@@ -385,8 +389,8 @@ def read_confirmed(reader: RunReader) -> list[Confirmed]:
             else:
                 number, genes = evaluation.number, evaluation.genes
             best = next((entry for entry in records if entry.status is Status.OK), records[0])
-            evaluation = replace(best, number=number, genes=genes)
-        found.append(Confirmed(evaluation, tuple(records)))
+            evaluation = replace(best, number=number, genes=genes, repeats=records)
+        found.append(Confirmed(evaluation, records))
     deviation = _pooled_deviation(found)
     unequal = len({len(entry.values) for entry in found if entry.values}) > 1
 

@@ -7,7 +7,7 @@ import importlib
 import json
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,8 +16,10 @@ from evonas.execution.anatomy import example_of
 from evonas.execution.user_code import import_from_file
 from evonas.execution.weights import WEIGHTS, read_weights
 from evonas.files import replace_file
+from evonas.objectives import Objective
 from evonas.records import Evaluation, Genes
 from evonas.report.network import preprocessing_known
+from evonas.run.repeats import weights_json
 from evonas.training.data.structure import map_tensors, tensors_in
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ def write_model(
     half: bool = False,
     batch_size: int | None = None,
     precision: str | None = None,
+    objectives: Sequence[Objective] = (),
 ) -> str:
     """Writes the trained model of an evaluation, looks whether it computes the same, says so.
 
@@ -53,14 +56,16 @@ def write_model(
         half: Whether floating numbers become float16.
         batch_size: Examples of a batch, for onnx and torch-export. None: any number.
         precision: In which the run trained, for the file's notes (see `_about`).
+        objectives: Of the run, for the score of these weights.
 
     Raises:
         WeightsError: There are no weights, or no module that they fit.
         MissingDependencyError: A package for this format is not installed.
         EvonasError: The model cannot be written in this format (an operator is missing).
     """
+    about = _about(evaluation, precision, objectives)
     if form in ("state-dict", "safetensors"):
-        return _write_weights(evaluation, form, output, half, _about(evaluation, precision))
+        return _write_weights(evaluation, form, output, half, about)
     module = evaluation.load_model(_builder(build))
     known = {} if evaluation.kept is None else evaluation.kept.network(evaluation.number)
     if not known.get("inputs"):
@@ -73,7 +78,6 @@ def write_model(
     write = _write_onnx if form == "onnx" else _write_program
 
     example = _halved(example_of(known["inputs"], n_made, seed=0), half)
-    about = _about(evaluation, precision)
     _replace(output, lambda part: write(written, example, part, batch_size is None, about))
     tried = example_of(known["inputs"], batch_size or _TRIED, seed=1)
     difference = _largest_difference(module, tried, _halved(tried, half), output, form)
@@ -81,13 +85,18 @@ def write_model(
     return f"{output}: evaluation {evaluation.number}, {said}"
 
 
-def _about(evaluation: Evaluation, precision: str | None) -> dict[str, str]:
+def _about(
+    evaluation: Evaluation, precision: str | None, objectives: Sequence[Objective]
+) -> dict[str, str]:
     """Returns what a user of the file must know, as the texts that files hold beside weights.
 
-    Genes, key, what inputs go through with the classes in their order (JSON; see
-    `Evaluation.preprocessing`), and the precision of the training.
+    Genes, key, the training and the scores of the weights (JSON; see `weights_json`), what inputs
+    go through with the classes in their order (JSON; see `Evaluation.preprocessing`), and the
+    precision of the training.
     """
     about = {"genes": json.dumps(evaluation.genes), "key": evaluation.key}
+    if weights := weights_json(evaluation, objectives):
+        about["weights"] = json.dumps(weights)
     if known := preprocessing_known(evaluation):
         about["preprocessing"] = json.dumps(known)
     return about if precision is None else {**about, "precision": precision}
