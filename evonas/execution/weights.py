@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evonas.exceptions import WeightsError
-from evonas.execution.user_code import ScriptError, class_not_function, import_from_file
+from evonas.execution.user_code import (
+    ScriptError,
+    class_not_function,
+    import_from_file,
+    reading_only,
+)
 from evonas.files import replace_file, write_text
 from evonas.records import Evaluation, Genes
 from evonas.run.signature import is_ours, sign
@@ -296,7 +301,8 @@ def _built_by_the_users_function(folder: Path, evaluation: Evaluation) -> Any:
         ) from cause
     except (ImportError, OSError) as error:
         raise WeightsError(f"{about}, whose function is gone ({error}): {wanted}") from error
-    return build(evaluation.genes) if entry["takes_genes"] else build()
+    with reading_only(entry["file"]):
+        return build(evaluation.genes) if entry["takes_genes"] else build()
 
 
 def _built_by(build: Any, genes: Genes) -> Any:

@@ -261,3 +261,23 @@ def test_a_precision_that_nobody_named_is_said(
     exported = capsys.readouterr().out
     assert f"\nits precision in the search: {chosen}" in exported
     assert (warns in exported) == (chosen == "bfloat16")
+
+
+def test_a_script_without_a_guard_searches_on_in_no_export(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        f"import evonas as en\n\ndef make(genes):\n    pass\n\n"
+        f"en.evolve({{'x': [1]}}, lambda genes, trial: 1.0, run_dir={str(tmp_path / 'new')!r},\n"
+        "          max_evaluations=1)\n"
+    )
+    command = ["export", str(run), "--format", "onnx", "--build", f"{script}:make"]
+    assert main([*command, "-o", str(tmp_path / "a.onnx")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        f"evonas: --build {script}:make cannot be used: importing {script} raised RuntimeError: "
+        f"evolve must not run while evonas imports {script} to find a function in it, which "
+        'changes no run: put the call under if __name__ == "__main__":'
+    )
+    assert not (tmp_path / "new").exists()

@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 import evonas as en
-from evonas.execution.user_code import ScriptError, import_from_file, place_of
+from evonas.execution.user_code import (
+    ScriptError,
+    import_from_file,
+    import_from_module,
+    place_of,
+)
 
 SCRIPT = """
 import sys
@@ -158,3 +163,65 @@ def test_what_a_script_raises_is_told_from_a_script_that_is_gone(tmp_path: Path,
     file.rename(tmp_path / "script.txt")
     with pytest.raises(ImportError, match="is no Python file"):
         import_from_file(str(tmp_path / "script.txt"), "model")
+
+
+UNGUARDED = """
+import sys
+import evonas as en
+
+CALLS = {
+    "evolve": lambda: en.evolve(
+        {"x": [1, 2, 3]}, lambda genes, trial: 1.0, max_evaluations=3, seed=0,
+        run_dir=sys.argv[1], progress=False, problem_id="a",
+    ),
+    "in memory": lambda: en.evolve(
+        {"x": [1]}, lambda genes, trial: 1.0, max_evaluations=1, progress=False
+    ),
+    "confirm": lambda: en.confirm(en.FunctionProblem(
+        en.SearchSpace({"x": [1, 2, 3]}), lambda genes, trial: 1.0, problem_id="a"
+    ), sys.argv[1]),
+    "Store": lambda: __import__("evonas.run.store", fromlist=["Store"]).Store.create(None),
+}
+def model(genes):
+    CALLS["evolve"]()
+CALLS[CALL]()
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [("evolve", "evolve"), ("in memory", "evolve"), ("confirm", "confirm"),
+     ("Store", "what writes a run")],
+)  # fmt: skip
+def test_importing_a_script_runs_no_search(
+    call: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was killed at 1 of 3 must not be trained to its end by whoever reads it."""
+    run = tmp_path / "run"
+    monkeypatch.setattr(sys, "argv", ["evonas", str(run)])
+    en.evolve(
+        {"x": [1, 2, 3]}, lambda genes, trial: 1.0, max_evaluations=1, seed=0, run_dir=run,
+        progress=False, problem_id="a",
+    )  # fmt: skip
+    before = (run / "run.db").read_bytes()
+    script = tmp_path / f"{call.replace(' ', '_')}.py"
+    script.write_text(UNGUARDED.replace("[CALL]", f"[{call!r}]"))
+    refused = (
+        rf"importing {script} raised RuntimeError: {named} must not run while evonas imports "
+        rf"{script} to find a function in it, which changes no run: put the call under "
+        'if __name__ == "__main__":'
+    )
+    with pytest.raises(ScriptError, match=refused):
+        import_from_file(str(script), "model")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        ScriptError, match=f"{named} must not run while evonas imports {script.stem}"
+    ):
+        import_from_module(script.stem, "model")
+    assert (run / "run.db").read_bytes() == before
+    # Afterwards, and in the script itself, it runs.
+    more = en.evolve(
+        {"x": [1, 2, 3]}, lambda genes, trial: 1.0, max_evaluations=2, seed=0, run_dir=run,
+        progress=False, problem_id="a",
+    )  # fmt: skip
+    assert more.counts.evaluated == 2

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from evonas.exceptions import EvonasError, MissingDependencyError, WeightsError
 from evonas.execution.anatomy import example_of
-from evonas.execution.user_code import import_from_file
+from evonas.execution.user_code import import_from_file, import_from_module
 from evonas.execution.weights import WEIGHTS, read_weights
 from evonas.files import replace_file
 from evonas.objectives import Objective
@@ -222,7 +222,7 @@ def _builder(build: str | None) -> Callable[[Genes], Any] | None:
         if place.endswith(".py"):
             found = import_from_file(place, name)
         else:
-            found = getattr(importlib.import_module(place), name, None)
+            found = import_from_module(place, name)
     except (ImportError, OSError) as error:
         raise EvonasError(f"--build {build} cannot be used: {error}") from error
     if not callable(found) and not hasattr(found, "build"):
