@@ -51,7 +51,7 @@ SAME_LAYER = {"": "training", "__main__": "cli"}
 TORCH_MODULES = ("training", "nas", "freezing", "integrations")
 TORCH_MODULES += ("execution.torch_env", "execution.torch_state", "execution.accelerator")
 TORCH_MODULES += ("execution.anatomy", "execution.model_calls", "execution.weights")
-TORCH_MODULES += ("cli.export.model",)
+TORCH_MODULES += ("cli.export.builder", "cli.export.model")
 # evolve takes a Toolbox of the user's, and Result.logbook is a tools.Logbook.
 DEAP_MODULES = ("evolution", "strategies", "testing", "run.evolve", "run.result", "run.settings")
 LIBRARY_MODULES = {"torch": TORCH_MODULES, "torchvision": TORCH_MODULES, "deap": DEAP_MODULES}

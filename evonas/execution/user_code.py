@@ -15,6 +15,7 @@ from typing import Any
 
 __all__ = [
     "ScriptError",
+    "call_of_class",
     "class_not_function",
     "import_from_file",
     "import_from_module",
@@ -76,6 +77,21 @@ def class_not_function(
         genes: With which it was called.
         error: What it raised.
     """
+    call = call_of_class(build, genes)
+    if call is None:
+        return None
+    return TypeError(
+        f"{name} must be a function of the genes to a new module, got the class {build.__name__}, "
+        f"which does not take the genes as one dict ({type(error).__name__}: {error}): pass "
+        f"lambda genes: {call}"
+    )
+
+
+def call_of_class(build: Any, genes: Mapping[str, Any]) -> str | None:
+    """Returns how a class is called with the genes that it takes: `Net(width=genes['width'])`.
+
+    None where it is no class, or one whose constructor has the argument `genes`.
+    """
     if not isinstance(build, type):
         return None
     try:
@@ -86,11 +102,7 @@ def class_not_function(
         return None
     given = [gene for gene in genes if gene in taken] or list(genes)
     arguments = ", ".join(f"{gene}=genes[{gene!r}]" for gene in given)
-    return TypeError(
-        f"{name} must be a function of the genes to a new module, got the class {build.__name__}, "
-        f"which does not take the genes as one dict ({type(error).__name__}: {error}): pass "
-        f"lambda genes: {build.__name__}({arguments})"
-    )
+    return f"{build.__name__}({arguments})"
 
 
 def place_of(function: Any) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evonas.exceptions import WeightsError
+from evonas.exceptions import UnknownModuleError, WeightsError
 from evonas.execution.user_code import (
     ScriptError,
     class_not_function,
@@ -276,40 +276,52 @@ def write_builder(folder: Path, file: str, name: str, *, takes_genes: bool) -> N
         write_text(folder / BUILDER, json.dumps({**entry, "signature": signature}) + "\n")
 
 
-def _built_by_the_users_function(folder: Path, evaluation: Evaluation) -> Any:
+def _built_by_the_users_function(folder: Path, evaluation: Evaluation) -> nn.Module:
     """Returns what the function on record builds, if this user put it there on this machine.
 
     Raises:
-        WeightsError: There is none, it is somebody else's, or it is gone.
+        UnknownModuleError: There is none, it is somebody else's, it is gone, or it raises.
     """
-    wanted = "pass load_model(build), where build(genes) returns it"
+    from torch import nn
+
     about = f"evaluation {evaluation.number} has weights, and only your code knows the module"
     entry = _builder_on_record(folder)
     if entry is None:
-        raise WeightsError(f"{about} that they belong to: {wanted}")
+        raise UnknownModuleError(f"{about} that they belong to")
     if not _is_trusted(entry, folder):
-        raise WeightsError(f"{about} (this run was not made here, on this machine): {wanted}")
-    name = entry["name"] if entry["takes_genes"] else f"lambda genes: {entry['name']}()"
+        raise UnknownModuleError(f"{about} (this run was not made here, on this machine)")
+    file, name, takes_genes = entry["file"], entry["name"], entry["takes_genes"]
+    made = f"{file}, which made this run"
+    way_out = f"fix it, or pass load_model({name if takes_genes else f'lambda genes: {name}()'})"
     try:
-        build = import_from_file(entry["file"], entry["name"])
+        build = import_from_file(file, name)
     except ScriptError as error:
         cause = error.__cause__
-        raise WeightsError(
-            f"while importing {entry['file']}, which made this run: {type(cause).__name__}: "
-            f"{cause}; fix it (load_model() runs the top level of that script, beside its "
-            f"__main__ guard), or pass load_model({name})"
+        raise UnknownModuleError(
+            f"while importing {made}: {type(cause).__name__}: {cause} (all but what is under its "
+            "__main__ guard runs)",
+            way_out,
         ) from cause
     except (ImportError, OSError) as error:
-        raise WeightsError(f"{about}, whose function is gone ({error}): {wanted}") from error
-    with reading_only(entry["file"]):
-        return build(evaluation.genes) if entry["takes_genes"] else build()
+        raise UnknownModuleError(f"{about}, whose function is gone ({error})") from error
+    try:
+        with reading_only(file):
+            module = build(evaluation.genes) if takes_genes else build()
+    except (Exception, SystemExit) as error:
+        raise UnknownModuleError(
+            f"{name} of {made}, raised {type(error).__name__}: {error}", way_out
+        ) from error
+    if not isinstance(module, nn.Module):
+        returned = f"{name} of {made}, returned {type(module).__name__} and no nn.Module"
+        raise UnknownModuleError(returned, way_out)
+    return module
 
 
 def _built_by(build: Any, genes: Genes) -> Any:
     """Returns what the caller's function makes of the genes.
 
     Raises:
-        TypeError: It is a module, or a class that takes no genes.
+        TypeError: It is a module, a class that takes no genes, or cannot be called.
     """
     from torch import nn
 
@@ -317,6 +329,11 @@ def _built_by(build: Any, genes: Genes) -> Any:
         raise TypeError(
             f"load_model takes a function of the genes to a new module, got a module "
             f"({type(build).__name__}): pass lambda genes: MyModel(genes['width'])"
+        )
+    if not callable(build):
+        raise TypeError(
+            f"build must be a function of the genes to a new module, got {build!r} "
+            f"({type(build).__name__})"
         )
     try:
         return build(genes)

@@ -281,3 +281,86 @@ def test_a_script_without_a_guard_searches_on_in_no_export(
         'changes no run: put the call under if __name__ == "__main__":'
     )
     assert not (tmp_path / "new").exists()
+
+
+MISTAKES = {
+    "Net": (
+        "Net in FILE is a class, which does not take the genes as one dict: name\n"
+        "  def build(genes): return Net(width=genes['width'])"
+    ),
+    "net": "net in FILE is a module itself (Linear)",
+    "NUMBER": "NUMBER in FILE is 3 (int)",
+    "raises": "raises in FILE raised KeyError: 'depth'\n  wrong.py, line 16: return genes['depth']",
+    "nothing": "nothing in FILE returned NoneType",
+    "two": "two in FILE raised TypeError: two() missing 1 required positional argument: 'classes'",
+    "main": "main in FILE raised TypeError: main() takes 0 positional arguments but 1 was given",
+    "leaves": (
+        "leaves in FILE raised SystemExit: usage\n  wrong.py, line 32: raise SystemExit('usage')"
+    ),
+    "searches": (
+        "searches in FILE raised RuntimeError: evolve must not run while evonas imports FILE to "
+        "find a function in it, which changes no run: put the call under if __name__ == "
+        '"__main__":\n  wrong.py, line 36: return en.evolve({"x": [1]}, lambda genes, trial: 1.0, '
+        "max_evaluations=1)"
+    ),
+}
+
+WRONG = """import evonas as en
+from torch import nn
+
+net = nn.Linear(6, 2)
+NUMBER = 3
+
+
+class Net(nn.Module):
+    def __init__(self, width, dropout=0.0):
+        super().__init__()
+        self.body = nn.Linear(6, width)
+
+
+def raises(genes):
+    width = genes["width"]
+    return genes['depth']
+
+
+def nothing(genes):
+    pass
+
+
+def two(genes, classes):
+    return net
+
+
+def main():
+    raise AssertionError("never runs")
+
+
+def leaves(genes):
+    raise SystemExit('usage')
+
+
+def searches(genes):
+    return en.evolve({"x": [1]}, lambda genes, trial: 1.0, max_evaluations=1)
+"""
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_what_is_no_builder_is_refused_in_a_line_or_two(
+    name: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "wrong.py"
+    file.write_text(WRONG)
+    command = ["export", str(run), "--format", "onnx", "-o", str(tmp_path / "a.onnx")]
+    assert main([*command, "--build", f"{file}:{name}"]) == 1
+    told = MISTAKES[name].replace("FILE", str(file))
+    wanted = "evonas: --build must name a function of the genes to the untrained module; "
+    assert capsys.readouterr().err == f"{wanted}{told}\n"
+
+
+def test_the_command_says_its_own_option_and_not_pythons(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(run), "--format", "onnx", "-o", str(tmp_path / "a.onnx")]) == 1
+    said = capsys.readouterr().err
+    assert "only your code knows the module that they belong to: pass --build FILE.py:FUNC" in said
+    assert "load_model" not in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -122,6 +123,16 @@ def test_the_champion_loads_without_an_argument_where_it_was_made(
     function = {"masks": "lambda genes: pretrained()", "recipes": "with_dropout"}
     assert f"or pass load_model({function.get(kind, 'model')})" in said
     assert f'File "{script}", line 1, in <module>' in said, "the cause is chained"
+    for code, raised in (
+        ("raise KeyError('depth')", "raised KeyError: 'depth'"),
+        ("return 3", "returned int and no nn.Module"),
+    ):
+        changed = SCRIPT.replace("GUARD", '__name__ == "__main__"')
+        for name in ("model", "pretrained", "with_dropout"):
+            changed = re.sub(rf"(def {name}\(.*\):\n)", rf"\1    {code}\n", changed)
+        script.write_text(changed)
+        wanted = f"of {script}, which made this run, {raised}: fix it, or pass load_model("
+        assert wanted in read(run, tmp_path / "state").stderr
     (tmp_path / "train.py").unlink()
     assert "whose function is gone" in read(run, tmp_path / "state").stderr
     builder.write_text("{")

@@ -81,6 +81,10 @@ def test_a_class_or_a_module_in_place_of_the_function_is_refused(files: TrialFil
     with pytest.raises(TypeError, match=r"takes a function of the genes .*, got a module \(Net\)"):
         found.load_model(Net())
     assert found.load_model(lambda genes: Net(width=genes["width"]))(torch.zeros(1, 4)).shape
+    with pytest.raises(
+        TypeError, match=r"build must be a function of the genes .*, got 'model' \("
+    ):
+        found.load_model("model")
 
 
 def test_where_there_is_nothing_to_load_it_says_why(files: TrialFiles) -> None:

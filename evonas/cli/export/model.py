@@ -9,15 +9,20 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from evonas.exceptions import EvonasError, MissingDependencyError, WeightsError
+from evonas.cli.export.builder import named_builder
+from evonas.exceptions import (
+    EvonasError,
+    MissingDependencyError,
+    UnknownModuleError,
+    WeightsError,
+)
 from evonas.execution.anatomy import example_of
-from evonas.execution.user_code import import_from_file, import_from_module
 from evonas.execution.weights import WEIGHTS, read_weights
 from evonas.files import replace_file
 from evonas.objectives import Objective
-from evonas.records import Evaluation, Genes
+from evonas.records import Evaluation
 from evonas.report.network import preprocessing_known
 from evonas.run.repeats import weights_json
 from evonas.training.data.structure import map_tensors, tensors_in
@@ -66,7 +71,7 @@ def write_model(
     about = _about(evaluation, precision, objectives)
     if form in ("state-dict", "safetensors"):
         return _write_weights(evaluation, form, output, half, about)
-    module = evaluation.load_model(_builder(build))
+    module = _loaded(evaluation, build)
     known = {} if evaluation.kept is None else evaluation.kept.network(evaluation.number)
     if not known.get("inputs"):
         raise WeightsError(
@@ -83,6 +88,19 @@ def write_model(
     difference = _largest_difference(module, tried, _halved(tried, half), output, form)
     said = f"largest difference to the module {difference:.2g}"
     return f"{output}: evaluation {evaluation.number}, {said}"
+
+
+def _loaded(evaluation: Evaluation, build: str | None) -> nn.Module:
+    """Returns the trained module, built by the function that `build` names or the run knows."""
+    try:
+        found = None if build is None else named_builder(build)
+        module: nn.Module = evaluation.load_model(found)
+    except UnknownModuleError as error:
+        raise WeightsError(
+            f"{error.reason}: pass --build FILE.py:FUNCTION, a function of the genes that returns "
+            "it untrained"
+        ) from error
+    return module
 
 
 def _about(
@@ -210,24 +228,6 @@ def _largest_difference(
         raise EvonasError(f"{output} returns outputs of other shapes than the module")
     pairs = zip(wanted, found, strict=True)
     return max(float((a.double() - b.double()).abs().max()) for a, b in pairs)
-
-
-def _builder(build: str | None) -> Callable[[Genes], Any] | None:
-    if build is None:
-        return None
-    place, _, name = build.rpartition(":")
-    if not place or not name:
-        raise EvonasError(f"--build must be FILE.py:FUNCTION or MODULE:FUNCTION, got {build!r}")
-    try:
-        if place.endswith(".py"):
-            found = import_from_file(place, name)
-        else:
-            found = import_from_module(place, name)
-    except (ImportError, OSError) as error:
-        raise EvonasError(f"--build {build} cannot be used: {error}") from error
-    if not callable(found) and not hasattr(found, "build"):
-        raise EvonasError(f"--build {build}: {place} has no function or problem {name!r}")
-    return cast("Callable[[Genes], Any]", found)
 
 
 def _arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
