@@ -89,6 +89,7 @@ def test_a_program_computes_what_the_module_computes(
         about = json.loads(notes["evonas.json"])
         found = torch.export.load(path).module()(inputs).detach().numpy()
     assert about["precision"] == "float32"
+    assert about["dtype"] == ("float16" if is_half else "float32")
     assert json.loads(about["genes"]) == en.open_run(run).champion.genes
     assert np.abs(found.astype(np.float64) - wanted.numpy()).max() < (5e-3 if is_half else 1e-5)
 
@@ -364,3 +365,48 @@ def test_the_command_says_its_own_option_and_not_pythons(
     said = capsys.readouterr().err
     assert "only your code knows the module that they belong to: pass --build FILE.py:FUNC" in said
     assert "load_model" not in said
+
+
+@pytest.mark.parametrize("form", ["safetensors", "state-dict"])
+def test_what_half_rounds_is_said(
+    form: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "half"
+    command = ["export", str(run), "--format", form, "-o", str(path)]
+    assert main([*command, "--half"]) == 0
+    told = capsys.readouterr().out
+    if form == "safetensors":
+        safetensors = pytest.importorskip("safetensors")
+        with safetensors.safe_open(path, "pt") as file:
+            assert file.metadata()["dtype"] == "float16"
+            assert file.metadata()["precision"] == "float32"
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        assert main(command) == 0
+        with safetensors.safe_open(path, "pt") as file:
+            assert file.metadata()["dtype"] == "float32"
+    else:
+        found = torch.load(path, weights_only=True)
+    kept = torch.load(en.open_run(run).champion.files["weights.pt"], weights_only=True)
+    assert {each.dtype for each in found.values()} == {torch.float16}
+    largest = max(float((kept[name] - found[name].float()).abs().max()) for name in kept)
+    assert largest > 0
+    wanted = "4 tensors, 4 of them rounded to float16, largest difference to the weights kept"
+    assert f"{wanted} {largest:.2g};" in told
+    assert "equal to the weights" not in told
+
+
+def test_numbers_that_float16_cannot_hold_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fitness(genes: Any, trial: en.Trial) -> float:
+        model = nn.Linear(6, 2)
+        nn.init.constant_(model.weight, 1e5)
+        trial.save(model)
+        return 1.0
+
+    run = tmp_path / "run"
+    en.evolve({"x": [1]}, fitness, max_evaluations=1, run_dir=run, progress=False)
+    command = ["export", str(run), "--format", "safetensors", "-o", str(tmp_path / "a"), "--half"]
+    assert main(command) == 1
+    assert "weight holds numbers too large for float16: leave out" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()

@@ -7,7 +7,7 @@ import importlib
 import json
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from evonas.run.repeats import weights_json
 from evonas.training.data.structure import map_tensors, tensors_in
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 __all__ = ["ENDINGS", "write_model"]
 
@@ -79,6 +79,7 @@ def write_model(
             "in the fitness function, trial.save(model, example), or export safetensors"
         )
     written = copy.deepcopy(module).half() if half else module
+    about["dtype"] = _dtypes(written.state_dict().values())
     n_made = 2 if batch_size is None else batch_size
     write = _write_onnx if form == "onnx" else _write_program
 
@@ -110,7 +111,7 @@ def _about(
 
     Genes, key, the training and the scores of the weights (JSON; see `weights_json`), what inputs
     go through with the classes in their order (JSON; see `Evaluation.preprocessing`), and the
-    precision of the training.
+    precision of the training. Whoever writes the file adds the `dtype` of its numbers.
     """
     about = {"genes": json.dumps(evaluation.genes), "key": evaluation.key}
     if weights := weights_json(evaluation, objectives):
@@ -127,11 +128,11 @@ def _write_weights(
 
     if WEIGHTS not in evaluation.files:
         evaluation.load_model(lambda genes: None)  # says why there are none
-    state = {
-        name: value.half() if half and value.is_floating_point() else value.clone()
-        for name, value in read_weights(evaluation.files[WEIGHTS]).items()
-        if isinstance(value, torch.Tensor)
-    }
+    weights = read_weights(evaluation.files[WEIGHTS])
+    kept = {name: each for name, each in weights.items() if isinstance(each, torch.Tensor)}
+    state = {name: _halved(each, half).clone() for name, each in kept.items()}
+    rounded = _rounded(kept, state) if half else ""
+    about["dtype"] = _dtypes(state.values())
     if form == "state-dict":
         _replace(output, lambda part: torch.save(state, part))
         again = torch.load(output, weights_only=True)
@@ -143,9 +144,35 @@ def _write_weights(
     if not same:
         raise EvonasError(f"{output} does not hold the weights that were written")
     return (
-        f"{output}: evaluation {evaluation.number}, {len(state)} tensors, equal to the weights "
-        f"kept; the module that they fit has the genes {json.dumps(evaluation.genes)}"
+        f"{output}: evaluation {evaluation.number}, {len(state)} tensors, "
+        f"{rounded or 'equal to the weights kept'}; the module that they fit has the genes "
+        f"{json.dumps(evaluation.genes)}"
     )
+
+
+def _rounded(kept: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Returns how many tensors were rounded, and by how much at most.
+
+    Raises:
+        EvonasError: float16 cannot hold a number.
+    """
+    changed = [name for name, each in kept.items() if each.dtype != state[name].dtype]
+    for name in changed:
+        if not state[name].isfinite().equal(kept[name].isfinite()):
+            raise EvonasError(f"{name} holds numbers too large for float16: leave out --half")
+    largest = max(
+        (float((kept[name].double() - state[name].double()).abs().max())
+         for name in changed if kept[name].numel()), default=0.0,
+    )  # fmt: skip
+    return (
+        f"{len(changed)} of them rounded to float16, largest difference to the weights kept "
+        f"{largest:.2g}"
+    )
+
+
+def _dtypes(tensors: Iterable[Tensor]) -> str:
+    """Returns the types of floating numbers among tensors: `float16`."""
+    return ", ".join(sorted({str(each.dtype)[6:] for each in tensors if each.is_floating_point()}))
 
 
 def _write_program(
