@@ -32,7 +32,7 @@ MAX_FUNCTION_LINES = 60
 # Bottom to top: a room may import those on the lines above its own, and itself. A room is a module
 # or a package; of two rooms that hold a module the longer name counts.
 LAYERS = [
-    "exceptions arguments execution.model_calls execution.user_code run.signature",
+    "exceptions arguments execution.model_calls execution.user_code run.signature space.naming",
     "records files execution.anatomy",
     "execution.weights",  # what a trial saves, and every record of a run can load
     "objectives space execution.trial",  # the trial is what a fitness function sees

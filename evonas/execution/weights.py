@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from evonas.execution.user_code import (
 from evonas.files import replace_file, write_text
 from evonas.records import Evaluation, Genes
 from evonas.run.signature import is_ours, sign
+from evonas.space.naming import CODE, fingerprint_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -154,11 +156,13 @@ class TrialFiles:
         folder: Of the run.
         build: `genes -> module`, where the problem is known that trained them.
         owner: Kept alive with this object: removes a folder that belongs to a run in memory.
+        best: Numbers of evaluations whose files the run keeps, as far as that is known.
     """
 
     folder: Path
     build: Callable[[Genes], Any] | None = None
     owner: object = None
+    best: frozenset[int] = frozenset()
 
     @classmethod
     def in_memory(cls) -> TrialFiles | None:
@@ -257,6 +261,12 @@ class TrialFiles:
                 "no trial of this run has saved weights: call trial.save(model) at the end of "
                 "the fitness function, and search again"
             )
+        if evaluation.number in self.best:
+            return (
+                f"the weights of evaluation {evaluation.number} are gone: it is one of the best, "
+                f"whose weights a run keeps, and {self.folder / str(evaluation.number)} was "
+                "removed, by hand or to stay within keep_bytes (or its trial saved none)"
+            )
         return (
             f"the weights of evaluation {evaluation.number} were not kept: a run keeps those of "
             f"the champion, the hall of fame and the Pareto front, within keep_bytes; "
@@ -264,8 +274,17 @@ class TrialFiles:
         )
 
 
-def write_builder(folder: Path, file: str, name: str, *, takes_genes: bool) -> None:
+def write_builder(
+    folder: Path, file: str, name: str, *, takes_genes: bool, code: str | None = None
+) -> None:
     """Puts on record where the user's function is, signed, so that nobody else can put one there.
+
+    Args:
+        folder: For the files of the run's trials.
+        file: Of the function.
+        name: In that file.
+        takes_genes: Whether it is a function of the genes.
+        code: What `fingerprint_of` says of it, to tell whether it was edited. None: nothing.
 
     Raises:
         RunStorageError: It cannot be written.
@@ -273,7 +292,8 @@ def write_builder(folder: Path, file: str, name: str, *, takes_genes: bool) -> N
     entry = {"file": file, "name": name, "takes_genes": takes_genes, "folder": str(folder)}
     signature = sign(entry, _SIGNED)
     if signature is not None:
-        write_text(folder / BUILDER, json.dumps({**entry, "signature": signature}) + "\n")
+        entry |= {"signature": signature, "code": code}
+        write_text(folder / BUILDER, json.dumps(entry) + "\n")
 
 
 def _built_by_the_users_function(folder: Path, evaluation: Evaluation) -> nn.Module:
@@ -304,6 +324,7 @@ def _built_by_the_users_function(folder: Path, evaluation: Evaluation) -> nn.Mod
         ) from cause
     except (ImportError, OSError) as error:
         raise UnknownModuleError(f"{about}, whose function is gone ({error})") from error
+    _warn_of_other_code(entry, build, evaluation.number)
     try:
         with reading_only(file):
             module = build(evaluation.genes) if takes_genes else build()
@@ -315,6 +336,20 @@ def _built_by_the_users_function(folder: Path, evaluation: Evaluation) -> nn.Mod
         returned = f"{name} of {made}, returned {type(module).__name__} and no nn.Module"
         raise UnknownModuleError(returned, way_out)
     return module
+
+
+def _warn_of_other_code(entry: Mapping[str, Any], build: Any, number: int) -> None:
+    """Warns where the function on record is not as it was when the run last started."""
+    code = entry.get("code")
+    # In another Python the same code has another digest.
+    if not isinstance(code, str) or CODE not in code or fingerprint_of(build) == code:
+        return
+    warnings.warn(
+        f"{entry['name']} in {entry['file']}, or what it uses, was edited after the search: the "
+        f"network that it builds for the weights of evaluation {number} may compute something "
+        "else than the one that was trained; restore the file, or pass load_model(build)",
+        stacklevel=5,  # whoever calls `Evaluation.load_model`
+    )
 
 
 def _built_by(build: Any, genes: Genes) -> Any:

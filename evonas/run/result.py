@@ -127,6 +127,10 @@ class Result:
         self.logbook = _logbook(reader.logbook())
         n_best = self.record.strategy.get("hall_of_fame", DEFAULT_HALL_OF_FAME)
         self._hall = best_evaluations(reader, n_best)
+        if reader.files is not None:  # what it keeps, it can say to be gone
+            kept = frozenset(entry.number for entry in self._hall)
+            self._files = reader.files = replace(reader.files, best=kept)
+            self._hall = [replace(entry, kept=self._files) for entry in self._hall]
         best = next(iter(self._hall), None)
         self.counts.unmet = self.record.limits.unmet(best, self.objectives)
         self._confirmed = read_confirmed(reader)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -410,3 +411,23 @@ def test_numbers_that_float16_cannot_hold_are_refused(
     assert main(command) == 1
     assert "weight holds numbers too large for float16: leave out" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
+
+
+def test_weights_that_were_removed_by_hand_are_gone_and_not_unkept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fitness(genes: Any, trial: en.Trial) -> float:
+        trial.save(nn.Linear(6, 2))
+        return float(genes["x"])
+
+    run = tmp_path / "run"
+    en.evolve({"x": [1, 2]}, fitness, max_evaluations=2, run_dir=run, progress=False)
+    (number, other) = (entry.number for entry in en.open_run(run).hall_of_fame)
+    shutil.rmtree(run / "attachments" / str(number))
+    command = ["export", str(run), "--format", "safetensors", "-o", str(tmp_path / "a")]
+    for chosen in ("champion", str(number)):
+        assert main([*command, "-e", chosen]) == 1
+        said = capsys.readouterr().err
+        assert f"weights of evaluation {number} are gone: it is one of the best, whose" in said
+        assert "keep_files" not in said
+    assert main([*command, "-e", str(other)]) == 0

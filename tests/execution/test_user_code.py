@@ -32,8 +32,12 @@ X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
 DATA = X, (X[:, 0] > 0).long()
 
 
+class Net(nn.Sequential):
+    pass
+
+
 def model(genes):
-    return nn.Sequential(nn.Linear(4, genes["width"]), nn.ReLU(), nn.Linear(genes["width"], 2))
+    return Net(nn.Linear(4, genes["width"]), nn.ReLU(), nn.Linear(genes["width"], 2))
 
 
 def pretrained(width=8):
@@ -143,6 +147,25 @@ def test_a_script_without_a_guard_is_not_run_again(tmp_path: Path) -> None:
     run = search(tmp_path, "model", guard="True")
     assert not (run / "attachments" / "builder.json").exists()
     assert "pass load_model(build)" in read(run, tmp_path / "state").stderr
+
+
+def test_code_that_was_edited_after_the_search_is_warned_of(tmp_path: Path) -> None:
+    """The shapes fit, and the network computes something else: nothing else would tell."""
+    run = search(tmp_path, "model")
+    script, state = tmp_path / "train.py", tmp_path / "state"
+    before = script.read_text()
+    script.write_text(before.replace("torch.randn(60", "torch.randn(61") + "# a comment\n")
+    assert "edited" not in read(run, state).stderr, "not of what the function does not use"
+    script.write_text(before.replace("Net(nn.Sequential):", "Net(nn.Sequential):\n    slope = 2"))
+    found = read(run, state)
+    assert f"UserWarning: model in {script}, or what it uses, was edited after" in found.stderr
+    assert "pass load_model(build)" in found.stderr
+    assert found.stdout.endswith(" False\n"), "it is loaded all the same"
+    builder = run / "attachments" / "builder.json"
+    entry = json.loads(builder.read_text())
+    for code in (None, entry["code"].replace("py3.", "py2.")):  # an older evonas, another Python
+        builder.write_text(json.dumps({**entry, "code": code}))
+        assert "edited" not in read(run, state).stderr
 
 
 class Holder:

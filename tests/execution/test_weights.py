@@ -8,6 +8,7 @@ import pickle
 import resource
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,9 @@ def test_where_there_is_nothing_to_load_it_says_why(files: TrialFiles) -> None:
         evaluation(files).load_model(model)
     (files.folder / "1").mkdir()
     with pytest.raises(WeightsError, match=r"were not kept.*keep_files='all'"):
+        evaluation(files).load_model(model)
+    files = replace(files, best=frozenset({7}))
+    with pytest.raises(WeightsError, match=r"weights of evaluation 7 are gone: .* was removed, by"):
         evaluation(files).load_model(model)
     with pytest.raises(WeightsError, match="ended failed"):
         evaluation(files, Status.FAILED).load_model(model)

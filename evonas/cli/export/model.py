@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evonas.cli.export.builder import named_builder
+from evonas.cli.screen import echo
 from evonas.exceptions import (
     EvonasError,
     MissingDependencyError,
@@ -95,12 +96,16 @@ def _loaded(evaluation: Evaluation, build: str | None) -> nn.Module:
     """Returns the trained module, built by the function that `build` names or the run knows."""
     try:
         found = None if build is None else named_builder(build)
-        module: nn.Module = evaluation.load_model(found)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            module: nn.Module = evaluation.load_model(found)
     except UnknownModuleError as error:
         raise WeightsError(
             f"{error.reason}: pass --build FILE.py:FUNCTION, a function of the genes that returns "
             "it untrained"
         ) from error
+    for each in caught:
+        echo(f"evonas: {each.message}", err=True)
     return module
 
 
