@@ -347,7 +347,7 @@ def _warn_of_other_code(entry: Mapping[str, Any], build: Any, number: int) -> No
     warnings.warn(
         f"{entry['name']} in {entry['file']}, or what it uses, was edited after the search: the "
         f"network that it builds for the weights of evaluation {number} may compute something "
-        "else than the one that was trained; restore the file, or pass load_model(build)",
+        "else than the one that was trained; restore the file, or name a function that builds that",
         stacklevel=5,  # whoever calls `Evaluation.load_model`
     )
 

@@ -112,9 +112,10 @@ class NasRunFiles:
             # Not the mean: with each further repeat it would be another file.
             title += (
                 f"\nThat is the score of the weights beside this file, of its first repeat on a"
-                f" fresh seed\n({training.seed}); the search's own trial had"
-                f" {self._score(evaluation)}, and `evonas show` has the mean."
+                f" fresh seed\n({training.seed}); `evonas show` has the mean of the repeats."
             )
+            if all(each.seed != evaluation.seed for each in evaluation.repeats):
+                title += f" In the search it had {self._score(evaluation)}."
         return problem.champion_source(genes, title)
 
     def _score(self, training: Evaluation) -> str:

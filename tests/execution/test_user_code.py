@@ -159,7 +159,7 @@ def test_code_that_was_edited_after_the_search_is_warned_of(tmp_path: Path) -> N
     script.write_text(before.replace("Net(nn.Sequential):", "Net(nn.Sequential):\n    slope = 2"))
     found = read(run, state)
     assert f"UserWarning: model in {script}, or what it uses, was edited after" in found.stderr
-    assert "pass load_model(build)" in found.stderr
+    assert "restore the file" in found.stderr
     assert found.stdout.endswith(" False\n"), "it is loaded all the same"
     builder = run / "attachments" / "builder.json"
     entry = json.loads(builder.read_text())

@@ -190,7 +190,7 @@ def test_the_champions_source_says_the_score_of_the_file_beside_it(tmp_path: Pat
     en.confirm(problem, tmp_path, top=1)
     text = module.read_text()
     assert "\n# accuracy 0.5200 on validation after 1 epochs.\n" in text
-    assert "the search's own trial had accuracy 0.5400" in text
+    assert "In the search it had accuracy 0.5400." in text
     assert float(weights.read_text()) == REPEATS[0]
     # Its attachments are removed by hand: the champion's own files stay, and stay together.
     for file in (tmp_path / "attachments").rglob("weights.pt"):
