@@ -24,6 +24,7 @@ __all__ = [
     "SearchInterrupted",
     "TooManyFailures",
     "TrialPruned",
+    "UnknownModuleError",
     "UnsatisfiableSpaceError",
     "WeightsError",
     "WorkerError",
@@ -97,6 +98,20 @@ class DataError(EvonasError):
 
 class WeightsError(EvonasError):
     """Trained weights are not there, not readable, or do not fit the module."""
+
+
+class UnknownModuleError(WeightsError):
+    """Weights are there, but not what builds the module that they belong to.
+
+    Attributes:
+        reason: Why, without the way out.
+    """
+
+    def __init__(
+        self, reason: str, way_out: str = "pass load_model(build), where build(genes) returns it"
+    ) -> None:
+        super().__init__(f"{reason}: {way_out}")
+        self.reason = reason
 
 
 class MissingDependencyError(EvonasError, ImportError):

@@ -37,7 +37,10 @@ class RunFiles(Protocol):
         """Writes the files of one committed evaluation, where they are missing."""
 
     def on_champion(self, evaluation: Evaluation, attachments: Path | None) -> None:
-        """Writes the champion's files; `attachments` is the folder of what its trial attached."""
+        """Writes the champion's files; `attachments` is the folder of what its trial attached.
+
+        After `confirm` that is its first repeat, with a score of its own: `evaluation.weights_of`.
+        """
 
 
 class Problem:

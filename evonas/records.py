@@ -70,6 +70,9 @@ class KeptFiles(Protocol):
     def of(self, number: int) -> dict[str, Path]:
         """Returns the files of an evaluation by name."""
 
+    def is_repeats(self, number: int) -> bool:
+        """Whether those are of its first repeat in `confirm`."""
+
     def network(self, number: int) -> dict[str, Any]:
         """Returns what is known of an evaluation's model, as JSON."""
 
@@ -101,6 +104,7 @@ class Evaluation:
         output: File with what the trial printed, relative to the run's directory; None where it
             printed nothing, or to the terminal.
         kept: The files of the run's trials; None for an evaluation of no run.
+        repeats: The records of its trainings on fresh seeds by `confirm`; `number` is the repeat.
     """
 
     number: int
@@ -116,6 +120,7 @@ class Evaluation:
     started_at: float = 0.0
     output: str | None = None
     kept: KeptFiles | None = field(default=None, compare=False)
+    repeats: tuple[Evaluation, ...] = field(default=(), compare=False)
 
     if not TYPE_CHECKING:  # a type checker would find every name
 
@@ -136,6 +141,19 @@ class Evaluation:
         Empty where the trial attached nothing or its files were not kept; see `evolve`.
         """
         return {} if self.kept is None else self.kept.of(self.number)
+
+    @property
+    def weights_of(self) -> Evaluation | None:
+        """The training that left `files`: its score is that of `load_model()`; None: no files.
+
+        This evaluation itself; after `confirm`, for the champion, the first of its `repeats`: it
+        has another seed and another score than the search's evaluation.
+        """
+        if self.kept is None or not self.files:
+            return None
+        if not self.kept.is_repeats(self.number):
+            return self
+        return next((repeat for repeat in self.repeats if repeat.number == 0), None)
 
     def load_model(self, build: Callable[[Genes], Any] | Any | None = None) -> Any:
         """Returns the trained `torch.nn.Module` of this evaluation, in evaluation mode, on the CPU.

@@ -62,6 +62,7 @@ from evonas.nas.datasets import (
     open_dataset,
     val_opener,
 )
+from evonas.run.repeats import weights_text
 
 PUBLISHED: dict[str, Any] = {
     "dataset": "cifar10",
@@ -320,10 +321,11 @@ def report(
         print(f"  {name:<{width}}  {shown}")
     if len(result.objectives) > 1:
         print(f"\n{front_table(result, 'network')}")
+    weights = weights_text(champion, result.objectives) if champion.repeats else ""
     trainer = Path(sys.argv[0]).with_name("train_champion.py")
     print(
         f"\nits code:     {files.champion}   (runs alone: python {files.champion.name} IMAGE)\n"
-        f"its weights:  {files.champion_weights}\n"
+        f"its weights:  {files.champion_weights}{weights and f'   ({weights})'}\n"
         f"every network: {files.architecture(0).parent}, {files.statistics(0).parent}\n"
         "\ntrain it for longer, on all training images, and test it:\n"
         f"  python {shlex.quote(str(trainer))} {shlex.quote(str(options.run_dir))} --epochs 50"

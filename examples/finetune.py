@@ -42,6 +42,7 @@ from evonas.freezing import GenerationLog, RecipeProblem
 from evonas.freezing.comparison import candidate_count
 from evonas.freezing.time_plan import FineTuningPlan, plan_fine_tuning
 from evonas.report.network import preprocessing_text
+from evonas.run.repeats import weights_text
 from evonas.training.passes import forward
 
 N_RIVALS = 12  # that people try by hand and the first population holds, about
@@ -90,6 +91,7 @@ def main(options: argparse.Namespace) -> None:
     champion = en.open_run(folder).champion
     if "weights.pt" in champion.files:
         print(f"\nits weights: {champion.files['weights.pt']}")
+        print(f"they are {weights_text(champion, result.objectives)}")
         if said := preprocessing_text(champion):
             classes = champion.preprocessing.get("classes", [])
             print(f"its inputs: {said}; its classes: {', '.join(classes)}")

@@ -32,7 +32,7 @@ MAX_FUNCTION_LINES = 60
 # Bottom to top: a room may import those on the lines above its own, and itself. A room is a module
 # or a package; of two rooms that hold a module the longer name counts.
 LAYERS = [
-    "exceptions arguments execution.model_calls execution.user_code run.signature",
+    "exceptions arguments execution.model_calls execution.user_code run.signature space.naming",
     "records files execution.anatomy",
     "execution.weights",  # what a trial saves, and every record of a run can load
     "objectives space execution.trial",  # the trial is what a fitness function sees
@@ -51,7 +51,7 @@ SAME_LAYER = {"": "training", "__main__": "cli"}
 TORCH_MODULES = ("training", "nas", "freezing", "integrations")
 TORCH_MODULES += ("execution.torch_env", "execution.torch_state", "execution.accelerator")
 TORCH_MODULES += ("execution.anatomy", "execution.model_calls", "execution.weights")
-TORCH_MODULES += ("cli.export.model",)
+TORCH_MODULES += ("cli.export.builder", "cli.export.model")
 # evolve takes a Toolbox of the user's, and Result.logbook is a tools.Logbook.
 DEAP_MODULES = ("evolution", "strategies", "testing", "run.evolve", "run.result", "run.settings")
 LIBRARY_MODULES = {"torch": TORCH_MODULES, "torchvision": TORCH_MODULES, "deap": DEAP_MODULES}

@@ -35,6 +35,7 @@ from evonas.report.network import (
 )
 from evonas.report.state import State, is_preparing, last_start, read_state, summary
 from evonas.report.strip import blocks_of
+from evonas.run.repeats import repeats_text, weights_text
 from evonas.run.store import RunRecord
 
 if TYPE_CHECKING:
@@ -154,6 +155,9 @@ def _page(state: State, *, live: bool = False) -> Group:
     else:
         named = zip(result.objectives, champion.values, strict=True)
         title += ", ".join(f"{objective.name} {number(value)}" for objective, value in named)
+    title += repeats_text(champion)
+    if champion.repeats and (weights := weights_text(champion, result.objectives)):
+        title += f"\nits weights {weights}"
     genes = [(name, shown(value)) for name, value in champion.genes.items()]
     if live and len(genes) > _MAX_LISTED:
         genes = [*genes[:_MAX_LISTED], (f"… and {len(genes) - _MAX_LISTED} more", "")]

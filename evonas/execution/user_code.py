@@ -3,18 +3,64 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ScriptError", "class_not_function", "import_from_file", "place_of"]
+__all__ = [
+    "ScriptError",
+    "call_of_class",
+    "class_not_function",
+    "import_from_file",
+    "import_from_module",
+    "place_of",
+    "reading_only",
+    "refuse_while_reading",
+]
 
 
 class ScriptError(ImportError):
     """The user's file is there, and its code raised while it was imported."""
+
+
+_read: ContextVar[str | None] = ContextVar("_read", default=None)
+
+
+@contextmanager
+def reading_only(place: str) -> Iterator[None]:
+    """Lets the user's code run for a function in it, and no search: see `refuse_while_reading`.
+
+    Args:
+        place: The file or module whose code runs.
+    """
+    token = _read.set(place)
+    try:
+        yield
+    finally:
+        _read.reset(token)
+
+
+def refuse_while_reading(function: str) -> None:
+    """Raises where code of the user's runs for a function in it: reading a run changes none.
+
+    Args:
+        function: Of evonas, that would write a run.
+
+    Raises:
+        RuntimeError: It was called within `reading_only`.
+    """
+    place = _read.get()
+    if place is not None:
+        raise RuntimeError(
+            f"{function} must not run while evonas imports {place} to find a function in it, "
+            'which changes no run: put the call under if __name__ == "__main__":'
+        )
 
 
 def class_not_function(
@@ -31,6 +77,21 @@ def class_not_function(
         genes: With which it was called.
         error: What it raised.
     """
+    call = call_of_class(build, genes)
+    if call is None:
+        return None
+    return TypeError(
+        f"{name} must be a function of the genes to a new module, got the class {build.__name__}, "
+        f"which does not take the genes as one dict ({type(error).__name__}: {error}): pass "
+        f"lambda genes: {call}"
+    )
+
+
+def call_of_class(build: Any, genes: Mapping[str, Any]) -> str | None:
+    """Returns how a class is called with the genes that it takes: `Net(width=genes['width'])`.
+
+    None where it is no class, or one whose constructor has the argument `genes`.
+    """
     if not isinstance(build, type):
         return None
     try:
@@ -41,11 +102,7 @@ def class_not_function(
         return None
     given = [gene for gene in genes if gene in taken] or list(genes)
     arguments = ", ".join(f"{gene}=genes[{gene!r}]" for gene in given)
-    return TypeError(
-        f"{name} must be a function of the genes to a new module, got the class {build.__name__}, "
-        f"which does not take the genes as one dict ({type(error).__name__}: {error}): pass "
-        f"lambda genes: {build.__name__}({arguments})"
-    )
+    return f"{build.__name__}({arguments})"
 
 
 def place_of(function: Any) -> tuple[str, str] | None:
@@ -90,17 +147,41 @@ def import_from_file(file: str, name: str) -> Any:
         module = importlib.util.module_from_spec(spec)
         sys.modules[module_name] = module
         try:
-            spec.loader.exec_module(module)
-        except BaseException as error:
+            with _importing(str(path)):
+                spec.loader.exec_module(module)
+        except BaseException:
             del sys.modules[module_name]
-            if isinstance(error, (Exception, SystemExit)):
-                raise ScriptError(
-                    f"importing {path} raised {type(error).__name__}: {error}"
-                ) from error
             raise
-    found: Any = module
+    return _named(module, name, str(path))
+
+
+def import_from_module(module: str, name: str) -> Any:
+    """Imports a module and returns what it calls `name`.
+
+    Raises:
+        ImportError: There is no such name.
+        ScriptError: There is no such module, or its own code raised.
+    """
+    with _importing(module):
+        found = importlib.import_module(module)
+    return _named(found, name, module)
+
+
+@contextmanager
+def _importing(place: str) -> Iterator[None]:
+    with reading_only(place):
+        try:
+            yield
+        except (Exception, SystemExit) as error:
+            raise ScriptError(
+                f"importing {place} raised {type(error).__name__}: {error}"
+            ) from error
+
+
+def _named(module: Any, name: str, place: str) -> Any:
+    found = module
     for part in name.split("."):
         if not hasattr(found, part):
-            raise ImportError(f"{path} has no {name!r}")
+            raise ImportError(f"{place} has no {name!r}")
         found = getattr(found, part)
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,11 +13,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evonas.exceptions import WeightsError
-from evonas.execution.user_code import ScriptError, class_not_function, import_from_file
+from evonas.exceptions import UnknownModuleError, WeightsError
+from evonas.execution.user_code import (
+    ScriptError,
+    class_not_function,
+    import_from_file,
+    reading_only,
+)
 from evonas.files import replace_file, write_text
 from evonas.records import Evaluation, Genes
 from evonas.run.signature import is_ours, sign
+from evonas.space.naming import CODE, fingerprint_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -149,11 +156,13 @@ class TrialFiles:
         folder: Of the run.
         build: `genes -> module`, where the problem is known that trained them.
         owner: Kept alive with this object: removes a folder that belongs to a run in memory.
+        best: Numbers of evaluations whose files the run keeps, as far as that is known.
     """
 
     folder: Path
     build: Callable[[Genes], Any] | None = None
     owner: object = None
+    best: frozenset[int] = frozenset()
 
     @classmethod
     def in_memory(cls) -> TrialFiles | None:
@@ -174,12 +183,19 @@ class TrialFiles:
 
     def of(self, number: int) -> dict[str, Path]:
         """Returns an evaluation's files by name, or those of its repeat in `confirm`."""
-        for name in (f"{CONFIRMED}{number}", str(number)):
-            folder = self.folder / name
-            if folder.is_dir():
-                files = (path for path in sorted(folder.iterdir()) if path.name[0] != ".")
-                return {path.name: path for path in files}
-        return {}
+        folder = self.folder_of(number)
+        if folder is None:
+            return {}
+        return {path.name: path for path in sorted(folder.iterdir()) if path.name[0] != "."}
+
+    def folder_of(self, number: int) -> Path | None:
+        """Returns where those files are; None: there are none."""
+        folders = (self.folder / f"{CONFIRMED}{number}", self.folder / str(number))
+        return next((folder for folder in folders if folder.is_dir()), None)
+
+    def is_repeats(self, number: int) -> bool:
+        """Whether they are of the first repeat of the evaluation in `confirm`."""
+        return (self.folder / f"{CONFIRMED}{number}").is_dir()
 
     def network(self, number: int) -> dict[str, Any]:
         """Returns what is known of an evaluation's model: `layers`, `inputs`, `kind`; {}: nothing.
@@ -245,6 +261,12 @@ class TrialFiles:
                 "no trial of this run has saved weights: call trial.save(model) at the end of "
                 "the fitness function, and search again"
             )
+        if evaluation.number in self.best:
+            return (
+                f"the weights of evaluation {evaluation.number} are gone: it is one of the best, "
+                f"whose weights a run keeps, and {self.folder / str(evaluation.number)} was "
+                "removed, by hand or to stay within keep_bytes (or its trial saved none)"
+            )
         return (
             f"the weights of evaluation {evaluation.number} were not kept: a run keeps those of "
             f"the champion, the hall of fame and the Pareto front, within keep_bytes; "
@@ -252,8 +274,17 @@ class TrialFiles:
         )
 
 
-def write_builder(folder: Path, file: str, name: str, *, takes_genes: bool) -> None:
+def write_builder(
+    folder: Path, file: str, name: str, *, takes_genes: bool, code: str | None = None
+) -> None:
     """Puts on record where the user's function is, signed, so that nobody else can put one there.
+
+    Args:
+        folder: For the files of the run's trials.
+        file: Of the function.
+        name: In that file.
+        takes_genes: Whether it is a function of the genes.
+        code: What `fingerprint_of` says of it, to tell whether it was edited. None: nothing.
 
     Raises:
         RunStorageError: It cannot be written.
@@ -261,42 +292,71 @@ def write_builder(folder: Path, file: str, name: str, *, takes_genes: bool) -> N
     entry = {"file": file, "name": name, "takes_genes": takes_genes, "folder": str(folder)}
     signature = sign(entry, _SIGNED)
     if signature is not None:
-        write_text(folder / BUILDER, json.dumps({**entry, "signature": signature}) + "\n")
+        entry |= {"signature": signature, "code": code}
+        write_text(folder / BUILDER, json.dumps(entry) + "\n")
 
 
-def _built_by_the_users_function(folder: Path, evaluation: Evaluation) -> Any:
+def _built_by_the_users_function(folder: Path, evaluation: Evaluation) -> nn.Module:
     """Returns what the function on record builds, if this user put it there on this machine.
 
     Raises:
-        WeightsError: There is none, it is somebody else's, or it is gone.
+        UnknownModuleError: There is none, it is somebody else's, it is gone, or it raises.
     """
-    wanted = "pass load_model(build), where build(genes) returns it"
+    from torch import nn
+
     about = f"evaluation {evaluation.number} has weights, and only your code knows the module"
     entry = _builder_on_record(folder)
     if entry is None:
-        raise WeightsError(f"{about} that they belong to: {wanted}")
+        raise UnknownModuleError(f"{about} that they belong to")
     if not _is_trusted(entry, folder):
-        raise WeightsError(f"{about} (this run was not made here, on this machine): {wanted}")
-    name = entry["name"] if entry["takes_genes"] else f"lambda genes: {entry['name']}()"
+        raise UnknownModuleError(f"{about} (this run was not made here, on this machine)")
+    file, name, takes_genes = entry["file"], entry["name"], entry["takes_genes"]
+    made = f"{file}, which made this run"
+    way_out = f"fix it, or pass load_model({name if takes_genes else f'lambda genes: {name}()'})"
     try:
-        build = import_from_file(entry["file"], entry["name"])
+        build = import_from_file(file, name)
     except ScriptError as error:
         cause = error.__cause__
-        raise WeightsError(
-            f"while importing {entry['file']}, which made this run: {type(cause).__name__}: "
-            f"{cause}; fix it (load_model() runs the top level of that script, beside its "
-            f"__main__ guard), or pass load_model({name})"
+        raise UnknownModuleError(
+            f"while importing {made}: {type(cause).__name__}: {cause} (all but what is under its "
+            "__main__ guard runs)",
+            way_out,
         ) from cause
     except (ImportError, OSError) as error:
-        raise WeightsError(f"{about}, whose function is gone ({error}): {wanted}") from error
-    return build(evaluation.genes) if entry["takes_genes"] else build()
+        raise UnknownModuleError(f"{about}, whose function is gone ({error})") from error
+    _warn_of_other_code(entry, build, evaluation.number)
+    try:
+        with reading_only(file):
+            module = build(evaluation.genes) if takes_genes else build()
+    except (Exception, SystemExit) as error:
+        raise UnknownModuleError(
+            f"{name} of {made}, raised {type(error).__name__}: {error}", way_out
+        ) from error
+    if not isinstance(module, nn.Module):
+        returned = f"{name} of {made}, returned {type(module).__name__} and no nn.Module"
+        raise UnknownModuleError(returned, way_out)
+    return module
+
+
+def _warn_of_other_code(entry: Mapping[str, Any], build: Any, number: int) -> None:
+    """Warns where the function on record is not as it was when the run last started."""
+    code = entry.get("code")
+    # In another Python the same code has another digest.
+    if not isinstance(code, str) or CODE not in code or fingerprint_of(build) == code:
+        return
+    warnings.warn(
+        f"{entry['name']} in {entry['file']}, or what it uses, was edited after the search: the "
+        f"network that it builds for the weights of evaluation {number} may compute something "
+        "else than the one that was trained; restore the file, or name a function that builds that",
+        stacklevel=5,  # whoever calls `Evaluation.load_model`
+    )
 
 
 def _built_by(build: Any, genes: Genes) -> Any:
     """Returns what the caller's function makes of the genes.
 
     Raises:
-        TypeError: It is a module, or a class that takes no genes.
+        TypeError: It is a module, a class that takes no genes, or cannot be called.
     """
     from torch import nn
 
@@ -304,6 +364,11 @@ def _built_by(build: Any, genes: Genes) -> Any:
         raise TypeError(
             f"load_model takes a function of the genes to a new module, got a module "
             f"({type(build).__name__}): pass lambda genes: MyModel(genes['width'])"
+        )
+    if not callable(build):
+        raise TypeError(
+            f"build must be a function of the genes to a new module, got {build!r} "
+            f"({type(build).__name__})"
         )
     try:
         return build(genes)

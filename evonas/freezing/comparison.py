@@ -15,6 +15,7 @@ from evonas.evolution.random_state import derive_seed
 from evonas.exceptions import EvonasError
 from evonas.execution.base import Executor
 from evonas.execution.choice import choose_executor
+from evonas.execution.user_code import refuse_while_reading
 from evonas.files import as_directory
 from evonas.freezing.comparison_table import MaskRow, MaskTable
 from evonas.freezing.problem import FreezingProblem
@@ -77,6 +78,7 @@ def compare_masks(
         EvonasError: No evaluation of the search, or no training of the comparison, has a score.
         SearchInterrupted: Ctrl-C or SIGTERM; what is finished is kept.
     """
+    refuse_while_reading("compare_masks")
     check_one_of("problem", problem, FreezingProblem, "a FreezingProblem")
     check_int("top", top, minimum=1)
     check_int("n_random", n_random, minimum=0)

@@ -19,6 +19,7 @@ from evonas.report.progress import best_so_far, curve_metrics, steps_of
 from evonas.report.state import Asked, State
 from evonas.report.strip import blocks_of
 from evonas.report.style import as_number, bounded_range, safe, shown, thinned
+from evonas.run.repeats import repeats_text
 from evonas.run.result import Result
 from evonas.run.store import PlannedProposal, RunReader
 from evonas.run.store.lock import LOCK, is_held
@@ -267,7 +268,8 @@ def _champion(result: Result) -> dict[str, Any] | None:
     pairs = zip(result.objectives, champion.values, strict=True)
     return {
         "number": champion.number,
-        "values": ", ".join(f"{each.name} {number(value)}" for each, value in pairs),
+        "values": ", ".join(f"{each.name} {number(value)}" for each, value in pairs)
+        + repeats_text(champion),
         "genes": [[name, shown(value)] for name, value in champion.genes.items()][:60],
         "strip": None
         if blocks is None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from evonas.execution.weights import WEIGHTS
 from evonas.files import copy_file, write_text
-from evonas.records import EpochMetrics, Evaluation
+from evonas.records import EpochMetrics, Evaluation, Status
 from evonas.run.files import ARCHITECTURES, STATISTICS
 
 if TYPE_CHECKING:
@@ -86,27 +86,44 @@ class NasRunFiles:
         # new module next to a file of weights can load it.
         if weights is not None and weights.is_file():
             copy_file(weights, self.champion_weights)
-        elif not self._is_current(evaluation):
+        elif self._is_current(evaluation):
+            return
+        else:
             self.champion_weights.unlink(missing_ok=True)
-        write_text(self.champion, self._champion_source(evaluation))
+        write_text(self.champion, self._champion_source(evaluation, evaluation.weights_of))
 
     def _is_current(self, evaluation: Evaluation) -> bool:
+        """Whether the files are of this champion, of whichever of its trainings."""
         try:
-            return self.champion.read_text() == self._champion_source(evaluation)
+            written = self.champion.read_text()
         except OSError:
             return False
+        trainings = (None, *evaluation.repeats)
+        return any(written == self._champion_source(evaluation, each) for each in trainings)
 
-    def _champion_source(self, evaluation: Evaluation) -> str:
+    def _champion_source(self, evaluation: Evaluation, training: Evaluation | None) -> str:
+        """Returns the module, with the score of the training whose weights lie beside it."""
         problem, genes = self._problem, evaluation.genes
         n_epochs = problem.training_of(genes).n_epochs
-        values = ", ".join(
+        score = self._score(evaluation if training is None else training)
+        title = f"The champion of a search by evonas: trial {evaluation.number} on"
+        title += f" {problem.dataset},\n{score} on validation after {n_epochs} epochs."
+        if training is not None and training is not evaluation:
+            # Not the mean: with each further repeat it would be another file.
+            title += (
+                f"\nThat is the score of the weights beside this file, of its first repeat on a"
+                f" fresh seed\n({training.seed}); `evonas show` has the mean of the repeats."
+            )
+            if all(each.seed != evaluation.seed for each in evaluation.repeats):
+                title += f" In the search it had {self._score(evaluation)}."
+        return problem.champion_source(genes, title)
+
+    def _score(self, training: Evaluation) -> str:
+        if training.status is not Status.OK:
+            return f"ended {training.status}"
+        return ", ".join(
             f"{objective.name} {value:.4f}"
-            for objective, value in zip(problem.objectives, evaluation.values, strict=False)
-        )
-        return problem.champion_source(
-            genes,
-            f"The champion of a search by evonas: trial {evaluation.number} on"
-            f" {problem.dataset},\n{values} on validation after {n_epochs} epochs.",
+            for objective, value in zip(self._problem.objectives, training.values, strict=False)
         )
 
     def _record(self, evaluation: Evaluation, epoch: EpochMetrics) -> dict[str, Any]:

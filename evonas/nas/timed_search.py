@@ -23,6 +23,7 @@ from evonas.exceptions import RunStorageError
 from evonas.execution.choice import available_cores
 from evonas.execution.torch_env import torch_environment
 from evonas.execution.trial import Trial, TrialSettings
+from evonas.execution.user_code import refuse_while_reading
 from evonas.files import as_directory, display_path, write_text
 from evonas.nas.export import NasRunFiles
 from evonas.nas.final_training import FinalTraining, train_final
@@ -141,6 +142,7 @@ def search_and_train(
         SearchInterrupted, KeyboardInterrupt: Stopped; the next call goes on.
     """
     began = time.monotonic()
+    refuse_while_reading("search_and_train")
     check_number("seconds", seconds, above=0)
     check_bool("flips", flips)
     check_int("seed", seed, minimum=0)

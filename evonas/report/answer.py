@@ -14,6 +14,7 @@ from evonas.records import Evaluation, Status
 from evonas.report.formats import duration, number
 from evonas.report.strip import blocks_of
 from evonas.report.style import as_number
+from evonas.run.repeats import repeats_text, weights_text
 from evonas.run.store.lock import LOCK, is_held
 from evonas.space import SearchSpace
 
@@ -118,6 +119,7 @@ def _found(result: Result) -> str:
     searched = _searched_value(result, champion)
     value = champion.values[0] if searched is None else searched
     words = f"Evaluation {champion.number}{what} has {objective.name} {number(value)}"
+    words += repeats_text(champion)
     first = _first_generation(result)
     if not first:
         return f"{words}."
@@ -243,11 +245,15 @@ def _use(result: Result, place: str) -> str:
     if WEIGHTS in result.champion.files:
         champion = f'evonas.open_run("{place}").champion'
         if _can_build(result.champion):
-            return f"use its weights: {champion}.load_model()"
-        return (
-            f"use its weights: {champion}.load_model(model), where model is your function of the "
-            "genes to the module"
-        )
+            use = f"use its weights: {champion}.load_model()"
+        else:
+            use = (
+                f"use its weights: {champion}.load_model(model), where model is your function of "
+                "the genes to the module"
+            )
+        repeated = result.champion.repeats
+        weights = weights_text(result.champion, result.objectives) if repeated else ""
+        return f"{use}; they are {weights}" if weights else use
     return f'use it: evonas.open_run("{place}").champion.genes'
 
 

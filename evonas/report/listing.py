@@ -11,6 +11,7 @@ from evonas.exceptions import EvonasError
 from evonas.files import as_directory
 from evonas.report.formats import number
 from evonas.report.state import is_preparing, read_state
+from evonas.run.repeats import mean_of_repeats, repeats_text
 from evonas.run.store.schema import DATABASE
 
 __all__ = ["PREPARING", "Listed", "find_runs", "listed"]
@@ -34,6 +35,8 @@ class Listed:
         seconds: Of searching.
         best: Objective to the champion's value; empty without one.
         unmet: The sentence that no evaluation is within the limits; empty where one is.
+        repeated: What `confirm` made of the champion, in words; empty where it did not run.
+        mean: Of the champion's repeats.
     """
 
     path: Path
@@ -46,11 +49,14 @@ class Listed:
     seconds: float = 0.0
     best: tuple[tuple[str, float], ...] = ()
     unmet: str = ""
+    repeated: str = ""
+    mean: float | None = None
 
     @property
     def best_words(self) -> str:
         """The champion's values, or that none is within the limits; empty without a fitness."""
-        return self.unmet or ", ".join(f"{name} {number(value)}" for name, value in self.best)
+        values = ", ".join(f"{name} {number(value)}" for name, value in self.best)
+        return self.unmet or f"{values}{self.repeated}"
 
     def to_json(self) -> dict[str, Any]:
         """Returns it as JSON."""
@@ -64,6 +70,7 @@ class Listed:
             "trained": self.trained,
             "seconds": self.seconds,
             "best": dict(self.best),
+            "mean_of_repeats": self.mean,
             "unmet": self.unmet or None,
         }
 
@@ -125,4 +132,6 @@ def listed(run: Path) -> Listed:
         seconds=result.seconds,
         best=() if champion is None else tuple(zip(names, champion.values, strict=True)),
         unmet=result.counts.unmet,
+        repeated="" if champion is None else repeats_text(champion),
+        mean=None if champion is None else mean_of_repeats(champion),
     )

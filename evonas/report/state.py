@@ -11,6 +11,7 @@ from typing import Any
 
 from evonas.records import Evaluation
 from evonas.report.network import preprocessing_known
+from evonas.run.repeats import weights_json
 from evonas.run.result import Result, open_run
 from evonas.run.signature import is_ours
 from evonas.run.store import RunReader
@@ -227,6 +228,7 @@ def summary(state: State) -> dict[str, Any]:
         "champion": {
             **_entry(result.champion),
             "preprocessing": preprocessing_known(result.champion),
+            "weights": weights_json(result.champion, result.objectives),
         }
         if hall
         else None,

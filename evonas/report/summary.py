@@ -18,6 +18,7 @@ from evonas.report.network import classes_text, preprocessing_text
 from evonas.report.page import Code, Fold, Heading, Pairs, Part, Strip, Table, Text
 from evonas.report.strip import Blocks, blocks_of
 from evonas.report.style import as_number, shown
+from evonas.run.repeats import weights_text
 
 if TYPE_CHECKING:
     from evonas.run.result import Confirmed, Result
@@ -60,6 +61,8 @@ def champion_genes(result: Result) -> list[Part]:
     for place, objective in enumerate(result.objectives):
         if searched is not None and objective.name not in champion.metrics:
             pairs.insert(1 + place, (objective.name, number(searched.values[place], 5)))
+    if weights := weights_text(champion, result.objectives):
+        pairs.append(("weights", weights))
     if said := preprocessing_text(champion):
         pairs.append(("inputs", said))
     if named := classes_text(champion):

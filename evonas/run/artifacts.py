@@ -38,6 +38,7 @@ class Artifacts:
     ) -> None:
         self._run_dir = None if run_dir is None else run_dir.resolve()  # trials may change folder
         self._files = None if run_dir is None else problem.run_files(run_dir)
+        self._trial_files = files
         self._folder = None if files is None else files.folder
         self._folder_text = str(self._folder)  # joined for each trial, where a Path is slow
         self._keeper = keeper
@@ -72,7 +73,7 @@ class Artifacts:
             RunStorageError: A file cannot be written.
         """
         with _storage_errors(self._run_dir):
-            self._write_champion(evaluation, CONFIRMED)
+            self._write_champion(evaluation)
             self._remove_confirmed(but=f"{CONFIRMED}{evaluation.number}")
 
     def clear_confirmed_champion(self, best: Evaluation | None) -> None:
@@ -84,8 +85,8 @@ class Artifacts:
         if best is None:
             return
         with _storage_errors(self._run_dir):
+            self._remove_confirmed()  # first: what is left is what the champion's files are of
             self._write_champion(best)
-            self._remove_confirmed()
 
     def restore(
         self,
@@ -132,10 +133,10 @@ class Artifacts:
         if self._files is not None and evaluation.status is not Status.INVALID:
             self._files.on_evaluation(evaluation)
 
-    def _write_champion(self, evaluation: Evaluation, kind: str = "") -> None:
-        if self._files is not None and self._folder is not None:
-            folder = self._folder / f"{kind}{evaluation.number}"
-            self._files.on_champion(evaluation, folder if folder.is_dir() else None)
+    def _write_champion(self, evaluation: Evaluation) -> None:
+        if self._files is not None and self._trial_files is not None:
+            folder = self._trial_files.folder_of(evaluation.number)
+            self._files.on_champion(evaluation, folder)
 
     def drop_confirmed(self, numbers: Collection[int]) -> None:
         """Removes what the repeats of points attached that can no longer be the champion."""

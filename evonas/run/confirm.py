@@ -17,6 +17,7 @@ from evonas.execution.base import Executor, Outcome, Task, driver_threads
 from evonas.execution.choice import choose_executor
 from evonas.execution.serial import SerialExecutor
 from evonas.execution.trial import TrialSettings
+from evonas.execution.user_code import refuse_while_reading
 from evonas.files import as_directory, display_path
 from evonas.problem import Problem
 from evonas.records import Evaluation, Genes, Status
@@ -77,6 +78,7 @@ def confirm(
         RunMismatchError: The run is of another problem.
         SearchInterrupted: Ctrl-C or SIGTERM.
     """
+    refuse_while_reading("confirm")
     check_one_of("problem", problem, Problem, "a Problem")
     for name, function in (("on_repeat", on_repeat), ("counts", counts)):
         if function is not None:

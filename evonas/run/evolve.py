@@ -22,6 +22,7 @@ from evonas.exceptions import (
 )
 from evonas.execution.base import Executor, driver_threads
 from evonas.execution.choice import choose_executor
+from evonas.execution.user_code import refuse_while_reading
 from evonas.execution.worker_process import refuse_unguarded_main
 from evonas.files import as_directory, display_path
 from evonas.objectives import Objective
@@ -151,7 +152,8 @@ def evolve(
 
     Raises:
         TypeError, ValueError: A wrong argument.
-        RuntimeError: The script has no `__main__` guard, and a worker imports it.
+        RuntimeError: The script has no `__main__` guard, and a worker, or what reads a run,
+            imports it.
         WorkerError: A worker cannot load the problem.
         RunStorageError: The run directory is another run's, in use, damaged or not writable.
         TooManyFailures: Too many evaluations failed in a row, or all of the search did.
@@ -167,6 +169,7 @@ def evolve(
         {'x': 3, 'y': 3}
     """
     refuse_unguarded_main()
+    refuse_while_reading("evolve")
     more = with_defaults(settings)
     problem = _as_problem(problem, fitness, objectives, more["problem_id"])
     budget = bounded(Budget(

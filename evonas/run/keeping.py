@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import FunctionType
 from typing import Literal, get_args
 
 from evonas.arguments import check_choice, check_int
@@ -19,6 +20,7 @@ from evonas.execution.weights import TrialFiles, write_builder
 from evonas.objectives import Limits, Objective
 from evonas.problem import Problem
 from evonas.records import Evaluation, Status
+from evonas.space.naming import fingerprint_of
 
 __all__ = ["Keeper", "Keeping", "built_by"]
 
@@ -196,7 +198,12 @@ def built_by(problem: Problem, files: TrialFiles | None, *, on_disk: bool) -> Tr
         return files
     place = place_of(problem.builder) if on_disk else None
     if place is not None and (not _is_script(place[0]) or has_guarded_main()):
-        write_builder(files.folder, *place, takes_genes=problem.builder_takes_genes)
+        # Not of a method: what it is bound to is not found again by its name.
+        is_known = isinstance(problem.builder, (FunctionType, type))
+        write_builder(
+            files.folder, *place, takes_genes=problem.builder_takes_genes,
+            code=fingerprint_of(problem.builder) if is_known else None,
+        )  # fmt: skip
     return replace(files, build=problem.build)
 
 

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 from evonas.records import Status
 from evonas.report.formats import format_duration, number
+from evonas.run.repeats import repeats_text, weights_text
 
 if TYPE_CHECKING:
     from evonas.run.result import Result
@@ -44,7 +45,10 @@ def as_html(result: Result) -> str:
         if counts.unmet:
             parts.append(f"<br>{escape(counts.unmet)}")
             name = "the nearest"
+        values += repeats_text(champion)
         parts.append(f"<br>{name}: evaluation {champion.number}, {escape(values)}")
+        if champion.repeats and (weights := weights_text(champion, result.objectives)):
+            parts.append(f"<br>its weights: {escape(weights)}")
         if len(result.objectives) > 1 and not counts.unmet:
             parts.append(f"<br>{len(result.pareto_front)} on the Pareto front")
         limits = result.record.limits

@@ -25,6 +25,7 @@ from evonas.report.formats import number
 from evonas.run.fitness_model import FitnessModel, Slice
 from evonas.run.importance import Importance, importance_of
 from evonas.run.notebook import as_html
+from evonas.run.repeats import repeats_text
 from evonas.run.store import PlannedProposal, RunReader, RunRecord
 from evonas.space import SearchSpace
 
@@ -126,6 +127,10 @@ class Result:
         self.logbook = _logbook(reader.logbook())
         n_best = self.record.strategy.get("hall_of_fame", DEFAULT_HALL_OF_FAME)
         self._hall = best_evaluations(reader, n_best)
+        if reader.files is not None:  # what it keeps, it can say to be gone
+            kept = frozenset(entry.number for entry in self._hall)
+            self._files = reader.files = replace(reader.files, best=kept)
+            self._hall = [replace(entry, kept=self._files) for entry in self._hall]
         best = next(iter(self._hall), None)
         self.counts.unmet = self.record.limits.unmet(best, self.objectives)
         self._confirmed = read_confirmed(reader)
@@ -145,6 +150,9 @@ class Result:
     @property
     def champion(self) -> Evaluation:
         """The best evaluation; where `confirm` ran, the one with the best mean.
+
+        Its fitness is the search's single score; `confirmed` has the means, and `weights_of` the
+        training whose weights `load_model()` returns.
 
         Raises:
             EvonasError: No evaluation ended with a fitness.
@@ -321,8 +329,10 @@ class Result:
         return "in memory" if self.run_dir is None else display_path(self.run_dir)
 
     def __repr__(self) -> str:
-        values = ", ".join(map(number, self._hall[0].values)) if self._hall else ""
-        best = self.counts.unmet or (f"champion {values}" if values else "no champion")
+        best = self.counts.unmet or "no champion"
+        if self._hall and not self.counts.unmet:
+            values = ", ".join(map(number, self.champion.values))
+            best = f"champion {values}{repeats_text(self.champion)}"
         where = self.location if self.run_dir is None else f"of {self.location}"
         return (
             f"<Result {where}: {best}, {self.counts.evaluated} evaluated, "
@@ -372,9 +382,7 @@ def read_confirmed(reader: RunReader) -> list[Confirmed]:
     points that break them (as the search recorded them) come behind the others.
     """
     record = reader.begun_record()
-    repeats: dict[str, list[Evaluation]] = {}
-    for (key, _), repeat in reader.confirmations().items():
-        repeats.setdefault(key, []).append(repeat)
+    repeats = reader.repeats()
     known = reader.known() if repeats else {}
     found = []
     for key, records in repeats.items():
@@ -385,8 +393,8 @@ def read_confirmed(reader: RunReader) -> list[Confirmed]:
             else:
                 number, genes = evaluation.number, evaluation.genes
             best = next((entry for entry in records if entry.status is Status.OK), records[0])
-            evaluation = replace(best, number=number, genes=genes)
-        found.append(Confirmed(evaluation, tuple(records)))
+            evaluation = replace(best, number=number, genes=genes, repeats=records)
+        found.append(Confirmed(evaluation, records))
     deviation = _pooled_deviation(found)
     unequal = len({len(entry.values) for entry in found if entry.values}) > 1
 

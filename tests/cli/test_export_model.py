@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,7 @@ def test_a_program_computes_what_the_module_computes(
         about = json.loads(notes["evonas.json"])
         found = torch.export.load(path).module()(inputs).detach().numpy()
     assert about["precision"] == "float32"
+    assert about["dtype"] == ("float16" if is_half else "float32")
     assert json.loads(about["genes"]) == en.open_run(run).champion.genes
     assert np.abs(found.astype(np.float64) - wanted.numpy()).max() < (5e-3 if is_half else 1e-5)
 
@@ -261,3 +263,171 @@ def test_a_precision_that_nobody_named_is_said(
     exported = capsys.readouterr().out
     assert f"\nits precision in the search: {chosen}" in exported
     assert (warns in exported) == (chosen == "bfloat16")
+
+
+def test_a_script_without_a_guard_searches_on_in_no_export(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        f"import evonas as en\n\ndef make(genes):\n    pass\n\n"
+        f"en.evolve({{'x': [1]}}, lambda genes, trial: 1.0, run_dir={str(tmp_path / 'new')!r},\n"
+        "          max_evaluations=1)\n"
+    )
+    command = ["export", str(run), "--format", "onnx", "--build", f"{script}:make"]
+    assert main([*command, "-o", str(tmp_path / "a.onnx")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        f"evonas: --build {script}:make cannot be used: importing {script} raised RuntimeError: "
+        f"evolve must not run while evonas imports {script} to find a function in it, which "
+        'changes no run: put the call under if __name__ == "__main__":'
+    )
+    assert not (tmp_path / "new").exists()
+
+
+MISTAKES = {
+    "Net": (
+        "Net in FILE is a class, which does not take the genes as one dict: name\n"
+        "  def build(genes): return Net(width=genes['width'])"
+    ),
+    "net": "net in FILE is a module itself (Linear)",
+    "NUMBER": "NUMBER in FILE is 3 (int)",
+    "raises": "raises in FILE raised KeyError: 'depth'\n  wrong.py, line 16: return genes['depth']",
+    "nothing": "nothing in FILE returned NoneType",
+    "two": "two in FILE raised TypeError: two() missing 1 required positional argument: 'classes'",
+    "main": "main in FILE raised TypeError: main() takes 0 positional arguments but 1 was given",
+    "leaves": (
+        "leaves in FILE raised SystemExit: usage\n  wrong.py, line 32: raise SystemExit('usage')"
+    ),
+    "searches": (
+        "searches in FILE raised RuntimeError: evolve must not run while evonas imports FILE to "
+        "find a function in it, which changes no run: put the call under if __name__ == "
+        '"__main__":\n  wrong.py, line 36: return en.evolve({"x": [1]}, lambda genes, trial: 1.0, '
+        "max_evaluations=1)"
+    ),
+}
+
+WRONG = """import evonas as en
+from torch import nn
+
+net = nn.Linear(6, 2)
+NUMBER = 3
+
+
+class Net(nn.Module):
+    def __init__(self, width, dropout=0.0):
+        super().__init__()
+        self.body = nn.Linear(6, width)
+
+
+def raises(genes):
+    width = genes["width"]
+    return genes['depth']
+
+
+def nothing(genes):
+    pass
+
+
+def two(genes, classes):
+    return net
+
+
+def main():
+    raise AssertionError("never runs")
+
+
+def leaves(genes):
+    raise SystemExit('usage')
+
+
+def searches(genes):
+    return en.evolve({"x": [1]}, lambda genes, trial: 1.0, max_evaluations=1)
+"""
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_what_is_no_builder_is_refused_in_a_line_or_two(
+    name: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "wrong.py"
+    file.write_text(WRONG)
+    command = ["export", str(run), "--format", "onnx", "-o", str(tmp_path / "a.onnx")]
+    assert main([*command, "--build", f"{file}:{name}"]) == 1
+    told = MISTAKES[name].replace("FILE", str(file))
+    wanted = "evonas: --build must name a function of the genes to the untrained module; "
+    assert capsys.readouterr().err == f"{wanted}{told}\n"
+
+
+def test_the_command_says_its_own_option_and_not_pythons(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(run), "--format", "onnx", "-o", str(tmp_path / "a.onnx")]) == 1
+    said = capsys.readouterr().err
+    assert "only your code knows the module that they belong to: pass --build FILE.py:FUNC" in said
+    assert "load_model" not in said
+
+
+@pytest.mark.parametrize("form", ["safetensors", "state-dict"])
+def test_what_half_rounds_is_said(
+    form: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "half"
+    command = ["export", str(run), "--format", form, "-o", str(path)]
+    assert main([*command, "--half"]) == 0
+    told = capsys.readouterr().out
+    if form == "safetensors":
+        safetensors = pytest.importorskip("safetensors")
+        with safetensors.safe_open(path, "pt") as file:
+            assert file.metadata()["dtype"] == "float16"
+            assert file.metadata()["precision"] == "float32"
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        assert main(command) == 0
+        with safetensors.safe_open(path, "pt") as file:
+            assert file.metadata()["dtype"] == "float32"
+    else:
+        found = torch.load(path, weights_only=True)
+    kept = torch.load(en.open_run(run).champion.files["weights.pt"], weights_only=True)
+    assert {each.dtype for each in found.values()} == {torch.float16}
+    largest = max(float((kept[name] - found[name].float()).abs().max()) for name in kept)
+    assert largest > 0
+    wanted = "4 tensors, 4 of them rounded to float16, largest difference to the weights kept"
+    assert f"{wanted} {largest:.2g};" in told
+    assert "equal to the weights" not in told
+
+
+def test_numbers_that_float16_cannot_hold_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fitness(genes: Any, trial: en.Trial) -> float:
+        model = nn.Linear(6, 2)
+        nn.init.constant_(model.weight, 1e5)
+        trial.save(model)
+        return 1.0
+
+    run = tmp_path / "run"
+    en.evolve({"x": [1]}, fitness, max_evaluations=1, run_dir=run, progress=False)
+    command = ["export", str(run), "--format", "safetensors", "-o", str(tmp_path / "a"), "--half"]
+    assert main(command) == 1
+    assert "weight holds numbers too large for float16: leave out" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
+
+
+def test_weights_that_were_removed_by_hand_are_gone_and_not_unkept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fitness(genes: Any, trial: en.Trial) -> float:
+        trial.save(nn.Linear(6, 2))
+        return float(genes["x"])
+
+    run = tmp_path / "run"
+    en.evolve({"x": [1, 2]}, fitness, max_evaluations=2, run_dir=run, progress=False)
+    (number, other) = (entry.number for entry in en.open_run(run).hall_of_fame)
+    shutil.rmtree(run / "attachments" / str(number))
+    command = ["export", str(run), "--format", "safetensors", "-o", str(tmp_path / "a")]
+    for chosen in ("champion", str(number)):
+        assert main([*command, "-e", chosen]) == 1
+        said = capsys.readouterr().err
+        assert f"weights of evaluation {number} are gone: it is one of the best, whose" in said
+        assert "keep_files" not in said
+    assert main([*command, "-e", str(other)]) == 0

@@ -8,6 +8,7 @@ import pickle
 import resource
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,10 @@ def test_a_class_or_a_module_in_place_of_the_function_is_refused(files: TrialFil
     with pytest.raises(TypeError, match=r"takes a function of the genes .*, got a module \(Net\)"):
         found.load_model(Net())
     assert found.load_model(lambda genes: Net(width=genes["width"]))(torch.zeros(1, 4)).shape
+    with pytest.raises(
+        TypeError, match=r"build must be a function of the genes .*, got 'model' \("
+    ):
+        found.load_model("model")
 
 
 def test_where_there_is_nothing_to_load_it_says_why(files: TrialFiles) -> None:
@@ -90,6 +95,9 @@ def test_where_there_is_nothing_to_load_it_says_why(files: TrialFiles) -> None:
         evaluation(files).load_model(model)
     (files.folder / "1").mkdir()
     with pytest.raises(WeightsError, match=r"were not kept.*keep_files='all'"):
+        evaluation(files).load_model(model)
+    files = replace(files, best=frozenset({7}))
+    with pytest.raises(WeightsError, match=r"weights of evaluation 7 are gone: .* was removed, by"):
         evaluation(files).load_model(model)
     with pytest.raises(WeightsError, match="ended failed"):
         evaluation(files, Status.FAILED).load_model(model)

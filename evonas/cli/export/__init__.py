@@ -10,7 +10,9 @@ from click.core import ParameterSource
 from evonas.cli.screen import CommandWithExamples, check_output, echo, run_argument, write_or_print
 from evonas.cli.source import chosen
 from evonas.records import Evaluation
+from evonas.report.formats import number
 from evonas.report.network import classes_text, precision_text, preprocessing_text
+from evonas.run.repeats import mean_of_repeats, weights_text
 from evonas.run.result import Result, open_run
 
 __all__ = ["export"]
@@ -116,6 +118,7 @@ def export(
             half=half,
             batch_size=batch,
             precision=result.record.precision,
+            objectives=result.objectives,
         )
         echo(done)
         _say_how_to_use(result, chosen_one)
@@ -142,10 +145,17 @@ def export(
 
 
 def _say_how_to_use(result: Result, evaluation: Evaluation) -> None:
-    """Says what whoever uses the model must know: arithmetic, inputs, order of the outputs."""
+    """Says what whoever uses the model must know: its score, arithmetic, inputs, outputs."""
+    if weights := weights_text(evaluation, result.objectives):
+        echo(f"its weights: {weights}{_mean(evaluation)}")
     if precision := result.record.precision:
         echo(f"its precision in the search: {precision_text(precision)}")
     if said := preprocessing_text(evaluation):
         echo(f"its inputs: {said}")
     if named := classes_text(evaluation):
         echo(f"its classes: {named}")
+
+
+def _mean(evaluation: Evaluation) -> str:
+    mean = mean_of_repeats(evaluation)
+    return "" if mean is None else f"; the mean of the repeats is {number(mean)}"

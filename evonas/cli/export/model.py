@@ -7,21 +7,29 @@ import importlib
 import json
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from evonas.exceptions import EvonasError, MissingDependencyError, WeightsError
+from evonas.cli.export.builder import named_builder
+from evonas.cli.screen import echo
+from evonas.exceptions import (
+    EvonasError,
+    MissingDependencyError,
+    UnknownModuleError,
+    WeightsError,
+)
 from evonas.execution.anatomy import example_of
-from evonas.execution.user_code import import_from_file
 from evonas.execution.weights import WEIGHTS, read_weights
 from evonas.files import replace_file
-from evonas.records import Evaluation, Genes
+from evonas.objectives import Objective
+from evonas.records import Evaluation
 from evonas.report.network import preprocessing_known
+from evonas.run.repeats import weights_json
 from evonas.training.data.structure import map_tensors, tensors_in
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 __all__ = ["ENDINGS", "write_model"]
 
@@ -41,6 +49,7 @@ def write_model(
     half: bool = False,
     batch_size: int | None = None,
     precision: str | None = None,
+    objectives: Sequence[Objective] = (),
 ) -> str:
     """Writes the trained model of an evaluation, looks whether it computes the same, says so.
 
@@ -53,15 +62,17 @@ def write_model(
         half: Whether floating numbers become float16.
         batch_size: Examples of a batch, for onnx and torch-export. None: any number.
         precision: In which the run trained, for the file's notes (see `_about`).
+        objectives: Of the run, for the score of these weights.
 
     Raises:
         WeightsError: There are no weights, or no module that they fit.
         MissingDependencyError: A package for this format is not installed.
         EvonasError: The model cannot be written in this format (an operator is missing).
     """
+    about = _about(evaluation, precision, objectives)
     if form in ("state-dict", "safetensors"):
-        return _write_weights(evaluation, form, output, half, _about(evaluation, precision))
-    module = evaluation.load_model(_builder(build))
+        return _write_weights(evaluation, form, output, half, about)
+    module = _loaded(evaluation, build)
     known = {} if evaluation.kept is None else evaluation.kept.network(evaluation.number)
     if not known.get("inputs"):
         raise WeightsError(
@@ -69,11 +80,11 @@ def write_model(
             "in the fitness function, trial.save(model, example), or export safetensors"
         )
     written = copy.deepcopy(module).half() if half else module
+    about["dtype"] = _dtypes(written.state_dict().values())
     n_made = 2 if batch_size is None else batch_size
     write = _write_onnx if form == "onnx" else _write_program
 
     example = _halved(example_of(known["inputs"], n_made, seed=0), half)
-    about = _about(evaluation, precision)
     _replace(output, lambda part: write(written, example, part, batch_size is None, about))
     tried = example_of(known["inputs"], batch_size or _TRIED, seed=1)
     difference = _largest_difference(module, tried, _halved(tried, half), output, form)
@@ -81,13 +92,35 @@ def write_model(
     return f"{output}: evaluation {evaluation.number}, {said}"
 
 
-def _about(evaluation: Evaluation, precision: str | None) -> dict[str, str]:
+def _loaded(evaluation: Evaluation, build: str | None) -> nn.Module:
+    """Returns the trained module, built by the function that `build` names or the run knows."""
+    try:
+        found = None if build is None else named_builder(build)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            module: nn.Module = evaluation.load_model(found)
+    except UnknownModuleError as error:
+        raise WeightsError(
+            f"{error.reason}: pass --build FILE.py:FUNCTION, a function of the genes that returns "
+            "it untrained"
+        ) from error
+    for each in caught:
+        echo(f"evonas: {each.message}", err=True)
+    return module
+
+
+def _about(
+    evaluation: Evaluation, precision: str | None, objectives: Sequence[Objective]
+) -> dict[str, str]:
     """Returns what a user of the file must know, as the texts that files hold beside weights.
 
-    Genes, key, what inputs go through with the classes in their order (JSON; see
-    `Evaluation.preprocessing`), and the precision of the training.
+    Genes, key, the training and the scores of the weights (JSON; see `weights_json`), what inputs
+    go through with the classes in their order (JSON; see `Evaluation.preprocessing`), and the
+    precision of the training. Whoever writes the file adds the `dtype` of its numbers.
     """
     about = {"genes": json.dumps(evaluation.genes), "key": evaluation.key}
+    if weights := weights_json(evaluation, objectives):
+        about["weights"] = json.dumps(weights)
     if known := preprocessing_known(evaluation):
         about["preprocessing"] = json.dumps(known)
     return about if precision is None else {**about, "precision": precision}
@@ -100,11 +133,11 @@ def _write_weights(
 
     if WEIGHTS not in evaluation.files:
         evaluation.load_model(lambda genes: None)  # says why there are none
-    state = {
-        name: value.half() if half and value.is_floating_point() else value.clone()
-        for name, value in read_weights(evaluation.files[WEIGHTS]).items()
-        if isinstance(value, torch.Tensor)
-    }
+    weights = read_weights(evaluation.files[WEIGHTS])
+    kept = {name: each for name, each in weights.items() if isinstance(each, torch.Tensor)}
+    state = {name: _halved(each, half).clone() for name, each in kept.items()}
+    rounded = _rounded(kept, state) if half else ""
+    about["dtype"] = _dtypes(state.values())
     if form == "state-dict":
         _replace(output, lambda part: torch.save(state, part))
         again = torch.load(output, weights_only=True)
@@ -116,9 +149,35 @@ def _write_weights(
     if not same:
         raise EvonasError(f"{output} does not hold the weights that were written")
     return (
-        f"{output}: evaluation {evaluation.number}, {len(state)} tensors, equal to the weights "
-        f"kept; the module that they fit has the genes {json.dumps(evaluation.genes)}"
+        f"{output}: evaluation {evaluation.number}, {len(state)} tensors, "
+        f"{rounded or 'equal to the weights kept'}; the module that they fit has the genes "
+        f"{json.dumps(evaluation.genes)}"
     )
+
+
+def _rounded(kept: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Returns how many tensors were rounded, and by how much at most.
+
+    Raises:
+        EvonasError: float16 cannot hold a number.
+    """
+    changed = [name for name, each in kept.items() if each.dtype != state[name].dtype]
+    for name in changed:
+        if not state[name].isfinite().equal(kept[name].isfinite()):
+            raise EvonasError(f"{name} holds numbers too large for float16: leave out --half")
+    largest = max(
+        (float((kept[name].double() - state[name].double()).abs().max())
+         for name in changed if kept[name].numel()), default=0.0,
+    )  # fmt: skip
+    return (
+        f"{len(changed)} of them rounded to float16, largest difference to the weights kept "
+        f"{largest:.2g}"
+    )
+
+
+def _dtypes(tensors: Iterable[Tensor]) -> str:
+    """Returns the types of floating numbers among tensors: `float16`."""
+    return ", ".join(sorted({str(each.dtype)[6:] for each in tensors if each.is_floating_point()}))
 
 
 def _write_program(
@@ -201,24 +260,6 @@ def _largest_difference(
         raise EvonasError(f"{output} returns outputs of other shapes than the module")
     pairs = zip(wanted, found, strict=True)
     return max(float((a.double() - b.double()).abs().max()) for a, b in pairs)
-
-
-def _builder(build: str | None) -> Callable[[Genes], Any] | None:
-    if build is None:
-        return None
-    place, _, name = build.rpartition(":")
-    if not place or not name:
-        raise EvonasError(f"--build must be FILE.py:FUNCTION or MODULE:FUNCTION, got {build!r}")
-    try:
-        if place.endswith(".py"):
-            found = import_from_file(place, name)
-        else:
-            found = getattr(importlib.import_module(place), name, None)
-    except (ImportError, OSError) as error:
-        raise EvonasError(f"--build {build} cannot be used: {error}") from error
-    if not callable(found) and not hasattr(found, "build"):
-        raise EvonasError(f"--build {build}: {place} has no function or problem {name!r}")
-    return cast("Callable[[Genes], Any]", found)
 
 
 def _arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -247,9 +247,17 @@ class RunReader:
                 seconds=row[5],
                 seed=row[6],
                 error=row[7],
+                kept=self.files,
             )
             for row in rows
         }
+
+    def repeats(self) -> dict[str, tuple[Evaluation, ...]]:
+        """Returns key to the records of its repeats, in their order."""
+        found: dict[str, tuple[Evaluation, ...]] = {}
+        for (key, _), repeat in self.confirmations().items():
+            found[key] = (*found.get(key, ()), repeat)
+        return found
 
     def _evaluations(self, clause: str, *parameters: Any) -> Iterator[Evaluation]:
         rows = self._rows(
@@ -257,6 +265,7 @@ class RunReader:
             f" output FROM evaluations {clause}",
             *parameters,
         )
+        repeats = self.repeats()
         for row in rows:
             genes: Genes = self._json(row[4], dict)
             yield Evaluation(
@@ -273,6 +282,7 @@ class RunReader:
                 started_at=row[9],
                 output=row[10],
                 kept=self.files,
+                repeats=repeats.get(row[1], ()),
             )
 
     def _epochs(self, number: int) -> tuple[EpochMetrics, ...]:

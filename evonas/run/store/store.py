@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from evonas.arguments import check_choice
 from evonas.exceptions import RunStorageError
+from evonas.execution.user_code import refuse_while_reading
 from evonas.execution.weights import TrialFiles
 from evonas.records import Evaluation, Status
 from evonas.run.store.encoding import to_json
@@ -91,6 +92,7 @@ class Store(RunReader):
             SchemaVersionError: `run.db` comes from a newer evonas.
             RunStorageError: The directory cannot be written.
         """
+        refuse_while_reading("what writes a run")
         check_choice("durability", durability, ("process", "power"))
         if run_dir is None:
             connection = connect(":memory:")
