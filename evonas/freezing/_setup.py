@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from types import BuiltinFunctionType, FunctionType
+from typing import Any
 
 from torch import nn
 
@@ -120,9 +121,13 @@ def check_val_size(n: int) -> None:
         _log.warning("%s %.0f points; differences below that are luck", few, points)
 
 
-def identity_of(blocks: Sequence[Block]) -> str:
-    """Returns a digest of what each block holds: patterns may call other parts the same."""
-    held = [(block.name, block.modules, block.parameters) for block in blocks]
+def identity_of(blocks: Sequence[Block], frozen_before: Sequence[str]) -> str:
+    """Returns a digest of what each block holds, and of what is frozen whatever the point.
+
+    Patterns may call other parts the same.
+    """
+    held: list[Any] = [(block.name, block.modules, block.parameters) for block in blocks]
+    held += [frozen_before] if frozen_before else []
     return hashlib.sha256(repr(held).encode()).hexdigest()
 
 

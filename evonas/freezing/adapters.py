@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -26,6 +26,7 @@ __all__ = [
     "lora_rank",
     "lora_state",
     "merge_adapters",
+    "modules_to_save",
     "n_adapter_weights",
     "require_peft",
 ]
@@ -134,6 +135,31 @@ def lora_config(ranks: Mapping[str, int], **more: Any) -> Any:
         alpha_pattern={path: 2 * rank for path, rank in paths.items()},
         **more,
     )
+
+
+def modules_to_save(model: nn.Module, trained: Collection[str]) -> list[str]:
+    """Returns the modules that peft trains whole beside adapters, so that it trains `trained`.
+
+    Args:
+        model: Of which peft trains each module whose path *ends* in one of the names returned.
+        trained: Names of parameters.
+
+    Raises:
+        ValueError: It would train others, too.
+    """
+    owned = {
+        path: [f"{path}.{name}" if path else name for name, _ in module.named_parameters()]
+        for path, module in model.named_modules()
+    }
+    found = list(dict.fromkeys(n.rpartition(".")[0] for n in owned[""] if n in trained))
+    for chosen in found:
+        for path in (path for path in owned if path.endswith(chosen)):
+            if others := [name for name in owned[path] if name not in trained]:
+                raise ValueError(
+                    f"a LoraConfig trains whole modules, and with {chosen or 'the model'!r} also "
+                    f"{others[0]}, which the recipe does not: take `apply`"
+                )
+    return found
 
 
 def insert_adapters(model: nn.Module, ranks: Mapping[str, int]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from evonas.arguments import check_list, check_one_of
-from evonas.freezing._structure import is_norm
+from evonas.freezing._structure import small_parameters
 from evonas.freezing.advice import frozen_in_words
 from evonas.freezing.blocks import Block, find_blocks
 from evonas.freezing.saved_mask import SavedMask
@@ -22,6 +22,7 @@ __all__ = [
     "applied_mask",
     "apply_mask",
     "as_mask",
+    "frozen_parameters",
     "frozen_prefix",
     "trainable_parameter_groups",
     "trainable_share",
@@ -42,7 +43,7 @@ def apply_mask(
     and all its modules are put in eval mode, where `model.train()` leaves them: BatchNorm keeps
     its statistics, dropout drops nothing. So do modules that hold frozen blocks and nothing else.
     Trainable blocks stay as they are; a parameter that did not require a gradient before still
-    does not.
+    does not, nor one that the model factory of the search had frozen (`SavedMask.frozen_before`).
 
     Gradient checkpointing: of transformers models the reentrant kind, which loses the gradients
     behind a frozen input, is replaced by the other kind meanwhile, and the hook by which
@@ -93,13 +94,20 @@ def apply_mask(
         blocks = _blocks_for(model, mask)
     for block in check_list("blocks", blocks, "what find_blocks returns"):
         check_one_of("an entry of blocks", block, Block, "a Block of find_blocks")
-    return AppliedMask(model, as_mask(mask, blocks), tuple(blocks))
+    more = mask.frozen_before if isinstance(mask, SavedMask) else ()
+    return AppliedMask(model, as_mask(mask, blocks), tuple(blocks), more)
 
 
 def applied_mask(model: nn.Module) -> AppliedMask | None:
     """Returns the handle of the mask that is applied to `model`, or None."""
     handle = model.__dict__.get(_HANDLE)
     return handle if isinstance(handle, AppliedMask) else None
+
+
+def frozen_parameters(model: nn.Module, more: Iterable[str] = ()) -> frozenset[str]:
+    """Returns the names of the parameters that require no gradient, and those of `more`."""
+    given = set(more)
+    return frozenset(n for n, p in model.named_parameters() if n in given or not p.requires_grad)
 
 
 def as_mask(mask: Mask, blocks: Sequence[Block]) -> tuple[int, ...]:
@@ -166,15 +174,12 @@ def trainable_parameter_groups(
     """
     if weight_decay < 0:
         raise ValueError(f"weight_decay must be at least 0, got {weight_decay}")
-    norms = {
-        id(p) for module in model.modules() if is_norm(module) for p in module.parameters(False)
-    }
+    small = small_parameters(model)
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            small = parameter.ndim < 2 or name.endswith("bias") or id(parameter) in norms
-            (plain if small else decayed).append(parameter)
+            (plain if name in small else decayed).append(parameter)
     if not decayed and not plain:
         raise ValueError(
             f"nothing of {type(model).__name__} is trainable: leave one block unfrozen at least"
@@ -207,16 +212,26 @@ class AppliedMask:
         model: The model.
         blocks: Its blocks, in order.
         mask: 1 (frozen) or 0 for each of them.
+        frozen_before: Names of the parameters that are frozen whatever the mask: the model had
+            them so, or the one that was searched.
     """
 
-    def __init__(self, model: nn.Module, mask: tuple[int, ...], blocks: tuple[Block, ...]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        mask: tuple[int, ...],
+        blocks: tuple[Block, ...],
+        frozen_before: Iterable[str] = (),
+    ) -> None:
         self.model = model
         self.mask = mask
         self.blocks = blocks
+        self.frozen_before = frozen_parameters(model, frozen_before)
         self._undo: list[Callable[[], None]] = []
         parameters = _named(model, [n for b in blocks for n in b.parameters], blocks)
         frozen = {n for b, bit in zip(blocks, mask, strict=True) if bit for n in b.parameters}
-        if all(n in frozen or not p.requires_grad for n, p in model.named_parameters()):
+        frozen |= self.frozen_before
+        if frozen.issuperset(parameters):
             raise ValueError(
                 f"freeze mask {list(mask)} leaves nothing of {type(model).__name__} to train: "
                 f"leave one block unfrozen at least, or a head out of the blocks"

@@ -38,6 +38,7 @@ from evonas.freezing.mask import (
     Mask,
     apply_mask,
     as_mask,
+    frozen_parameters,
     trainable_parameter_groups,
     trainable_share,
 )
@@ -229,7 +230,7 @@ class FreezingProblem(TrainingProblem):
             check_val_size(len(self.val))
         owned = {name for block in self.blocks for name in block.parameters}
         others = {n: p for n, p in model.named_parameters() if n not in owned}
-        self.beside = tuple(others)
+        self.beside, self.frozen_before = tuple(others), tuple(sorted(frozen_parameters(model)))
         self._has_trainable_outside_blocks = any(p.requires_grad for p in others.values())
         warn_of_fresh(self.model_name, self.blocks, self.pretrained.fresh)
         super().__init__(
@@ -379,7 +380,7 @@ class FreezingProblem(TrainingProblem):
             "problem": "freezing",
             "model": self.model_name,
             "weights": self.pretrained.identity,
-            "blocks": identity_of(self.blocks),
+            "blocks": identity_of(self.blocks, self.frozen_before),
             **super().fingerprint(),
             **own,
             **({"lr": list(self.rates)} if len(self.rates) > 1 else {}),
