@@ -29,7 +29,16 @@ from evonas.freezing.files import read_champion
 from evonas.freezing.mask import AppliedMask, applied_mask, apply_mask
 from evonas.freezing.recipe_table import HEAD, recipe_table
 from evonas.freezing.saved_mask import SavedMask
-from evonas.freezing.states import FROZEN, State, check_state, is_trained, n_trained, state_in_words
+from evonas.freezing.states import (
+    BIASES,
+    FROZEN,
+    NORMS,
+    State,
+    check_state,
+    is_trained,
+    n_trained,
+    state_in_words,
+)
 from evonas.freezing.transfer import renaming
 from evonas.freezing.unfreezing import (
     AT_ONCE,
@@ -159,8 +168,9 @@ class Recipe:
             `start`, the share of the steps after which `make_scheduler` begins with them.
 
         Raises:
-            ValueError: The recipe is of another model, nothing would be trained, or adapters do
-                not fit a block.
+            ValueError: The recipe is of another model, or nothing would be trained: of it, or of a
+                block that has none of the norms, biases or layers for adapters that its state
+                names.
             RuntimeError: A mask is applied to the model already.
             MissingDependencyError: It has adapters, and peft is not installed.
         """
@@ -198,7 +208,7 @@ class Recipe:
             ValueError, MissingDependencyError: See `apply`.
         """
         model = applied.model
-        ranks = self._ranks(model, applied.blocks)
+        ranks = self._ranks(applied)
         norms = norm_parameters(model)
         for block, names in _by_block(model, applied.blocks):
             state = 1.0 if block is None else self.states.get(block.name, 1.0)
@@ -244,6 +254,9 @@ class Recipe:
         Args:
             model: Not changed.
             blocks: Of the model. None: those of the recipe.
+
+        Raises:
+            ValueError: See `apply`.
         """
         applied = applied_mask(model)
         if applied is None:
@@ -252,6 +265,7 @@ class Recipe:
         elif any(map(lora_rank, self.states.values())):  # with the names that blocks know
             model = copy.deepcopy(model)
             merge_adapters(model)
+        self._ranks(applied, model)
         counts, frozen = {}, applied.frozen_before
         for block, names in _by_block(model, applied.blocks if blocks is None else blocks):
             state = 1.0 if block is None else self.states.get(block.name, 1.0)
@@ -296,7 +310,7 @@ class Recipe:
         """
         with apply_mask(model, self._saved_mask) as applied:
             blocks, frozen = applied.blocks, applied.frozen_before
-        ranks = self._ranks(model, blocks)
+        ranks = self._ranks(applied)
         if not ranks:
             raise ValueError("the recipe has no adapters: peft has nothing to do")
         whole: set[str] = set()
@@ -311,13 +325,25 @@ class Recipe:
                 )
         return lora_config(ranks, modules_to_save=modules_to_save(model, whole) or None)
 
-    def _ranks(self, model: nn.Module, blocks: Sequence[Block]) -> dict[str, int]:
-        """Returns the rank of the adapter of each layer that gets one, by path."""
+    def _ranks(self, applied: AppliedMask, model: nn.Module | None = None) -> dict[str, int]:
+        """Returns the rank of the adapter of each layer that gets one, by path.
+
+        Args:
+            applied: The recipe's mask.
+            model: Without adapters. None: that of the mask.
+
+        Raises:
+            ValueError: Of a block its state trains nothing.
+        """
+        model = applied.model if model is None else model
         ranks: dict[str, int] = {}
-        for block in blocks:
+        for block in applied.blocks:
             state = self.states.get(block.name, 1.0)
             rank = lora_rank(state)
             if rank is None:
+                trains = n_trained(model, block, state, applied.frozen_before)
+                if state in (NORMS, BIASES) and not trains:
+                    raise ValueError(f"{block.name} has no {state} to train: say {FROZEN!r}")
                 continue
             layers = adapter_layers(model, block, str(state))
             if not layers:
