@@ -15,12 +15,17 @@ from torch import nn
 from evonas.arguments import check_callable, check_function, check_number
 from evonas.freezing.blocks import Block
 from evonas.training import fingerprint_of
+from evonas.training.data.examples import Examples
+from evonas.training.step import check_optimizer
 
 __all__ = [
     "check_functions",
+    "check_groups",
+    "check_unseen",
     "check_val_size",
     "code_of",
     "identity_of",
+    "names_outside",
     "rates_of",
     "warn_of_fresh",
     "without_frozen",
@@ -92,6 +97,12 @@ def without_frozen(model: nn.Module, found: Sequence[Block]) -> tuple[Block, ...
     return kept
 
 
+def names_outside(model: nn.Module, blocks: Sequence[Block]) -> tuple[str, ...]:
+    """Returns the names of the parameters that are in no block."""
+    owned = {name for block in blocks for name in block.parameters}
+    return tuple(name for name, _ in model.named_parameters() if name not in owned)
+
+
 def warn_of_fresh(name: str, blocks: Sequence[Block], fresh: Collection[str]) -> None:
     """Logs which blocks of a model are not pretrained: frozen, they would stay random."""
     found = [b.name for b in blocks if not b.is_head and set(b.parameters) & set(fresh)]
@@ -119,6 +130,35 @@ def check_val_size(n: int) -> None:
         )
     if points > _MANY_POINTS:
         _log.warning("%s %.0f points; differences below that are luck", few, points)
+
+
+def check_unseen(test: Examples, seen: Mapping[str, Examples]) -> None:
+    """Refuses test examples that the search trains on or is scored on.
+
+    Raises:
+        ValueError: They are.
+    """
+    for name, part in seen.items():
+        if part.identity == test.identity:
+            raise ValueError(
+                f"test must be examples that the search has not seen, got the {name} examples: "
+                f"split some off, or pass no test examples"
+            )
+
+
+def check_groups(optimizer: object, groups: Iterable[Mapping[str, Any]], arguments: str) -> None:
+    """Refuses what `optimizer=` returned where it is no optimizer of all the groups.
+
+    Args:
+        optimizer: What it returned.
+        groups: What it was given.
+        arguments: All that it was given, by their usual names.
+
+    Raises:
+        TypeError, ValueError: See `check_optimizer`.
+    """
+    way_out = f"pass them on, as lambda {arguments}: torch.optim.SGD(groups, lr=0.1)"
+    check_optimizer(optimizer, (p for group in groups for p in group["params"]), way_out)
 
 
 def identity_of(blocks: Sequence[Block], frozen_before: Sequence[str]) -> str:

@@ -23,9 +23,12 @@ from evonas.freezing._pretrained import Pretrained
 from evonas.freezing._reuse import settings_with_reuse
 from evonas.freezing._setup import (
     check_functions,
+    check_groups,
+    check_unseen,
     check_val_size,
     code_of,
     identity_of,
+    names_outside,
     rates_of,
     warn_of_fresh,
     without_frozen,
@@ -132,10 +135,10 @@ class FreezingProblem(TrainingProblem):
             `trainable_params` and `train_seconds`.
 
     Raises:
-        TypeError: An argument has another type.
+        TypeError: An argument, or what `optimizer` returns, has another type.
         ValueError: A number is out of range; the model has no parameters, one block, a block that
             never runs or nothing but frozen blocks; the factory returns the same model twice; a
-            label is none of the model's classes.
+            label is none of the model's classes; `optimizer` leaves parameters out.
 
     Example:
         >>> def pretrained():
@@ -228,10 +231,9 @@ class FreezingProblem(TrainingProblem):
             check_targets(model, sample, targets, loss_function=loss_function, metric=metric)
         if metric is None:
             check_val_size(len(self.val))
-        owned = {name for block in self.blocks for name in block.parameters}
-        others = {n: p for n, p in model.named_parameters() if n not in owned}
-        self.beside, self.frozen_before = tuple(others), tuple(sorted(frozen_parameters(model)))
-        self._has_trainable_outside_blocks = any(p.requires_grad for p in others.values())
+        self.beside = names_outside(model, self.blocks)
+        self.frozen_before = tuple(sorted(frozen_parameters(model)))
+        self._has_trainable_outside_blocks = not set(self.beside).issubset(self.frozen_before)
         warn_of_fresh(self.model_name, self.blocks, self.pretrained.fresh)
         super().__init__(
             self._space(),
@@ -245,6 +247,7 @@ class FreezingProblem(TrainingProblem):
             threads=threads,
             precision=precision,
         )
+        self._try_optimizer(model)
 
     @property
     def head_is_a_gene(self) -> bool:
@@ -362,7 +365,13 @@ class FreezingProblem(TrainingProblem):
         """Returns an optimizer of what is trainable; biases and norms are not decayed."""
         training = self.training_of(genes)
         groups = trainable_parameter_groups(model, training.weight_decay)
-        return (self._own_optimizer or training.make_optimizer)(groups)
+        made = (self._own_optimizer or training.make_optimizer)(groups)
+        check_groups(made, groups, "groups")
+        return made
+
+    def _try_optimizer(self, model: nn.Module) -> None:
+        with apply_mask(model, [0] * len(self.blocks), blocks=self.blocks):
+            self.optimizer(model, self.sample_point())
 
     def training_of(self, genes: Genes) -> Training:
         """Returns the settings, with the learning rate of the point."""
@@ -407,12 +416,7 @@ class FreezingProblem(TrainingProblem):
         other._places = {}
         other._test = matched(as_examples(test, "test").to("cpu"), self.train, "test")
         other._test_identity = other._test.identity
-        for name, part in (("training", self.train), ("validation", self.val)):
-            if part.identity == other._test_identity:
-                raise ValueError(
-                    f"test must be examples that the search has not seen, got the {name} examples: "
-                    f"split some off, or pass no test examples"
-                )
+        check_unseen(other._test, {"training": self.train, "validation": self.val})
         with seeded(0):
             model = self.model_factory()
         sample = self.train.gather(torch.arange(min(2, len(other._test), len(self.train))))

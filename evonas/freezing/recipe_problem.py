@@ -25,6 +25,7 @@ from evonas.arguments import (
 )
 from evonas.execution.torch_env import torch_threads
 from evonas.execution.trial import Trial
+from evonas.freezing._setup import check_groups
 from evonas.freezing.adapters import lora_rank, merge_adapters, require_peft
 from evonas.freezing.files import ChampionFile
 from evonas.freezing.mask import AppliedMask, Mask, applied_mask, as_mask
@@ -364,7 +365,9 @@ class RecipeProblem(FreezingProblem):
             return super().optimizer(model, genes)
         groups = self.recipe(genes).groups(applied)
         if self._optimizer_of_groups is not None:
-            return self._optimizer_of_groups(groups, genes)
+            made = self._optimizer_of_groups(groups, genes)
+            check_groups(made, groups, "groups, genes")
+            return made
         return self.training_of(genes).make_optimizer(groups)
 
     def scheduler(self, optimizer: Optimizer, genes: Genes, n_steps: int) -> LRScheduler | None:
