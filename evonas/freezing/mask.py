@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -228,6 +229,7 @@ class AppliedMask:
         self.blocks = blocks
         self.frozen_before = frozen_parameters(model, frozen_before)
         self._undo: list[Callable[[], None]] = []
+        self._reached: set[str] = set()
         parameters = _named(model, [n for b in blocks for n in b.parameters], blocks)
         frozen = {n for b, bit in zip(blocks, mask, strict=True) if bit for n in b.parameters}
         frozen |= self.frozen_before
@@ -290,29 +292,61 @@ class AppliedMask:
         while self._undo:
             self._undo.pop()()
 
+    @contextmanager
+    def watching_gradients(self) -> Iterator[None]:
+        """Notes meanwhile which blocks gradients reach, for `check_gradients`.
+
+        A model may leave a layer out of a step at random (LayerDrop), which then has none.
+        """
+        self._reached.clear()
+        handles = [
+            parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                functools.partial(_note, self._reached, name)
+            )
+            for name, parameters in self._trained().items()
+            for parameter in parameters
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
     def check_gradients(self) -> None:
         """Checks, after a backward pass, that gradients reached every trainable block.
 
+        In that pass, or in one of those that `watching_gradients` saw.
+
         Raises:
-            RuntimeError: A block that should be trained has no gradient at all, as behind a
+            RuntimeError: A block that should be trained has had no gradient at all, as behind a
                 reentrant checkpoint whose inputs are frozen.
         """
-        trainable = [b for b, bit in zip(self.blocks, self.mask, strict=True) if not bit]
-        without = []
-        for block in trainable:
-            # Not by name: adapters have put some of them elsewhere, and are trained instead.
-            parts = [self.model.get_submodule(path) for path in block.modules]
-            parameters = [p for part in parts for p in part.parameters()]
-            parameters += [self.model.get_parameter(name) for name in block.loose_parameters]
-            wanted = [p for p in parameters if p.requires_grad]
-            if wanted and all(p.grad is None for p in wanted):
-                without.append(block.name)
+        without = [
+            name
+            for name, parameters in self._trained().items()
+            if name not in self._reached and parameters and all(p.grad is None for p in parameters)
+        ]
         if without:
             raise RuntimeError(
                 f"no gradient reached {', '.join(without)} of {type(self.model).__name__}, which "
                 f"the mask {list(self.mask)} leaves trainable: with gradient checkpointing pass "
                 f"use_reentrant=False, else the loss does not depend on these blocks"
             )
+
+    def _trained(self) -> dict[str, list[nn.Parameter]]:
+        """Returns by block what of it is trained, adapters too."""
+        found = {}
+        for block in (b for b, bit in zip(self.blocks, self.mask, strict=True) if not bit):
+            # Not by name: adapters have put some of them elsewhere, and are trained instead.
+            parts = [self.model.get_submodule(path) for path in block.modules]
+            parameters = [p for part in parts for p in part.parameters()]
+            parameters += [self.model.get_parameter(name) for name in block.loose_parameters]
+            found[block.name] = [p for p in parameters if p.requires_grad]
+        return found
+
+
+def _note(reached: set[str], name: str, parameter: Tensor) -> None:
+    reached.add(name)
 
 
 class _StaysInEval:

@@ -477,18 +477,16 @@ class FreezingProblem(TrainingProblem):
         ) as session:
             train, val = session.source("train"), session.source("val")
             seconds = time.perf_counter() - began
-            found = self.fit(applied.model, genes, trial, train, val)
+            with applied.watching_gradients():
+                found = self.fit(applied.model, genes, trial, train, val)
             value, seconds = found[self.metric_name], seconds + found["train_seconds"]
             if math.isfinite(value):
                 applied.check_gradients()
             if "test" in cache.examples and math.isfinite(value):
-                batches = session.source("test").batches(self.eval_batch_size)
                 score = evaluate(
-                    applied.model,
-                    batches,
-                    metric=lambda *found: self.score(*found)[self.metric_name],
-                    precision=precision,
-                )
+                    applied.model, session.source("test").batches(self.eval_batch_size),
+                    metric=lambda *found: self.score(*found)[self.metric_name], precision=precision,
+                )  # fmt: skip
                 trial.record(**{f"test_{self.metric_name}": score})
             trial.record(prefix_depth=session.depths["train"])
         n_trained = self.training_of(genes).n_epochs * len(self.train)
