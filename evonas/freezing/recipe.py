@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from evonas.arguments import check_choice, check_mapping, check_number
+from evonas.arguments import check_choice, check_int, check_mapping, check_number
 from evonas.freezing._structure import norm_parameters, small_parameters
 from evonas.freezing.adapters import (
     adapter_layers,
@@ -196,7 +196,11 @@ class Recipe:
         Args:
             optimizer: Of the groups of `apply`.
             n_steps: Of the whole training; the schedule steps after each batch.
+
+        Raises:
+            TypeError, ValueError: `n_steps` is no number of steps.
         """
+        check_int("n_steps", n_steps, minimum=1)
         if self.unfreezing == GRADUAL:
             return gradual_scheduler(optimizer, self.training, n_steps)
         return self.training.make_scheduler(optimizer, n_steps)
@@ -349,8 +353,8 @@ class Recipe:
             if not layers:
                 raise ValueError(
                     f"{block.name} has no linear layer or convolution for {state!r} (those of "
-                    "torch's own attention and transformer layers take none, and no convolution "
-                    "of several groups)"
+                    "torch's own attention and transformer layers take none, none with a tied or a "
+                    "normed weight, and no transposed, 3-D, grouped or dilated convolution)"
                 )
             check_rank(layers, rank)
             ranks |= dict.fromkeys(layers, rank)

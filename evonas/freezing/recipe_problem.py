@@ -184,7 +184,9 @@ class RecipeProblem(FreezingProblem):
         for rank in self.ranks:
             if rank not in held:
                 raise ValueError(
-                    f"no block of {self.model_name} has layers for adapters of rank {rank}"
+                    f"no block of {self.model_name} has layers for adapters of rank {rank}: linear "
+                    "ones or 1-D or 2-D convolutions that are called, are as large as that, and "
+                    "have weights of their own (no weight_norm)"
                 )
         n_most = len(self.blocks) - (not self._has_trainable_outside_blocks)
         self.state_genes: StateGenes = PerBlock(self.states, self.multiples)
