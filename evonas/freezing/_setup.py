@@ -92,7 +92,10 @@ def without_frozen(model: nn.Module, found: Sequence[Block]) -> tuple[Block, ...
         )
     if frozen:
         _log.warning(
-            "%s: model_factory has frozen %s already: no gene, left as they are", name, frozen
+            "%s: model_factory has frozen %s already: no gene, left as they are (statistics of "
+            "batch norms still move: they stay in train mode)",
+            name,
+            frozen,
         )
     return kept
 

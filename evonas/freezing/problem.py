@@ -49,6 +49,7 @@ from evonas.freezing.prefix.decision import ReuseDecision, first_decision
 from evonas.freezing.prefix.session import PrefixSession
 from evonas.objectives import Objective
 from evonas.records import Evaluation, Genes
+from evonas.run.hints import with_hints
 from evonas.space import SearchSpace
 from evonas.space.gene import Gene
 from evonas.space.genes import Boolean, Categorical
@@ -161,6 +162,7 @@ class FreezingProblem(TrainingProblem):
     tie_breaker = "trainable_share"
     noun, words_for = "mask", "frozen"  # a row of a table, and the head of its column of `words`
 
+    @with_hints({})
     def __init__(
         self,
         model_factory: ModelFactory,

@@ -388,9 +388,13 @@ class Recipe:
         """Returns the recipe of `to_json`.
 
         Raises:
-            TypeError, ValueError, KeyError: It holds none.
+            TypeError, ValueError: It holds none.
         """
         check_mapping("record", record)
+        if missing := [name for name in ("states", "lr", "weight_decay") if name not in record]:
+            raise ValueError(
+                f"record must be what Recipe.to_json returns, got one without {', '.join(missing)}"
+            )
         return cls(
             {
                 name: state if isinstance(state, str) else float(state)

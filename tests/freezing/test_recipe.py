@@ -262,6 +262,8 @@ def test_a_resumed_search_is_the_same(tmp_path: Path) -> None:
         (lambda: Recipe({"nowhere": "frozen"}, lr=1).apply(pretrained()), ValueError, "nowhere"),
         (lambda: problem(multiples=[0.0]), ValueError, "entry of multiples must be above 0"),
         (lambda: problem(optimizer="sgd"), TypeError, "optimizer must be callable"),
+        (lambda: problem(epochs=3), TypeError, r"has no argument 'epochs': write n_epochs="),
+        (lambda: Recipe.from_json({"lr": 1}), ValueError, "got one without states, weight_decay"),
     ],
 )
 def test_a_wrong_recipe_is_refused(make: Any, error: Any, message: str) -> None:
