@@ -164,8 +164,9 @@ class Evaluation:
         you made the run, on this machine (its place is signed), in a file with a `__main__` guard.
 
         Args:
-            build: `genes -> module`, as in the search, or the `Problem`. None: the problem of
-                this process's `evolve`, the network that the run describes, or that function.
+            build: `genes -> module`, as in the search; the model factory of a `FreezingProblem`,
+                also where it takes no argument; or the `Problem`. None: the problem of this
+                process's `evolve`, the network that the run describes, or that function.
 
         Raises:
             WeightsError: There are no weights (says why), nothing to build the module with, or

@@ -36,6 +36,7 @@ __all__ = [
     "is_out_of_memory",
     "kept_memory",
     "prepare",
+    "random_state",
     "resolve_device",
     "seeded_generators",
     "torch_environment",
@@ -280,6 +281,18 @@ def _set_up(seed: int, threads: int, device: torch.device, deterministic: bool) 
     np.random.seed(seed)  # noqa: NPY002 (the global generator that user code may draw from)
     for each in {torch.device("cpu"), device}:
         seed_generator(seed, each)
+
+
+def random_state(device: torch.device) -> bytes:
+    """Returns the state of the global generators: torch's, the device's, Python's and numpy's.
+
+    Two are equal where nothing was drawn in between.
+    """
+    tensors = [torch.get_rng_state()]
+    if is_accelerator(device):
+        tensors.append(generator_state(device))
+    others = random.getstate(), np.random.get_state()  # noqa: NPY002
+    return b"".join(tensor.numpy().tobytes() for tensor in tensors) + pickle.dumps(others)
 
 
 def _state(device: torch.device) -> dict[str, Any]:

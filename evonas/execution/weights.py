@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import tempfile
@@ -371,12 +372,20 @@ def _built_by(build: Any, genes: Genes) -> Any:
             f"({type(build).__name__})"
         )
     try:
-        return build(genes)
+        return build() if _takes_nothing(build) else build(genes)
     except Exception as error:
         wrong = class_not_function("build", build, genes, error)
         if wrong is not None:
             raise wrong from error
         raise
+
+
+def _takes_nothing(build: Any) -> bool:
+    """Whether a function has no argument for the genes, as a factory of pretrained models."""
+    try:
+        return not inspect.signature(build).parameters
+    except (TypeError, ValueError):  # of C, or it cannot be called
+        return False
 
 
 def _builder_on_record(folder: Path) -> dict[str, Any] | None:

@@ -8,18 +8,24 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from types import BuiltinFunctionType, FunctionType
+from typing import Any
 
 from torch import nn
 
 from evonas.arguments import check_callable, check_function, check_number
 from evonas.freezing.blocks import Block
 from evonas.training import fingerprint_of
+from evonas.training.data.examples import Examples
+from evonas.training.step import check_optimizer
 
 __all__ = [
     "check_functions",
+    "check_groups",
+    "check_unseen",
     "check_val_size",
     "code_of",
     "identity_of",
+    "names_outside",
     "rates_of",
     "warn_of_fresh",
     "without_frozen",
@@ -86,9 +92,18 @@ def without_frozen(model: nn.Module, found: Sequence[Block]) -> tuple[Block, ...
         )
     if frozen:
         _log.warning(
-            "%s: model_factory has frozen %s already: no gene, left as they are", name, frozen
+            "%s: model_factory has frozen %s already: no gene, left as they are (statistics of "
+            "batch norms still move: they stay in train mode)",
+            name,
+            frozen,
         )
     return kept
+
+
+def names_outside(model: nn.Module, blocks: Sequence[Block]) -> tuple[str, ...]:
+    """Returns the names of the parameters that are in no block."""
+    owned = {name for block in blocks for name in block.parameters}
+    return tuple(name for name, _ in model.named_parameters() if name not in owned)
 
 
 def warn_of_fresh(name: str, blocks: Sequence[Block], fresh: Collection[str]) -> None:
@@ -120,9 +135,42 @@ def check_val_size(n: int) -> None:
         _log.warning("%s %.0f points; differences below that are luck", few, points)
 
 
-def identity_of(blocks: Sequence[Block]) -> str:
-    """Returns a digest of what each block holds: patterns may call other parts the same."""
-    held = [(block.name, block.modules, block.parameters) for block in blocks]
+def check_unseen(test: Examples, seen: Mapping[str, Examples]) -> None:
+    """Refuses test examples that the search trains on or is scored on.
+
+    Raises:
+        ValueError: They are.
+    """
+    for name, part in seen.items():
+        if part.identity == test.identity:
+            raise ValueError(
+                f"test must be examples that the search has not seen, got the {name} examples: "
+                f"split some off, or pass no test examples"
+            )
+
+
+def check_groups(optimizer: object, groups: Iterable[Mapping[str, Any]], arguments: str) -> None:
+    """Refuses what `optimizer=` returned where it is no optimizer of all the groups.
+
+    Args:
+        optimizer: What it returned.
+        groups: What it was given.
+        arguments: All that it was given, by their usual names.
+
+    Raises:
+        TypeError, ValueError: See `check_optimizer`.
+    """
+    way_out = f"pass them on, as lambda {arguments}: torch.optim.SGD(groups, lr=0.1)"
+    check_optimizer(optimizer, (p for group in groups for p in group["params"]), way_out)
+
+
+def identity_of(blocks: Sequence[Block], frozen_before: Sequence[str]) -> str:
+    """Returns a digest of what each block holds, and of what is frozen whatever the point.
+
+    Patterns may call other parts the same.
+    """
+    held: list[Any] = [(block.name, block.modules, block.parameters) for block in blocks]
+    held += [frozen_before] if frozen_before else []
     return hashlib.sha256(repr(held).encode()).hexdigest()
 
 

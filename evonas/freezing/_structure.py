@@ -16,7 +16,18 @@ from torch import nn
 
 from evonas.freezing._calls import ModuleCall
 
-__all__ = ["Granularity", "Item", "Structure", "is_dropout", "is_norm", "parents", "walk"]
+__all__ = [
+    "Granularity",
+    "Item",
+    "Structure",
+    "is_bias",
+    "is_dropout",
+    "is_norm",
+    "norm_parameters",
+    "parents",
+    "small_parameters",
+    "walk",
+]
 
 Granularity = Literal["block", "stage", "layer"]
 
@@ -50,6 +61,35 @@ class Item:
 def is_norm(module: nn.Module) -> bool:
     """Whether `module` is a normalisation layer (by its class's name: RMSNorm, LayerNorm2d, …)."""
     return re.search(r"norm\w*$", type(module).__name__, re.IGNORECASE) is not None
+
+
+def norm_parameters(model: nn.Module) -> set[str]:
+    """Returns the names of the parameters of normalisation layers."""
+    return {
+        f"{path}.{name}" if path else name
+        for path, module in model.named_modules()
+        if is_norm(module)
+        for name, _ in module.named_parameters(recurse=False)
+    }
+
+
+def is_bias(name: str) -> bool:
+    """Whether a parameter is a bias, by the names that torch's modules give them.
+
+    Example:
+        >>> [is_bias(f"0.{name}") for name in ("bias", "in_proj_bias", "bias_ih_l0_reverse")]
+        [True, True, True]
+        >>> is_bias("0.parametrizations.bias.original"), is_bias("0.relative_position_bias_table")
+        (True, False)
+    """
+    own = re.sub(r"\bparametrizations\.(\w+)\..*", r"\1", name).rpartition(".")[2]
+    return re.fullmatch(r"(\w+_)?bias(_[kv]|_[ih]h(_l\d+)?(_reverse)?)?", own) is not None
+
+
+def small_parameters(model: nn.Module) -> set[str]:
+    """Returns the names of the parameters that are not decayed: biases, norms, vectors."""
+    small = {name for name, p in model.named_parameters() if p.ndim < 2 or is_bias(name)}
+    return small | norm_parameters(model)
 
 
 def is_dropout(module: nn.Module) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -26,6 +26,7 @@ __all__ = [
     "lora_rank",
     "lora_state",
     "merge_adapters",
+    "modules_to_save",
     "n_adapter_weights",
     "require_peft",
 ]
@@ -36,6 +37,8 @@ _ATTENTION = " attention"
 # Their forward passes read the weights of their linear layers without calling them, the last two
 # in eval mode alone: an adapter would be trained and then be missing, without a word.
 _FUSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 
 
 def lora_state(rank: int, *, attention: bool = False) -> str:
@@ -66,9 +69,10 @@ def lora_rank(state: Any) -> int | None:
 def adapter_layers(model: nn.Module, block: Block, state: str = LORA) -> dict[str, nn.Module]:
     """Returns the layers of a block that adapters can be put on, by path.
 
-    Its `nn.Linear`, transformers' `Conv1D` and plain `nn.Conv2d` of one group, whose weights are
-    their own. Not those of torch's own transformer layers and attention, which do not call them,
-    and no convolutions of classes of their own: peft would call these as it calls torch's.
+    Its `nn.Linear`, transformers' `Conv1D` and plain `nn.Conv1d` and `nn.Conv2d` of one group,
+    whose weights are their own: not tied, nor computed from others as by `weight_norm`. Not those
+    of torch's own transformer layers and attention, which do not call them, and no convolutions of
+    classes of their own: peft would call these as it calls torch's.
 
     Args:
         model: The model.
@@ -136,6 +140,31 @@ def lora_config(ranks: Mapping[str, int], **more: Any) -> Any:
     )
 
 
+def modules_to_save(model: nn.Module, trained: Collection[str]) -> list[str]:
+    """Returns the modules that peft trains whole beside adapters, so that it trains `trained`.
+
+    Args:
+        model: Of which peft trains each module whose path *ends* in one of the names returned.
+        trained: Names of parameters.
+
+    Raises:
+        ValueError: It would train others, too.
+    """
+    owned = {
+        path: [f"{path}.{name}" if path else name for name, _ in module.named_parameters()]
+        for path, module in model.named_modules()
+    }
+    found = list(dict.fromkeys(n.rpartition(".")[0] for n in owned[""] if n in trained))
+    for chosen in found:
+        for path in (path for path in owned if path.endswith(chosen)):
+            if others := [name for name in owned[path] if name not in trained]:
+                raise ValueError(
+                    f"a LoraConfig trains whole modules, and with {chosen or 'the model'!r} also "
+                    f"{others[0]}, which the recipe does not: take `apply`"
+                )
+    return found
+
+
 def insert_adapters(model: nn.Module, ranks: Mapping[str, int]) -> None:
     """Puts adapters on layers, which compute as before until these are trained.
 
@@ -192,7 +221,12 @@ def _is_attention(path: str) -> bool:
 
 
 def _takes_adapter(module: nn.Module) -> bool:
-    if type(module) is nn.Conv2d:  # peft's adapter has neither groups nor dilation nor reflection
+    if module._parameters.get("weight") is None:  # weight_norm computes it
+        return False
+    if isinstance(module, _CONVOLUTIONS):
+        if type(module) not in _CONVOLUTIONS:  # a class of the user's, which may call it otherwise
+            return False
+        # peft's adapter has neither groups nor dilation nor reflection.
         usual = module.groups == 1 and module.padding_mode == "zeros"
         return usual and set(module.dilation) == {1} and not isinstance(module.padding, str)
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
@@ -200,7 +234,7 @@ def _takes_adapter(module: nn.Module) -> bool:
 
 def _sides(layer: Any) -> tuple[int, int]:
     """Returns what a layer takes and gives: of a convolution, all that its kernel sees."""
-    if isinstance(layer, nn.Conv2d):
+    if isinstance(layer, _CONVOLUTIONS):
         return layer.weight[0].numel(), layer.out_channels
     rows, columns = layer.weight.shape
     return (columns, rows) if isinstance(layer, nn.Linear) else (rows, columns)

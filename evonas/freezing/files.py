@@ -110,6 +110,7 @@ class MaskFiles(ChampionFile):
             "lr": None if problem.has_own_optimizer else problem.lr_of(genes),
             "blocks": {b.name: [*b.modules, *b.loose_parameters] for b in problem.blocks},
             "beside": list(problem.beside),
+            "frozen_before": list(problem.frozen_before),
         }
 
 

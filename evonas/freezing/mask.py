@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 from torch import Tensor, nn
 
 from evonas.arguments import check_list, check_one_of
-from evonas.freezing._structure import is_norm
+from evonas.freezing._structure import small_parameters
 from evonas.freezing.advice import frozen_in_words
 from evonas.freezing.blocks import Block, find_blocks
 from evonas.freezing.saved_mask import SavedMask
@@ -22,6 +23,7 @@ __all__ = [
     "applied_mask",
     "apply_mask",
     "as_mask",
+    "frozen_parameters",
     "frozen_prefix",
     "trainable_parameter_groups",
     "trainable_share",
@@ -42,7 +44,7 @@ def apply_mask(
     and all its modules are put in eval mode, where `model.train()` leaves them: BatchNorm keeps
     its statistics, dropout drops nothing. So do modules that hold frozen blocks and nothing else.
     Trainable blocks stay as they are; a parameter that did not require a gradient before still
-    does not.
+    does not, nor one that the model factory of the search had frozen (`SavedMask.frozen_before`).
 
     Gradient checkpointing: of transformers models the reentrant kind, which loses the gradients
     behind a frozen input, is replaced by the other kind meanwhile, and the hook by which
@@ -93,13 +95,20 @@ def apply_mask(
         blocks = _blocks_for(model, mask)
     for block in check_list("blocks", blocks, "what find_blocks returns"):
         check_one_of("an entry of blocks", block, Block, "a Block of find_blocks")
-    return AppliedMask(model, as_mask(mask, blocks), tuple(blocks))
+    more = mask.frozen_before if isinstance(mask, SavedMask) else ()
+    return AppliedMask(model, as_mask(mask, blocks), tuple(blocks), more)
 
 
 def applied_mask(model: nn.Module) -> AppliedMask | None:
     """Returns the handle of the mask that is applied to `model`, or None."""
     handle = model.__dict__.get(_HANDLE)
     return handle if isinstance(handle, AppliedMask) else None
+
+
+def frozen_parameters(model: nn.Module, more: Iterable[str] = ()) -> frozenset[str]:
+    """Returns the names of the parameters that require no gradient, and those of `more`."""
+    given = set(more)
+    return frozenset(n for n, p in model.named_parameters() if n in given or not p.requires_grad)
 
 
 def as_mask(mask: Mask, blocks: Sequence[Block]) -> tuple[int, ...]:
@@ -166,15 +175,12 @@ def trainable_parameter_groups(
     """
     if weight_decay < 0:
         raise ValueError(f"weight_decay must be at least 0, got {weight_decay}")
-    norms = {
-        id(p) for module in model.modules() if is_norm(module) for p in module.parameters(False)
-    }
+    small = small_parameters(model)
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            small = parameter.ndim < 2 or name.endswith("bias") or id(parameter) in norms
-            (plain if small else decayed).append(parameter)
+            (plain if name in small else decayed).append(parameter)
     if not decayed and not plain:
         raise ValueError(
             f"nothing of {type(model).__name__} is trainable: leave one block unfrozen at least"
@@ -207,16 +213,27 @@ class AppliedMask:
         model: The model.
         blocks: Its blocks, in order.
         mask: 1 (frozen) or 0 for each of them.
+        frozen_before: Names of the parameters that are frozen whatever the mask: the model had
+            them so, or the one that was searched.
     """
 
-    def __init__(self, model: nn.Module, mask: tuple[int, ...], blocks: tuple[Block, ...]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        mask: tuple[int, ...],
+        blocks: tuple[Block, ...],
+        frozen_before: Iterable[str] = (),
+    ) -> None:
         self.model = model
         self.mask = mask
         self.blocks = blocks
+        self.frozen_before = frozen_parameters(model, frozen_before)
         self._undo: list[Callable[[], None]] = []
+        self._reached: set[str] = set()
         parameters = _named(model, [n for b in blocks for n in b.parameters], blocks)
         frozen = {n for b, bit in zip(blocks, mask, strict=True) if bit for n in b.parameters}
-        if all(n in frozen or not p.requires_grad for n, p in model.named_parameters()):
+        frozen |= self.frozen_before
+        if frozen.issuperset(parameters):
             raise ValueError(
                 f"freeze mask {list(mask)} leaves nothing of {type(model).__name__} to train: "
                 f"leave one block unfrozen at least, or a head out of the blocks"
@@ -275,29 +292,61 @@ class AppliedMask:
         while self._undo:
             self._undo.pop()()
 
+    @contextmanager
+    def watching_gradients(self) -> Iterator[None]:
+        """Notes meanwhile which blocks gradients reach, for `check_gradients`.
+
+        A model may leave a layer out of a step at random (LayerDrop), which then has none.
+        """
+        self._reached.clear()
+        handles = [
+            parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                functools.partial(_note, self._reached, name)
+            )
+            for name, parameters in self._trained().items()
+            for parameter in parameters
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
     def check_gradients(self) -> None:
         """Checks, after a backward pass, that gradients reached every trainable block.
 
+        In that pass, or in one of those that `watching_gradients` saw.
+
         Raises:
-            RuntimeError: A block that should be trained has no gradient at all, as behind a
+            RuntimeError: A block that should be trained has had no gradient at all, as behind a
                 reentrant checkpoint whose inputs are frozen.
         """
-        trainable = [b for b, bit in zip(self.blocks, self.mask, strict=True) if not bit]
-        without = []
-        for block in trainable:
-            # Not by name: adapters have put some of them elsewhere, and are trained instead.
-            parts = [self.model.get_submodule(path) for path in block.modules]
-            parameters = [p for part in parts for p in part.parameters()]
-            parameters += [self.model.get_parameter(name) for name in block.loose_parameters]
-            wanted = [p for p in parameters if p.requires_grad]
-            if wanted and all(p.grad is None for p in wanted):
-                without.append(block.name)
+        without = [
+            name
+            for name, parameters in self._trained().items()
+            if name not in self._reached and parameters and all(p.grad is None for p in parameters)
+        ]
         if without:
             raise RuntimeError(
                 f"no gradient reached {', '.join(without)} of {type(self.model).__name__}, which "
                 f"the mask {list(self.mask)} leaves trainable: with gradient checkpointing pass "
                 f"use_reentrant=False, else the loss does not depend on these blocks"
             )
+
+    def _trained(self) -> dict[str, list[nn.Parameter]]:
+        """Returns by block what of it is trained, adapters too."""
+        found = {}
+        for block in (b for b, bit in zip(self.blocks, self.mask, strict=True) if not bit):
+            # Not by name: adapters have put some of them elsewhere, and are trained instead.
+            parts = [self.model.get_submodule(path) for path in block.modules]
+            parameters = [p for part in parts for p in part.parameters()]
+            parameters += [self.model.get_parameter(name) for name in block.loose_parameters]
+            found[block.name] = [p for p in parameters if p.requires_grad]
+        return found
+
+
+def _note(reached: set[str], name: str, parameter: Tensor) -> None:
+    reached.add(name)
 
 
 class _StaysInEval:

@@ -23,9 +23,12 @@ from evonas.freezing._pretrained import Pretrained
 from evonas.freezing._reuse import settings_with_reuse
 from evonas.freezing._setup import (
     check_functions,
+    check_groups,
+    check_unseen,
     check_val_size,
     code_of,
     identity_of,
+    names_outside,
     rates_of,
     warn_of_fresh,
     without_frozen,
@@ -38,6 +41,7 @@ from evonas.freezing.mask import (
     Mask,
     apply_mask,
     as_mask,
+    frozen_parameters,
     trainable_parameter_groups,
     trainable_share,
 )
@@ -45,6 +49,7 @@ from evonas.freezing.prefix.decision import ReuseDecision, first_decision
 from evonas.freezing.prefix.session import PrefixSession
 from evonas.objectives import Objective
 from evonas.records import Evaluation, Genes
+from evonas.run.hints import with_hints
 from evonas.space import SearchSpace
 from evonas.space.gene import Gene
 from evonas.space.genes import Boolean, Categorical
@@ -131,10 +136,10 @@ class FreezingProblem(TrainingProblem):
             `trainable_params` and `train_seconds`.
 
     Raises:
-        TypeError: An argument has another type.
+        TypeError: An argument, or what `optimizer` returns, has another type.
         ValueError: A number is out of range; the model has no parameters, one block, a block that
             never runs or nothing but frozen blocks; the factory returns the same model twice; a
-            label is none of the model's classes.
+            label is none of the model's classes; `optimizer` leaves parameters out.
 
     Example:
         >>> def pretrained():
@@ -157,6 +162,7 @@ class FreezingProblem(TrainingProblem):
     tie_breaker = "trainable_share"
     noun, words_for = "mask", "frozen"  # a row of a table, and the head of its column of `words`
 
+    @with_hints({})
     def __init__(
         self,
         model_factory: ModelFactory,
@@ -227,10 +233,9 @@ class FreezingProblem(TrainingProblem):
             check_targets(model, sample, targets, loss_function=loss_function, metric=metric)
         if metric is None:
             check_val_size(len(self.val))
-        owned = {name for block in self.blocks for name in block.parameters}
-        others = {n: p for n, p in model.named_parameters() if n not in owned}
-        self.beside = tuple(others)
-        self._has_trainable_outside_blocks = any(p.requires_grad for p in others.values())
+        self.beside = names_outside(model, self.blocks)
+        self.frozen_before = tuple(sorted(frozen_parameters(model)))
+        self._has_trainable_outside_blocks = not set(self.beside).issubset(self.frozen_before)
         warn_of_fresh(self.model_name, self.blocks, self.pretrained.fresh)
         super().__init__(
             self._space(),
@@ -244,6 +249,7 @@ class FreezingProblem(TrainingProblem):
             threads=threads,
             precision=precision,
         )
+        self._try_optimizer(model)
 
     @property
     def head_is_a_gene(self) -> bool:
@@ -361,7 +367,13 @@ class FreezingProblem(TrainingProblem):
         """Returns an optimizer of what is trainable; biases and norms are not decayed."""
         training = self.training_of(genes)
         groups = trainable_parameter_groups(model, training.weight_decay)
-        return (self._own_optimizer or training.make_optimizer)(groups)
+        made = (self._own_optimizer or training.make_optimizer)(groups)
+        check_groups(made, groups, "groups")
+        return made
+
+    def _try_optimizer(self, model: nn.Module) -> None:
+        with apply_mask(model, [0] * len(self.blocks), blocks=self.blocks):
+            self.optimizer(model, self.sample_point())
 
     def training_of(self, genes: Genes) -> Training:
         """Returns the settings, with the learning rate of the point."""
@@ -379,7 +391,7 @@ class FreezingProblem(TrainingProblem):
             "problem": "freezing",
             "model": self.model_name,
             "weights": self.pretrained.identity,
-            "blocks": identity_of(self.blocks),
+            "blocks": identity_of(self.blocks, self.frozen_before),
             **super().fingerprint(),
             **own,
             **({"lr": list(self.rates)} if len(self.rates) > 1 else {}),
@@ -406,12 +418,7 @@ class FreezingProblem(TrainingProblem):
         other._places = {}
         other._test = matched(as_examples(test, "test").to("cpu"), self.train, "test")
         other._test_identity = other._test.identity
-        for name, part in (("training", self.train), ("validation", self.val)):
-            if part.identity == other._test_identity:
-                raise ValueError(
-                    f"test must be examples that the search has not seen, got the {name} examples: "
-                    f"split some off, or pass no test examples"
-                )
+        check_unseen(other._test, {"training": self.train, "validation": self.val})
         with seeded(0):
             model = self.model_factory()
         sample = self.train.gather(torch.arange(min(2, len(other._test), len(self.train))))
@@ -472,18 +479,16 @@ class FreezingProblem(TrainingProblem):
         ) as session:
             train, val = session.source("train"), session.source("val")
             seconds = time.perf_counter() - began
-            found = self.fit(applied.model, genes, trial, train, val)
+            with applied.watching_gradients():
+                found = self.fit(applied.model, genes, trial, train, val)
             value, seconds = found[self.metric_name], seconds + found["train_seconds"]
             if math.isfinite(value):
                 applied.check_gradients()
             if "test" in cache.examples and math.isfinite(value):
-                batches = session.source("test").batches(self.eval_batch_size)
                 score = evaluate(
-                    applied.model,
-                    batches,
-                    metric=lambda *found: self.score(*found)[self.metric_name],
-                    precision=precision,
-                )
+                    applied.model, session.source("test").batches(self.eval_batch_size),
+                    metric=lambda *found: self.score(*found)[self.metric_name], precision=precision,
+                )  # fmt: skip
                 trial.record(**{f"test_{self.metric_name}": score})
             trial.record(prefix_depth=session.depths["train"])
         n_trained = self.training_of(genes).n_epochs * len(self.train)

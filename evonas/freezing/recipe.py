@@ -13,23 +13,32 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from evonas.arguments import check_choice, check_mapping, check_number
-from evonas.freezing._structure import is_norm
+from evonas.arguments import check_choice, check_int, check_mapping, check_number
+from evonas.freezing._structure import norm_parameters, small_parameters
 from evonas.freezing.adapters import (
     adapter_layers,
     check_rank,
     insert_adapters,
     lora_config,
     lora_rank,
-    lora_state,
     merge_adapters,
-    n_adapter_weights,
+    modules_to_save,
 )
 from evonas.freezing.blocks import Block
 from evonas.freezing.files import read_champion
 from evonas.freezing.mask import AppliedMask, applied_mask, apply_mask
 from evonas.freezing.recipe_table import HEAD, recipe_table
 from evonas.freezing.saved_mask import SavedMask
+from evonas.freezing.states import (
+    BIASES,
+    FROZEN,
+    NORMS,
+    State,
+    check_state,
+    is_trained,
+    n_trained,
+    state_in_words,
+)
 from evonas.freezing.transfer import renaming
 from evonas.freezing.unfreezing import (
     AT_ONCE,
@@ -42,18 +51,9 @@ from evonas.freezing.unfreezing import (
 )
 from evonas.training.recipe import TRAINING_GENES, Training
 
-__all__ = ["BIASES", "FROZEN", "NORMS", "Recipe", "State", "load_recipe", "n_trained", "states_of"]
-
-FROZEN = "frozen"
-NORMS = "norms"
-BIASES = "biases"
+__all__ = ["Recipe", "load_recipe"]
 
 _SETTINGS = tuple(name for name in TRAINING_GENES if name not in ("lr", "weight_decay"))
-
-State = float | str
-"""Of a block: `frozen`; only its `norms`, its `biases` or adapters of its linear layers (`lora 8`,
-or `lora 8 attention` for those of its attention) trained, at the recipe's rate; or all of it, at
-this multiple of the rate."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ class Recipe:
         genes: What a search has found for genes of the user's own.
         parameters: Block name, and `head`, to how many numbers are trained, of how many; empty
             where they are not known (`table` counts those of a model).
+        frozen_before: Names of the parameters that the model factory of the search had frozen:
+            no state trains them.
 
     Raises:
         TypeError, ValueError: A state is none; a multiple of 0 is `frozen`; a setting is none.
@@ -102,6 +104,7 @@ class Recipe:
     unfreezing: Unfreezing = AT_ONCE
     genes: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, tuple[int, int]] = field(default_factory=dict, compare=False)
+    frozen_before: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         check_mapping("states", self.states)
@@ -125,6 +128,16 @@ class Recipe:
         """Block name to 1 (frozen) or 0, for `apply_mask`."""
         return {name: int(state == FROZEN) for name, state in self.states.items()}
 
+    @property
+    def _saved_mask(self) -> SavedMask:
+        return SavedMask(
+            self.mask,
+            self.model_name,
+            self.contents,
+            self.beside,
+            frozen_before=self.frozen_before,
+        )
+
     def for_model(self, model: nn.Module) -> Recipe:
         """Returns the same recipe with the names of a model that holds the searched one.
 
@@ -136,8 +149,9 @@ class Recipe:
         if not self.contents:
             return self
         rename = renaming(self.contents, model)
-        beside = tuple(map(rename, self.beside))
-        return replace(self, contents=rename.contents(self.contents), beside=beside)
+        beside, frozen = tuple(map(rename, self.beside)), tuple(map(rename, self.frozen_before))
+        contents = rename.contents(self.contents)
+        return replace(self, contents=contents, beside=beside, frozen_before=frozen)
 
     def apply(self, model: nn.Module) -> list[dict[str, Any]]:
         """Freezes what is not trained; returns the parameter groups of an optimizer.
@@ -154,13 +168,13 @@ class Recipe:
             `start`, the share of the steps after which `make_scheduler` begins with them.
 
         Raises:
-            ValueError: The recipe is of another model, nothing would be trained, or adapters do
-                not fit a block.
+            ValueError: The recipe is of another model, or nothing would be trained: of it, or of a
+                block that has none of the norms, biases or layers for adapters that its state
+                names.
             RuntimeError: A mask is applied to the model already.
             MissingDependencyError: It has adapters, and peft is not installed.
         """
-        mask = SavedMask(self.mask, self.model_name, self.contents, self.beside)
-        applied = apply_mask(model, mask)
+        applied = apply_mask(model, self._saved_mask)
         try:
             self.restrict(applied)
         except BaseException:
@@ -182,7 +196,11 @@ class Recipe:
         Args:
             optimizer: Of the groups of `apply`.
             n_steps: Of the whole training; the schedule steps after each batch.
+
+        Raises:
+            TypeError, ValueError: `n_steps` is no number of steps.
         """
+        check_int("n_steps", n_steps, minimum=1)
         if self.unfreezing == GRADUAL:
             return gradual_scheduler(optimizer, self.training, n_steps)
         return self.training.make_scheduler(optimizer, n_steps)
@@ -194,12 +212,12 @@ class Recipe:
             ValueError, MissingDependencyError: See `apply`.
         """
         model = applied.model
-        ranks = self._ranks(model, applied.blocks)
-        norms = _norms(model)
+        ranks = self._ranks(applied)
+        norms = norm_parameters(model)
         for block, names in _by_block(model, applied.blocks):
             state = 1.0 if block is None else self.states.get(block.name, 1.0)
             for name in names:
-                if not _is_trained(name, state, norms):
+                if not is_trained(name, state, norms):
                     applied.freeze(name)
         if ranks:
             insert_adapters(model, ranks)
@@ -209,7 +227,7 @@ class Recipe:
         """Returns the parameter groups of `apply`, after `restrict`."""
         model = applied.model
         groups: dict[tuple[float, float, float], list[nn.Parameter]] = {}
-        norms = _norms(model)
+        small = small_parameters(model)
         trained = [
             (block, names)
             for block, own in _by_block(model, applied.blocks)  # adapters are in no block
@@ -221,8 +239,7 @@ class Recipe:
             state = 1.0 if block is None else self.states.get(block.name, 1.0)
             for name in names:
                 parameter = model.get_parameter(name)
-                small = parameter.ndim < 2 or _is_bias(name) or name in norms
-                decay = 0.0 if small else self.weight_decay
+                decay = 0.0 if name in small else self.weight_decay
                 key = self._rate(state), decay, start if self.unfreezing == GRADUAL else 0.0
                 groups.setdefault(key, []).append(parameter)
         return [
@@ -241,23 +258,27 @@ class Recipe:
         Args:
             model: Not changed.
             blocks: Of the model. None: those of the recipe.
+
+        Raises:
+            ValueError: See `apply`.
         """
-        applied_already = applied_mask(model)
-        if blocks is None and applied_already is not None:
-            blocks = applied_already.blocks
-            if any(map(lora_rank, self.states.values())):  # with the names that blocks know
-                model = copy.deepcopy(model)
-                merge_adapters(model)
-        elif blocks is None:
-            mask = SavedMask(self.mask, self.model_name, self.contents, self.beside)
-            with apply_mask(model, mask) as applied:
-                blocks = applied.blocks
-        counts = {}
-        for block, names in _by_block(model, blocks):
+        applied = applied_mask(model)
+        if applied is None:
+            with apply_mask(model, self._saved_mask, blocks=blocks) as applied:
+                pass
+        elif any(map(lora_rank, self.states.values())):  # with the names that blocks know
+            model = copy.deepcopy(model)
+            merge_adapters(model)
+        self._ranks(applied, model)
+        counts, frozen = {}, applied.frozen_before
+        for block, names in _by_block(model, applied.blocks if blocks is None else blocks):
             state = 1.0 if block is None else self.states.get(block.name, 1.0)
-            n = sum(model.get_parameter(name).numel() for name in names)
-            name = HEAD if block is None else block.name
-            counts[name] = n if block is None else n_trained(model, block, state), n
+            sizes = {name: model.get_parameter(name).numel() for name in names}
+            n = sum(sizes.values())
+            if block is None:
+                counts[HEAD] = n - sum(sizes[name] for name in frozen.intersection(names)), n
+            else:
+                counts[block.name] = n_trained(model, block, state, frozen), n
         return self._table(counts)
 
     def __str__(self) -> str:
@@ -287,42 +308,53 @@ class Recipe:
             model: Not changed.
 
         Raises:
-            ValueError: There are no adapters; or a block has a state that peft cannot train: a
-                multiple of the rate other than 1, norms or biases.
+            ValueError: There are no adapters; or peft cannot train what the recipe does: a block at
+                a multiple of the rate other than 1, its norms or biases, a part of a module.
             MissingDependencyError: peft is not installed.
         """
-        mask = SavedMask(self.mask, self.model_name, self.contents, self.beside)
-        with apply_mask(model, mask) as applied:
-            blocks = applied.blocks
-        ranks = self._ranks(model, blocks)
+        with apply_mask(model, self._saved_mask) as applied:
+            blocks, frozen = applied.blocks, applied.frozen_before
+        ranks = self._ranks(applied)
         if not ranks:
             raise ValueError("the recipe has no adapters: peft has nothing to do")
-        whole: list[str] = []
+        whole: set[str] = set()
         for block, names in _by_block(model, blocks):
             state = 1.0 if block is None else self.states.get(block.name, 1.0)
             if state == 1.0:
-                whole += dict.fromkeys(name.rpartition(".")[0] for name in names)
+                whole |= set(names) - frozen
             elif state != FROZEN and lora_rank(state) is None:
                 raise ValueError(
                     f"{'the head' if block is None else block.name} is trained as "
                     f"{state_in_words(state)!r}, which a LoraConfig cannot say: take `apply`"
                 )
-        return lora_config(ranks, modules_to_save=whole or None)
+        return lora_config(ranks, modules_to_save=modules_to_save(model, whole) or None)
 
-    def _ranks(self, model: nn.Module, blocks: Sequence[Block]) -> dict[str, int]:
-        """Returns the rank of the adapter of each layer that gets one, by path."""
+    def _ranks(self, applied: AppliedMask, model: nn.Module | None = None) -> dict[str, int]:
+        """Returns the rank of the adapter of each layer that gets one, by path.
+
+        Args:
+            applied: The recipe's mask.
+            model: Without adapters. None: that of the mask.
+
+        Raises:
+            ValueError: Of a block its state trains nothing.
+        """
+        model = applied.model if model is None else model
         ranks: dict[str, int] = {}
-        for block in blocks:
+        for block in applied.blocks:
             state = self.states.get(block.name, 1.0)
             rank = lora_rank(state)
             if rank is None:
+                trains = n_trained(model, block, state, applied.frozen_before)
+                if state in (NORMS, BIASES) and not trains:
+                    raise ValueError(f"{block.name} has no {state} to train: say {FROZEN!r}")
                 continue
             layers = adapter_layers(model, block, str(state))
             if not layers:
                 raise ValueError(
                     f"{block.name} has no linear layer or convolution for {state!r} (those of "
-                    "torch's own attention and transformer layers take none, and no convolution "
-                    "of several groups)"
+                    "torch's own attention and transformer layers take none, none with a tied or a "
+                    "normed weight, and no transposed, 3-D, grouped or dilated convolution)"
                 )
             check_rank(layers, rank)
             ranks |= dict.fromkeys(layers, rank)
@@ -342,6 +374,7 @@ class Recipe:
             "unfreezing": self.unfreezing,
             "genes": dict(self.genes),
             "parameters": {name: list(counts) for name, counts in self.parameters.items()},
+            "frozen_before": list(self.frozen_before),
         }
 
     def _rate(self, state: State) -> float:
@@ -355,9 +388,13 @@ class Recipe:
         """Returns the recipe of `to_json`.
 
         Raises:
-            TypeError, ValueError, KeyError: It holds none.
+            TypeError, ValueError: It holds none.
         """
         check_mapping("record", record)
+        if missing := [name for name in ("states", "lr", "weight_decay") if name not in record]:
+            raise ValueError(
+                f"record must be what Recipe.to_json returns, got one without {', '.join(missing)}"
+            )
         return cls(
             {
                 name: state if isinstance(state, str) else float(state)
@@ -372,6 +409,7 @@ class Recipe:
             record.get("unfreezing", AT_ONCE),
             dict(record.get("genes", {})),
             {name: (int(n), int(of)) for name, (n, of) in record.get("parameters", {}).items()},
+            tuple(record.get("frozen_before", ())),
         )
 
 
@@ -388,74 +426,6 @@ def load_recipe(path: str | os.PathLike[str]) -> Recipe:
     return read_champion(path, "recipe.json", Recipe.from_json, "a recipe")
 
 
-def check_state(name: str, state: Any) -> None:
-    """Refuses what is no state.
-
-    Raises:
-        TypeError, ValueError: Names the block.
-    """
-    if state in (FROZEN, NORMS, BIASES) or (isinstance(state, str) and lora_rank(state)):
-        return
-    if isinstance(state, bool) or not isinstance(state, (int, float)):
-        raise TypeError(
-            f"the state of {name} must be a multiple of the rate, {FROZEN!r}, {NORMS!r}, "
-            f"{BIASES!r} or adapters such as {lora_state(8)!r}, got {state!r}"
-        )
-    if state == 0:
-        raise ValueError(f"the state of {name} is a multiple of 0: say {FROZEN!r}")
-    check_number(f"the state of {name}", state, above=0)
-
-
-def state_in_words(state: State) -> str:
-    """Returns `frozen`, `norms`, `biases`, `all` or `all x0.3`."""
-    if isinstance(state, str):
-        return state
-    return "all" if state == 1 else f"all x{state:g}"
-
-
-def n_trained(model: nn.Module, block: Block, state: State) -> int:
-    """Returns how many numbers of a block a state trains, or of its adapters."""
-    if rank := lora_rank(state):
-        return n_adapter_weights(adapter_layers(model, block, str(state)).values(), rank)
-    norms = _norms(model)
-    names = [name for name in block.parameters if _is_trained(name, state, norms)]
-    return sum(model.get_parameter(name).numel() for name in names)
-
-
-def states_of(
-    model: nn.Module, block: Block, multiples: Sequence[float], ranks: Sequence[int] = ()
-) -> list[State]:
-    """Returns the states that differ for a block: one without norms has no state `norms`."""
-    norms = _norms(model)
-    names = block.parameters
-    n_norms = sum(name in norms for name in names)
-    n_biases = sum(_is_bias(name) for name in names)
-    found: list[State] = [FROZEN]
-    if 0 < n_norms < len(names):
-        found.append(NORMS)
-    if 0 < n_biases < len(names):
-        found.append(BIASES)
-    found += _adapted(model, block, ranks)
-    return [*found, *multiples]
-
-
-def _adapted(model: nn.Module, block: Block, ranks: Sequence[int]) -> list[State]:
-    """Returns the states with adapters of those ranks that a block is large enough for."""
-    everywhere = adapter_layers(model, block)
-    found: list[State] = []
-    for rank in ranks if everywhere else ():
-        for attention in (False, True):
-            state = lora_state(rank, attention=attention)
-            layers = adapter_layers(model, block, state)
-            if layers and not (attention and len(layers) == len(everywhere)):
-                try:
-                    check_rank(layers, rank)
-                except ValueError:
-                    continue
-                found.append(state)
-    return found
-
-
 def _by_block(
     model: nn.Module, blocks: Sequence[Block]
 ) -> Iterator[tuple[Block | None, list[str]]]:
@@ -467,24 +437,3 @@ def _by_block(
         left = [name for name in left if name not in held]
     if left:
         yield None, left
-
-
-def _norms(model: nn.Module) -> set[str]:
-    return {
-        f"{path}.{name}" if path else name
-        for path, module in model.named_modules()
-        if is_norm(module)
-        for name, _ in module.named_parameters(recurse=False)
-    }
-
-
-def _is_bias(name: str) -> bool:
-    return name.rpartition(".")[2] == "bias"
-
-
-def _is_trained(name: str, state: State, norms: set[str]) -> bool:
-    if state == NORMS:
-        return name in norms
-    if lora_rank(state):
-        return False
-    return _is_bias(name) if state == BIASES else state != FROZEN

@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any, Protocol
 
 from evonas.arguments import check_list, check_mapping, check_number
-from evonas.freezing.recipe import FROZEN, State
+from evonas.freezing.states import FROZEN, State
 from evonas.records import Genes
 from evonas.space.gene import Gene
 from evonas.space.genes import Categorical, Integer

@@ -25,12 +25,13 @@ from evonas.arguments import (
 )
 from evonas.execution.torch_env import torch_threads
 from evonas.execution.trial import Trial
+from evonas.freezing._setup import check_groups
 from evonas.freezing.adapters import lora_rank, merge_adapters, require_peft
 from evonas.freezing.files import ChampionFile
 from evonas.freezing.mask import AppliedMask, Mask, applied_mask, as_mask
 from evonas.freezing.prefix.decision import ReuseDecision
 from evonas.freezing.problem import FreezingProblem
-from evonas.freezing.recipe import FROZEN, Recipe, State, n_trained, state_in_words, states_of
+from evonas.freezing.recipe import Recipe
 from evonas.freezing.recipe_genes import (
     Compact,
     PerBlock,
@@ -42,6 +43,7 @@ from evonas.freezing.recipe_genes import (
 )
 from evonas.freezing.recipe_table import HEAD
 from evonas.freezing.rivals import GRADUALLY, by_hand, by_looking, first_frozen, frozen_by, spread
+from evonas.freezing.states import FROZEN, State, n_trained, state_in_words, states_of
 from evonas.freezing.unfreezing import AT_ONCE, GRADUAL, UNFREEZING
 from evonas.records import Genes
 from evonas.space import SearchSpace
@@ -167,19 +169,24 @@ class RecipeProblem(FreezingProblem):
         with seeded(0):  # a head of the factory's own draws its weights
             model = self.model_factory()
         self.states = {
-            block.name: states_of(model, block, self.multiples, self.ranks) for block in self.blocks
+            block.name: states_of(model, block, self.multiples, self.ranks, self.frozen_before)
+            for block in self.blocks
         }
         self._counts = {
-            (block.name, state): n_trained(model, block, state)
+            (block.name, state): n_trained(model, block, state, self.frozen_before)
             for block in self.blocks
             for state in self.states[block.name]
         }
-        self._n_beside = sum(model.get_parameter(name).numel() for name in self.beside)
+        sizes = {name: model.get_parameter(name).numel() for name in self.beside}
+        n_frozen = sum(sizes.get(name, 0) for name in self.frozen_before)
+        self._n_beside = sum(sizes.values()) - n_frozen, sum(sizes.values())
         held = {lora_rank(state) for states in self.states.values() for state in states}
         for rank in self.ranks:
             if rank not in held:
                 raise ValueError(
-                    f"no block of {self.model_name} has layers for adapters of rank {rank}"
+                    f"no block of {self.model_name} has layers for adapters of rank {rank}: linear "
+                    "ones or 1-D or 2-D convolutions that are called, are as large as that, and "
+                    "have weights of their own (no weight_norm)"
                 )
         n_most = len(self.blocks) - (not self._has_trainable_outside_blocks)
         self.state_genes: StateGenes = PerBlock(self.states, self.multiples)
@@ -265,15 +272,16 @@ class RecipeProblem(FreezingProblem):
             genes.get("unfreezing", AT_ONCE),
             {name: genes[name] for name in self.own_genes if name not in TRAINING_GENES},
             self._parameters(genes),
+            self.frozen_before,
         )
 
     def _parameters(self, genes: Genes) -> dict[str, tuple[int, int]]:
         found = {}
         for block, state in zip(self.blocks, self.states_at(genes).values(), strict=True):
-            n = self._counts.get((block.name, state), block.n_parameters)  # at any other rate: all
+            n = self._counts.get((block.name, state), self._counts[block.name, 1.0])
             found[block.name] = n, block.n_parameters
-        if self._n_beside:
-            found[HEAD] = self._n_beside, self._n_beside
+        if self.beside:
+            found[HEAD] = self._n_beside
         return found
 
     def without_rate(self, genes: Genes) -> tuple[tuple[str, Any], ...]:
@@ -359,7 +367,9 @@ class RecipeProblem(FreezingProblem):
             return super().optimizer(model, genes)
         groups = self.recipe(genes).groups(applied)
         if self._optimizer_of_groups is not None:
-            return self._optimizer_of_groups(groups, genes)
+            made = self._optimizer_of_groups(groups, genes)
+            check_groups(made, groups, "groups, genes")
+            return made
         return self.training_of(genes).make_optimizer(groups)
 
     def scheduler(self, optimizer: Optimizer, genes: Genes, n_steps: int) -> LRScheduler | None:

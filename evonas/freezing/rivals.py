@@ -12,7 +12,7 @@ from evonas.freezing.adapters import lora_state
 from evonas.freezing.advice import mask_label, usual_masks
 from evonas.freezing.blocks import Block
 from evonas.freezing.informed import relative_gradients, signal_to_noise
-from evonas.freezing.recipe import BIASES, FROZEN, NORMS, State
+from evonas.freezing.states import BIASES, FROZEN, NORMS, State
 
 __all__ = ["GRADUALLY", "by_hand", "by_looking", "first_frozen", "frozen_by", "spread"]
 

@@ -23,6 +23,8 @@ class SavedMask(dict[str, int]):
             empty where the file does not say.
         beside: Names of the model's parameters that are in no block.
         lr: Learning rate with which the mask was found, None where the file does not say.
+        frozen_before: Names of the parameters that the model factory of the search had frozen:
+            `apply_mask` freezes them too, whatever the mask says.
 
     Example:
         >>> mask = SavedMask({"0": 1, "1": 0}, "Sequential", {"0": ["0"], "1": ["1"]}, ["2.weight"])
@@ -38,12 +40,14 @@ class SavedMask(dict[str, int]):
         contents: Mapping[str, Sequence[str]] | None = None,
         beside: Iterable[str] = (),
         lr: float | None = None,
+        frozen_before: Iterable[str] = (),
     ) -> None:
         super().__init__(mask)
         self.model_name = model_name
         self.contents = {name: tuple(paths) for name, paths in (contents or {}).items()}
         self.beside = frozenset(beside)
         self.lr = lr
+        self.frozen_before = frozenset(frozen_before)
 
     @classmethod
     def from_json(cls, record: Any) -> Self:
@@ -57,11 +61,12 @@ class SavedMask(dict[str, int]):
             raise ValueError("no mask by block name")
         contents, beside, lr = record.get("blocks"), record.get("beside"), record.get("lr")
         lr = lr if isinstance(lr, float) else None
+        frozen = record.get("frozen_before") or ()
         if contents is None:  # written by hand, or before the blocks were in the file
-            return cls(mask, lr=lr)
+            return cls(mask, lr=lr, frozen_before=frozen)
         if not isinstance(contents, dict) or set(contents) != set(mask):
             raise ValueError("its blocks are not those of its mask")
-        return cls(mask, str(record.get("model", "")), contents, beside or (), lr)
+        return cls(mask, str(record.get("model", "")), contents, beside or (), lr, frozen)
 
     def for_model(self, model: nn.Module) -> SavedMask:
         """Returns the same mask with the names of a model that holds the searched one.
@@ -71,7 +76,8 @@ class SavedMask(dict[str, int]):
         """
         rename = renaming(self.contents, model)
         contents, beside = rename.contents(self.contents), map(rename, self.beside)
-        return SavedMask(self, self.model_name, contents, beside, self.lr)
+        frozen = map(rename, self.frozen_before)
+        return SavedMask(self, self.model_name, contents, beside, self.lr, frozen)
 
     def blocks_of(self, model: nn.Module) -> tuple[Block, ...]:
         """Returns the blocks in `model` that the mask was searched for.

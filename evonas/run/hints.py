@@ -35,6 +35,8 @@ def with_hints(
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         known = {*named_arguments(function), *settings}
+        # Of a class its constructor is decorated.
+        title = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
 
         @functools.wraps(function)
         def called(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -43,7 +45,7 @@ def with_hints(
                     close = difflib.get_close_matches(name, known, n=1)
                     meant = words.get(name) or (f"{close[0]}=" if close else "")
                     hint = f": write {meant}" if meant else f"; it has {', '.join(sorted(known))}"
-                    raise TypeError(f"{function.__name__}() has no argument {name!r}{hint}")
+                    raise TypeError(f"{title}() has no argument {name!r}{hint}")
             return function(*args, **kwargs)
 
         return called

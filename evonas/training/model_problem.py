@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +31,7 @@ from evonas.training.passes import evaluating, materialise, outputs_of
 from evonas.training.problem import N_TRIED, TrainingProblem, refuse_trained
 from evonas.training.recipe import TRAINING_GENES, Training
 from evonas.training.seeding import seeded
-from evonas.training.step import LossFunction
+from evonas.training.step import LossFunction, check_optimizer
 from evonas.training.targets import check_targets
 from evonas.training.unread_genes import ReadGenes, unread_genes
 
@@ -89,7 +90,8 @@ class ModelProblem(TrainingProblem):
         TypeError: An argument has another type, or is a class in place of an instance or a
             function; the model function returns no module.
         ValueError: The model function returns the same module twice; the model cannot take a
-            batch, or loss or metric what it returns (shapes named); a metric has no direction.
+            batch, or loss or metric what it returns (shapes named); a metric has no direction;
+            `optimizer` returns one of another model.
 
     Example:
         >>> x = torch.randn(64, 4)
@@ -227,7 +229,10 @@ class ModelProblem(TrainingProblem):
     def optimizer(self, model: nn.Module, genes: Genes) -> Optimizer:
         """Returns what the user's function makes, or that of the settings."""
         if self._own_optimizer is not None:
-            return self._own_optimizer(model, genes)
+            made = self._own_optimizer(model, genes)
+            way_out = "make it of model.parameters(), or some of them"
+            check_optimizer(made, model.parameters(), way_out, may_lack_some=True)
+            return made
         return super().optimizer(model, genes)
 
     def scheduler(self, optimizer: Optimizer, genes: Genes, n_steps: int) -> LRScheduler | None:
@@ -298,6 +303,8 @@ class ModelProblem(TrainingProblem):
                 f"{shapes_of(batch[0])} and targets {shapes_of(batch[1])}: "
                 f"{type(error).__name__}: {error}"
             ) from error
+        with contextlib.suppress(InvalidPoint):
+            self.optimizer(model, genes)  # refuses one of another model
 
     def _check_batch(
         self, model: nn.Module, batch: tuple[Any, Any], sources: Mapping[str, BatchSource]

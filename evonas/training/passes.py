@@ -37,7 +37,7 @@ def forward(model: nn.Module, inputs: Any) -> Tensor:
     if not isinstance(outputs, Tensor):
         raise TypeError(
             f"the model must return a tensor, an object with .logits or a dict with 'logits', "
-            f"got {type(outputs).__name__}"
+            f"got {type(outputs).__name__}: wrap it in a module whose forward returns the tensor"
         )
     return outputs
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from typing import Any
 
@@ -15,7 +15,14 @@ from evonas.training.passes import outputs_of
 from evonas.training.precision import autocast
 from evonas.training.targets import NoOuterBroadcast, check_loss
 
-__all__ = ["LossFunction", "TrainingStep", "as_float32", "device_of", "use_fused"]
+__all__ = [
+    "LossFunction",
+    "TrainingStep",
+    "as_float32",
+    "check_optimizer",
+    "device_of",
+    "use_fused",
+]
 
 LossFunction = Callable[[Any, Any], Tensor]
 
@@ -53,6 +60,34 @@ class TrainingStep:
             _clip_gradient(self._trainable, self.grad_clip)
         self.optimizer.step()
         return loss.detach()
+
+
+def check_optimizer(
+    optimizer: object, wanted: Iterable[Tensor], way_out: str, *, may_lack_some: bool = False
+) -> None:
+    """Refuses what a function of the user's returned in place of an optimizer of some parameters.
+
+    Args:
+        optimizer: What it returned.
+        wanted: Parameters of the model that is trained.
+        way_out: What to return instead, for the error.
+        may_lack_some: Whether it is refused only where it has none of them.
+
+    Raises:
+        TypeError: It is no optimizer.
+        ValueError: It lacks some: says how many.
+    """
+    if not hasattr(optimizer, "param_groups"):
+        raise TypeError(f"optimizer= must return an optimizer, got {optimizer!r}: {way_out}")
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    wanted_ids = {id(p) for p in wanted}
+    missing = wanted_ids - held
+    if missing and not (may_lack_some and wanted_ids & held):
+        raise ValueError(
+            f"optimizer= must return an optimizer of the model that it is given, but of its "
+            f"{len(wanted_ids)} parameters {len(missing)} are missing, which would not be trained "
+            f"(the optimizer has {len(held - wanted_ids)} others): {way_out}"
+        )
 
 
 def use_fused(optimizer: Optimizer) -> None:

@@ -9,6 +9,7 @@ import resource
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,14 @@ def test_a_module_that_does_not_fit_is_refused_with_its_layers(
 class Net(nn.Sequential):
     def __init__(self, width: int = 3) -> None:
         super().__init__(*model(width))
+
+
+def test_a_factory_without_an_argument_builds_it(files: TrialFiles) -> None:
+    trained = model()
+    save_weights(trained, files.folder / "7" / WEIGHTS)
+    for factory in (lambda: model(), partial(model, 3)):
+        loaded = evaluation(files).load_model(factory)
+        assert torch.equal(loaded[0].weight, trained[0].weight)
 
 
 def test_a_class_or_a_module_in_place_of_the_function_is_refused(files: TrialFiles) -> None:

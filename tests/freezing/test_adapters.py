@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -292,31 +293,36 @@ def test_a_peft_that_is_there_and_does_not_import_shows_the_cause(
 
 
 class Stage(nn.Module):
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, conv: Any) -> None:
         super().__init__()
-        self.wide = nn.Conv2d(n, 6, 3, stride=2, padding=1)
-        self.apart = nn.Conv2d(6, 6, 3, padding=1, groups=6)
-        self.holed = nn.Conv2d(6, 6, 3, padding=2, dilation=2)
-        self.point = nn.Conv2d(6, 6, 1, bias=False)
+        self.wide = conv(n, 6, 3, stride=2, padding=1)
+        self.apart = conv(6, 6, 3, padding=1, groups=6)
+        self.holed = conv(6, 6, 3, padding=2, dilation=2)
+        self.point = conv(6, 6, 1, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.point(self.holed(self.apart(self.wide(x)))).relu()
 
 
-def test_convolutions_of_one_group_have_adapters_that_are_trained_and_merged() -> None:
+@pytest.mark.parametrize(("conv", "dims"), [(nn.Conv1d, 1), (nn.Conv2d, 2)])
+def test_convolutions_of_one_group_have_adapters_that_are_trained_and_merged(
+    conv: Any, dims: int
+) -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(Stage(3), Stage(6), nn.Flatten(), nn.Linear(6 * 16, 2))
-    blocks = find_blocks(model, torch.rand(2, 3, 16, 16), blocks=["0", "1"])
+    n_in, seen = 6 * 4**dims, 6 * 3**dims
+    model = nn.Sequential(Stage(3, conv), Stage(6, conv), nn.Flatten(), nn.Linear(n_in, 2))
+    x = torch.rand(4, 3, *[16] * dims)
+    blocks = find_blocks(model, x, blocks=["0", "1"])
     assert list(adapter_layers(model, blocks[0])) == ["0.wide", "0.point"]
     recipe = Recipe({"0": "frozen", "1": "lora 2"}, lr=0.1, contents={"0": ["0"], "1": ["1"]})
     before = copy.deepcopy(model.state_dict())
-    x = torch.rand(4, 3, 16, 16)
     table = recipe.table(model)
     groups = recipe.apply(model)
     assert recipe.table(model) == table
     n_trained = sum(p.numel() for group in groups for p in group["params"])
-    assert n_trained == 2 * (6 * 9 + 6) + 2 * (6 + 6) + 6 * 16 * 2 + 2
-    assert table.splitlines()[2].split() == ["1", "lora", "2", "144", "756", "0.1"]
+    n_adapters = 2 * (seen + 6) + 2 * (6 + 6)
+    assert n_trained == n_adapters + 2 * n_in + 2
+    assert table.splitlines()[2].split()[:4] == ["1", "lora", "2", str(n_adapters)]
     optimizer = torch.optim.SGD(groups)
     for _ in range(3):
         nn.functional.cross_entropy(model(x), torch.arange(4) % 2).backward()
@@ -331,3 +337,28 @@ def test_convolutions_of_one_group_have_adapters_that_are_trained_and_merged() -
     after = model.state_dict()
     moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert moved == {"1.wide.weight", "1.point.weight", "3.weight", "3.bias"}
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm]
+)
+def test_a_layer_whose_weight_is_computed_takes_none(norm: Any) -> None:
+    model = nn.Sequential(norm(nn.Linear(6, 6)), nn.Linear(6, 6), nn.Linear(6, 2))
+    made = RecipeProblem(
+        lambda: copy.deepcopy(model), DATA, VAL, ranks=[2], n_epochs=1, precision="float32"
+    )
+    assert made.states == {
+        "0": ["frozen", "biases", 0.1, 0.3, 1.0], "1": ["frozen", "biases", "lora 2", 0.1, 0.3, 1.0]
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="0 has no linear layer .* none with a tied or a normed w"):
+        Recipe({"0": "lora 2", "1": "frozen"}, lr=1e-3).table(model)
+
+
+def test_a_schedule_of_no_steps_is_refused() -> None:
+    recipe = Recipe({"layers.0": "frozen"}, lr=1e-3)
+    for gradual in (recipe, replace(recipe, unfreezing="gradual")):
+        optimizer = gradual.make_optimizer(pretrained())
+        wrong: list[tuple[Any, Any]] = [(0, ValueError), (-3, ValueError), (10.5, TypeError)]
+        for n_steps, error in wrong:
+            with pytest.raises(error, match="n_steps must be"):
+                gradual.make_scheduler(optimizer, n_steps)

@@ -35,10 +35,14 @@ def test_another_lambda_is_another_problem(make_problem: Any, tmp_path: Path) ->
     assert search(score(1.0), tmp_path).champion.values == first.champion.values
     with pytest.raises(RunMismatchError, match=r"another problem \(metric: <lambda> \S+ in the"):
         search(score(2.0), tmp_path)
-    for name in ("loss_function", "optimizer", "augment"):
+    for name, options in {
+        "loss_function": (lambda *_: 1, lambda *_: 2),
+        "augment": (lambda *_: 1, lambda *_: 2),
+        "optimizer": (lambda g: torch.optim.SGD(g, 1.0), lambda g: torch.optim.SGD(g, 2.0)),
+    }.items():
         digests = {
             make_problem(**{name: option}).fingerprint()[name.removesuffix("_function")]
-            for option in (lambda *_: 1, lambda *_: 2)
+            for option in options
         }
         assert len(digests) == 2, name
 
@@ -99,3 +103,36 @@ def test_another_model_of_the_same_weights_is_another_problem(tmp_path: Path) ->
     start(1.0)
     with pytest.raises(RunMismatchError, match="other code: .*edited since. pass a new run_dir"):
         start(2.0)
+
+
+class LayerDrop(nn.Module):
+    """Leaves out `never` always, and one other layer in each step of the training."""
+
+    def __init__(self, never: int | None) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+        self.head, self.never, self.step = nn.Linear(8, 2), never, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.step += self.training
+        for number, layer in enumerate(self.layers):
+            if not self.training or number not in (self.never, self.step % 4):
+                x = layer(x).relu()
+        return self.head(x)
+
+
+def test_a_block_without_a_gradient_in_the_last_step_is_no_error() -> None:
+    data = torch.randn(100, 8), torch.arange(100) % 2
+
+    def problem(never: int | None) -> FreezingProblem:
+        return FreezingProblem(
+            lambda: LayerDrop(never), data, data, batch_size=20, n_epochs=2, precision="float32",
+            reuse_prefix=False,
+        )  # fmt: skip
+
+    for mask in ([0, 0, 0, 0], [0, 1, 1, 0]):  # the last step, the tenth, leaves out layer 2
+        assert outcome(problem(None), mask).status is en.Status.OK
+    assert outcome(problem(1), [0, 1, 0, 0]).status is en.Status.OK
+    found = outcome(problem(1), [0, 0, 1, 0])
+    assert found.status is en.Status.FAILED
+    assert "no gradient reached layers.1 of LayerDrop, which the mask" in found.error

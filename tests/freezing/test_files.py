@@ -38,6 +38,7 @@ def test_the_champion_is_written_by_block_name(run_dir: Path) -> None:
         "trainable_share": pytest.approx(140 / 252),
         "blocks": {"0": ["0", "1"], "2": ["2", "3"], "4": ["4", "5", "6"], "7": ["7", "8"]},
         "beside": ["9.weight", "9.bias"],
+        "frozen_before": [],
         "lr": 0.02,
     }
     assert stat.S_IMODE(path.stat().st_mode) == 0o644

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim import SGD
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 import evonas as en
 from evonas.exceptions import DataError
-from evonas.freezing import Examples, FreezingProblem
+from evonas.freezing import Examples, FreezingProblem, RecipeProblem
 from evonas.training import seeded
 
 
@@ -179,3 +180,22 @@ def test_too_few_validation_examples_say_how_noisy_a_score_would_be(
     caplog.clear()
     problem(50)
     assert "standard error" not in caplog.text
+
+
+def test_an_optimizer_that_would_not_train_the_groups_is_refused() -> None:
+    other = mlp()
+    settings: dict[str, Any] = {"lr": 0.1, "precision": "float32"}
+    data = vectors(), vectors()
+    missing = (
+        r"of its 6 parameters 6 are missing, which would not be trained \(the optimizer has 6 "
+        r"others\): pass them on, as lambda groups"
+    )
+    with pytest.raises(ValueError, match=missing + ": "):
+        FreezingProblem(mlp, *data, optimizer=lambda _: SGD(other.parameters(), 0.1), **settings)
+    with pytest.raises(ValueError, match=missing + ", genes: "):
+        RecipeProblem(mlp, *data, optimizer=lambda *_: SGD(other.parameters(), 0.1), **settings)
+    with pytest.raises(ValueError, match=r"of its 6 parameters 3 are missing"):
+        FreezingProblem(mlp, *data, optimizer=lambda groups: SGD(groups[:1], 0.1), **settings)
+    with pytest.raises(TypeError, match="must return an optimizer, got None"):
+        FreezingProblem(mlp, *data, optimizer=lambda groups: None, **settings)  # type: ignore[arg-type, return-value]
+    FreezingProblem(mlp, *data, optimizer=lambda groups: SGD(groups, 0.1), **settings)

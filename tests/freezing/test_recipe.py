@@ -262,6 +262,8 @@ def test_a_resumed_search_is_the_same(tmp_path: Path) -> None:
         (lambda: Recipe({"nowhere": "frozen"}, lr=1).apply(pretrained()), ValueError, "nowhere"),
         (lambda: problem(multiples=[0.0]), ValueError, "entry of multiples must be above 0"),
         (lambda: problem(optimizer="sgd"), TypeError, "optimizer must be callable"),
+        (lambda: problem(epochs=3), TypeError, r"has no argument 'epochs': write n_epochs="),
+        (lambda: Recipe.from_json({"lr": 1}), ValueError, "got one without states, weight_decay"),
     ],
 )
 def test_a_wrong_recipe_is_refused(make: Any, error: Any, message: str) -> None:
@@ -291,3 +293,36 @@ def test_what_is_no_recipe_file_is_refused(tmp_path: Path) -> None:
         (tmp_path / "recipe.json").write_text(text)
         with pytest.raises(ValueError, match="must hold a recipe"):
             load_recipe(tmp_path)
+
+
+def test_biases_are_those_of_torchs_attention_and_recurrent_layers_too() -> None:
+    model = nn.Sequential(
+        nn.TransformerEncoderLayer(8, 2, 16), nn.LSTM(8, 8, bidirectional=True), nn.GRUCell(8, 8),
+        nn.MultiheadAttention(8, 2, add_bias_kv=True), nn.Linear(8, 2),
+    )  # fmt: skip
+    names = {name for name, _ in model.named_parameters()}
+    recipe = Recipe(dict.fromkeys("0123", "biases"), lr=0.1)
+    table = recipe.table(model).splitlines()
+    recipe.apply(model)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert trained == {name for name in names if "bias" in name} | {"4.weight"}
+    assert {
+        "0.self_attn.in_proj_bias",
+        "1.bias_ih_l0",
+        "1.bias_hh_l0_reverse",
+        "3.bias_k",
+    } < trained
+    assert [line.split()[-3] for line in table[1:]] == ["72", "128", "48", "48", "18"]
+
+
+def test_a_state_that_would_train_nothing_is_refused() -> None:
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4), nn.Linear(4, 2))
+    for state, block in (("biases", "0"), ("norms", "1")):
+        recipe = Recipe({"0": "frozen", "1": "frozen", block: state}, lr=0.1)
+        for use in (recipe.table, recipe.apply):
+            with pytest.raises(ValueError, match=f"{block} has no {state} to train: say 'frozen'"):
+                use(model)
+    assert applied_mask(model) is None
+    model[1].bias.requires_grad_(False)
+    with pytest.raises(ValueError, match="1 has no biases to train"):
+        Recipe({"0": "frozen", "1": "biases"}, lr=0.1).apply(model)

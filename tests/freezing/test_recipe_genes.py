@@ -249,6 +249,7 @@ def test_other_genes_reach_the_model_and_the_optimizer() -> None:
         by_genes, DATA, VAL, lr=0.1, n_epochs=1, precision="float32",
         genes={"dropout": Categorical([0.0, 0.9])}, optimizer=optimizer,
     )  # fmt: skip
+    seen.clear()  # it was tried
     points = [{**made.genes_of([0, 0, 0, 1]), "dropout": share} for share in (0.0, 0.9)]
     losses = [evaluated(made, point).history[0].metrics["train_loss"] for point in points]
     assert losses[0] != losses[1]

@@ -219,6 +219,7 @@ def test_functions_of_the_genes_make_optimizer_and_schedule() -> None:
         {"width": [4], "rate": [0.25]}, regressor, (X, Y), (X, Y), loss=nn.MSELoss(),
         optimizer=optimizer, schedule=schedule, batch_size=32, n_epochs=2, precision="float32",
     )  # fmt: skip
+    made.clear()  # it was tried
     trial = en.Trial()
     problem.evaluate({"width": 4, "rate": 0.25}, trial)
     assert made == [0.25, 6]

@@ -230,3 +230,13 @@ def test_a_model_of_several_outputs_needs_loss_and_metric() -> None:
         direction="max",
     )  # fmt: skip
     assert en.evolve(problem, max_evaluations=1, seed=0, progress=False).champion
+
+
+def test_an_optimizer_of_another_model_is_refused() -> None:
+    other = Plain()
+    said = (
+        r"of its 4 parameters 4 are missing, which would not be trained \(the optimizer has 4 oth"
+    )
+    with pytest.raises(ValueError, match=said):
+        made(optimizer=lambda model, genes: torch.optim.SGD(other.parameters(), 0.1))
+    made(optimizer=lambda model, genes: torch.optim.SGD(model[-1].parameters(), 0.1))  # the head's

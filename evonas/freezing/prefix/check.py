@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from evonas.execution.torch_env import random_state
 from evonas.freezing._calls import rng_kept
 from evonas.freezing.prefix.cut import Cut, Probe, Trace
 from evonas.freezing.prefix.replay import (
@@ -108,10 +109,14 @@ class CutCheck:
             replay = Replay(self.model)
             try:
                 specs = level_specs(cut, self.examples, self._dtypes(cut))
+                device = self.examples.device
+                drawn = random_state(device)
                 level = self._level(cut, specs, self.parts)
                 again = self._level(cut, specs, [self.ids])
                 if level is None or again is None:
                     return "the prefix's output requires a gradient"
+                if random_state(device) != drawn:  # a layer that is dropped once in 50 passes
+                    return "the prefix draws random numbers in training"
                 rows = gather(level, cut, self.examples, self.ids)
                 if not all(map(_close, gather(again, cut, self.examples, self.ids), rows)):
                     return "the prefix's output for an example is not always the same"

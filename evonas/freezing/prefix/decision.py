@@ -128,11 +128,12 @@ def decide_reuse(
     """Returns how trainings behind frozen prefixes start, equal to plain training up to rounding.
 
     A depth k is tried in float32 on five examples with the first k blocks frozen, in train mode:
-    the prefix output does not require a gradient; it repeats, also in another batch with other
-    padding; and behind it the model's outputs and the gradients of all trainable parameters are
-    those of the plain model under the same random numbers, after a step. Equal outputs alone prove
-    nothing: a loose parameter that is trained shows only in its gradient. Where a depth is not
-    equal, the next shallower one is tried.
+    the prefix output does not require a gradient; no random numbers are drawn for it (torch's,
+    Python's or numpy's); it repeats, also in another batch with other padding; and behind it the
+    model's outputs and the gradients of all trainable parameters are those of the plain model under
+    the same random numbers, after a step. Equal outputs alone prove nothing: a loose parameter that
+    is trained shows only in its gradient. Where a depth is not equal, the next shallower one is
+    tried.
 
     Equal means equal up to rounding: kernels are chosen by the size of a batch, and a prefix is
     computed in other batches than the training's, so its output differs by about 1e-7 relative in

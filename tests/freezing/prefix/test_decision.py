@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import json
 import logging
+import random
+from collections.abc import Callable
 from itertools import count
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -107,7 +110,7 @@ class BatchNormed(Loose):
     ("model_class", "exact", "refused"),
     [
         (Loose, [], {1: "requires a gradient", 2: "requires a gradient"}),
-        (Noisy, [1], {2: "not always the same"}),
+        (Noisy, [1], {2: "draws random numbers in training"}),
         (Skip, [1], {2: "outputs in eval mode differ"}),
         (Gated, [1], {2: "gradients differ after a step"}),
         (GatedTwice, [1], {2: "gradients differ after a step"}),
@@ -123,6 +126,36 @@ def test_what_is_not_exact_is_refused(
     assert sorted(decision.cuts) == exact
     for depth, reason in refused.items():
         assert reason in decision.refused[depth]
+
+
+class LayerDrop(Loose):
+    """Leaves a layer out once in a million passes, as wav2vec2 does once in ten."""
+
+    draw: Callable[[], float]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.one(x).tanh()
+        if not (self.training and self.draw() < 1e-6):
+            x = self.two(x).tanh()
+        return self.out(x) + 0 * self.shift.sum()
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [lambda: float(torch.rand([])), random.random, np.random.random],
+    ids=["torch", "python", "numpy"],
+)
+def test_a_prefix_that_may_leave_a_layer_out_is_refused(draw: Callable[[], float]) -> None:
+    model, data = LayerDrop(), vectors()
+    model.draw = draw
+    decision = decide_reuse(model, find_blocks(model, blocks=["one", "two"]), data)
+    assert sorted(decision.cuts) == [1], "nothing is drawn for the first"
+    assert decision.refused == {2: "the prefix draws random numbers in training"}
+    model.draw = lambda: 1.0
+    assert sorted(decide_reuse(model, find_blocks(model, blocks=["one", "two"]), data).cuts) == [
+        1,
+        2,
+    ]
 
 
 def test_a_model_that_reads_its_padding_is_refused() -> None:
