@@ -17,6 +17,7 @@ from evonas.evolution.random_state import borrowed_global_rng
 from evonas.exceptions import DataError
 from evonas.space.naming import fingerprint_of
 from evonas.training.data.batches import Batch, BatchSource
+from evonas.training.data.datasets import TARGETS, class_labels, refuse_other_labels
 from evonas.training.data.examples import Examples, as_bytes, as_examples
 from evonas.training.data.mistakes import way_out_of_data, words_for
 from evonas.training.data.parts import matched
@@ -31,8 +32,6 @@ Unpack = Callable[[Any], tuple[Any, Any]]
 """A batch as a loader yields it to `(inputs, targets)`."""
 
 _N_READ = 8  # examples, of which a dataset is known
-
-_TARGETS = ("labels", "label", "targets", "target", "y")  # in batches that are mappings
 
 
 class LoaderSource:
@@ -97,12 +96,21 @@ class LoaderSource:
         return -(-len(self) // batch_size)
 
     @property
+    def class_labels(self) -> dict[str, int]:
+        """The label of each class by its name; empty: see `datasets.class_labels`."""
+        return class_labels(self._dataset)
+
+    @property
+    def _dataset(self) -> Any:
+        return self._data.dataset if isinstance(self._data, DataLoader) else self._data
+
+    @property
     def identity(self) -> str:
         """The class, the length, the code of `unpack`, and a few examples that are read for it.
 
         Examples that change from one reading to the next (random transforms) do not count.
         """
-        dataset = self._data.dataset if isinstance(self._data, DataLoader) else self._data
+        dataset = self._dataset
         named = f"{fingerprint_of(type(dataset))}, {len(self)} examples"
         if hasattr(dataset, "__getitem__"):
             named += f", {_digest_of_some(dataset, len(self))}"
@@ -245,6 +253,8 @@ class GivenData:
             train = self._source("train") if name == "val" else None
             if isinstance(source, Examples) and isinstance(train, Examples):
                 source = matched(source, train, name)
+            elif train is not None:
+                refuse_other_labels(_labels_of(source), _labels_of(train), name, "train")
             found = getattr(source, "identity", "")
             if self._identity.setdefault(name, found) != found:
                 raise DataError(
@@ -261,6 +271,14 @@ class GivenData:
             if not _is_function(self._given[name])
         }
         return {**self.__dict__, "_opened": kept, "_on": {}}
+
+
+def _labels_of(source: Any) -> dict[str, int]:
+    """Returns the label of each class by its name; {}: the classes have no names but numbers."""
+    if not isinstance(source, Examples):
+        return dict(getattr(source, "class_labels", {}))
+    labels = {each: label for label, each in enumerate(source.classes)}
+    return {} if all(each == str(label) for each, label in labels.items()) else labels
 
 
 def _digest_of_some(dataset: Any, n: int) -> str:
@@ -306,7 +324,7 @@ def _is_function(given: Any) -> bool:
 
 def _unpacked(batch: Any) -> Any:
     if isinstance(batch, Mapping):
-        for name in _TARGETS:
+        for name in TARGETS:
             if name in batch:
                 return {key: entry for key, entry in batch.items() if key != name}, batch[name]
         return batch
