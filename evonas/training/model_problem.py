@@ -23,6 +23,7 @@ from evonas.space import SearchSpace
 from evonas.space.naming import fingerprint_of, readable_name
 from evonas.training.data.batches import Augment, BatchSource
 from evonas.training.data.loaders import Data, GivenData, LoaderSource, Unpack
+from evonas.training.data.parts import refuse_other_shapes
 from evonas.training.data.structure import map_tensors, n_examples, shapes_of
 from evonas.training.loop import place, train_epoch
 from evonas.training.metrics import MeanLoss, Metric, StreamingMetric
@@ -173,7 +174,9 @@ class ModelProblem(TrainingProblem):
             inherit_weights=inherit_weights,
         )
         self._check_genes()
+        train_source, val_source = self._data.on("cpu")
         with torch_threads(threads), seeded(0):  # the caller's random numbers stay as they are
+            refuse_other_shapes(val_source, train_source, "val")
             self._check_fit()
             self._warn_of_unread()
 
@@ -287,14 +290,17 @@ class ModelProblem(TrainingProblem):
         model, other = self.build(genes), self.build(genes)
         _refuse_shared(model, other)
         train, val = self._data.on("cpu")
-        batch = next(iter(train.batches(2)))
-        sample = map_tensors(lambda tensor: tensor[:2] if tensor.ndim else tensor, batch)
+        batch, do = next(iter(train.batches(2))), "trained"
         try:
+            sample = _first_two(batch)
             place(materialise(model, sample[0]), "cpu")
             self._check_batch(model, sample, {"train": train, "val": val})
+            batch, do = next(iter(val.batches(2))), "validated"
+            with evaluating(model):
+                outputs_of(model, _first_two(batch)[0])
         except (RuntimeError, TypeError, KeyError, AttributeError, IndexError) as error:
             raise ValueError(
-                f"the model of the genes {genes} cannot be trained on a batch of inputs "
+                f"the model of the genes {genes} cannot be {do} on a batch of inputs "
                 f"{shapes_of(batch[0])} and targets {shapes_of(batch[1])}: "
                 f"{type(error).__name__}: {error}"
             ) from error
@@ -353,6 +359,10 @@ class ModelProblem(TrainingProblem):
         if failure is not None:
             raise failure
         return None
+
+
+def _first_two(batch: tuple[Any, Any]) -> Any:
+    return map_tensors(lambda tensor: tensor[:2] if tensor.ndim else tensor, batch)
 
 
 def _check_functions(functions: Mapping[str, Any], optimizer: Any, schedule: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 import evonas as en
 from evonas.cli import main
@@ -60,6 +61,44 @@ def test_pixels_and_floats_are_not_mixed() -> None:
     with pytest.raises(ValueError, match=r"val .*dtype of train, torch.uint8, got torch.float32"):
         matched(floats, train, "val")
     assert matched(floats, floats, "val") is floats
+
+
+def test_images_of_another_size_or_with_other_channels_are_refused() -> None:
+    train, labels = images(), torch.arange(8) % 3
+    for shape in ((3, 32, 32), (1, 16, 16)):
+        part = Examples(torch.ones(8, *shape, dtype=torch.uint8), labels, CLASSES)
+        said = rf"val must have images .* of train, \(3, 16, 16\), got \({shape[0]}, {shape[1]}, "
+        for problem in PROBLEMS.values():
+            with pytest.raises(DataError, match=said):
+                problem(train, part)
+        with pytest.raises(DataError, match="test must have images"):
+            matched(part, train, "test")
+    small = Examples(torch.rand(8, 3, 16, 16), labels)
+    halved = Examples(torch.rand(8, 3, 32, 32), labels, transform=lambda x: x[:, :, ::2, ::2])
+    assert matched(small, halved, "val") is small, "what counts is what the model takes"
+
+
+def test_data_sets_of_images_are_compared_too() -> None:
+    def items(*shapes: tuple[int, ...]) -> list[tuple[torch.Tensor, int]]:
+        return [(torch.rand(shapes[i % len(shapes)]), i % 3) for i in range(12)]
+
+    def problem(train: Any, val: Any) -> ModelProblem:
+        return ModelProblem({"lr": [0.1]}, model, train=train, val=val)
+
+    plain = DataLoader(items((3, 16, 16)), 4)  # type: ignore[arg-type]
+    other = DataLoader(items((3, 32, 32)), 4)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"train, \(3, 16, 16\), got \(3, 32, 32\): .*size=16"):
+        problem(plain, other)
+    with pytest.raises(DataError, match=r"train, \(3, 16, 16\), got \(3, 32, 32\)"):
+        problem((torch.rand(12, 3, 16, 16), torch.arange(12) % 3), other)
+    one_by_one = DataLoader(items((3, 16, 16), (3, 32, 32)), 1)  # type: ignore[arg-type]
+    assert problem(plain, one_by_one).space
+
+
+def test_a_model_that_cannot_take_the_validation_examples_is_refused() -> None:
+    x, y = torch.rand(12, 4), torch.arange(12) % 3
+    with pytest.raises(ValueError, match=r"cannot be validated on .* inputs float32 \(2, 5\)"):
+        ModelProblem({"lr": [0.1]}, lambda g: nn.Linear(4, 3), (x, y), (torch.rand(12, 5), y))
 
 
 class Net(nn.Module):
