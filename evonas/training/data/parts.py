@@ -10,6 +10,7 @@ import torch
 
 from evonas.evolution.random_state import borrowed_global_rng
 from evonas.exceptions import DataError
+from evonas.space.naming import readable_name
 from evonas.training.data.batches import BatchSource
 from evonas.training.data.examples import Examples
 from evonas.training.data.structure import tensors_in
@@ -100,8 +101,8 @@ def preprocessing_of(train: Any) -> dict[str, Any]:
     """Returns how inputs become what a model takes, as JSON: what its users must do, too.
 
     `(input / scale - mean) / std` for each channel and the `size` (height, width) of the images,
-    where they are normalised, and the names of the `classes`; {}: it is not known, or nothing is
-    done.
+    where they are normalised, the name of the `transform` of the user's that follows, and the names
+    of the `classes`; {}: it is not known, or nothing is done.
     """
     if not isinstance(train, Examples):
         return {}
@@ -111,4 +112,6 @@ def preprocessing_of(train: Any) -> dict[str, Any]:
         found = {"scale": scale, "mean": list(train.mean), "std": list(train.std)}
         if train.is_images:
             found["size"] = list(train.shape[1:])
+    if train.transform is not None:
+        found["transform"] = " ".join(readable_name(train.transform, "lambda").split())
     return {**found, "classes": list(train.classes)} if train.classes else found

@@ -196,6 +196,50 @@ def test_what_is_done_to_inputs_is_on_record_with_the_weights(
     assert about["precision"] == "float32"
 
 
+def tenth(x: torch.Tensor) -> torch.Tensor:
+    return x * 0.1
+
+
+def test_a_transform_of_the_users_belongs_to_what_is_on_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(name: str, train: Examples) -> Any:
+        problem = ModelProblem({"lr": [0.1]}, model, train, train, n_epochs=1, precision="float32")
+        en.evolve(problem, max_evaluations=1, seed=0, run_dir=tmp_path / name, progress=False)
+        return en.open_run(tmp_path / name).champion.preprocessing
+
+    plain = images()
+    pixels = Examples(plain.inputs, plain.targets, CLASSES, transform=tenth)
+    steps = run("pixels", pixels)
+    mean, std = (torch.tensor(steps[name]).view(-1, 1, 1) for name in ("mean", "std"))
+    by_hand = {"tenth": tenth}[steps["transform"]]((pixels.inputs / steps["scale"] - mean) / std)
+    assert torch.allclose(by_hand, pixels.gather(torch.arange(len(pixels))), atol=1e-6)
+    main(["show", str(tmp_path / "pixels")])
+    assert ", then your transform tenth" in " ".join(capsys.readouterr().out.split())
+    main([
+        "export", str(tmp_path / "pixels"), "--format", "safetensors",
+        "-o", str(tmp_path / "model.safetensors"),
+    ])  # fmt: skip
+    assert ", then your transform tenth\n" in capsys.readouterr().out
+    safe_open = pytest.importorskip("safetensors").safe_open
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["preprocessing"]) == steps
+    floats = Examples(torch.rand(24, 3, 16, 16), plain.targets, transform=lambda x: x * 0.1)
+    assert run("floats", floats) == {"transform": "lambda"}
+    main(["show", str(tmp_path / "floats")])
+    assert "its inputs  your transform lambda" in capsys.readouterr().out
+
+
+def test_joined_parts_keep_their_transform() -> None:
+    plain = images()
+    part = Examples(plain.inputs, plain.targets, CLASSES, transform=tenth)
+    joined = part.joined(part)
+    first = torch.arange(4)
+    assert torch.equal(joined.gather(first), part.gather(first))
+    with pytest.raises(DataError, match="must have one transform, got <function tenth .* and None"):
+        part.joined(plain)
+
+
 def test_nothing_is_said_of_inputs_that_are_taken_as_they_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
