@@ -13,7 +13,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 from evonas.exceptions import DataError
 from evonas.training import Examples, ModelProblem
 from evonas.training.data.datasets import class_labels
-from evonas.training.data.loaders import GivenData
+from evonas.training.data.loaders import GivenData, LoaderSource
 
 CLASSES = ("bird", "cat", "dog")
 
@@ -113,11 +113,14 @@ def test_examples_in_memory_are_compared_with_a_data_set() -> None:
 
 
 def test_the_names_are_found_where_data_sets_have_them() -> None:
-    named = SimpleNamespace(names=["cat", "dog"])  # as of Hugging Face
-    assert class_labels(SimpleNamespace(features={"label": named})) == {"cat": 0, "dog": 1}
+    label = SimpleNamespace(names=["cat", "dog"])  # as of Hugging Face
+    assert class_labels(SimpleNamespace(features={"label": label})) == {"cat": 0, "dog": 1}
     data = Pictures()
     data.classes = [3, 7]  # type: ignore[list-item]
     assert class_labels(data) == {}
+    named = Subset(Pictures(*CLASSES), [0])
+    named.classes = ["own"]  # type: ignore[attr-defined]
+    assert LoaderSource(named).class_labels == {"own": 0}, "of a data set that changes the labels"
     loop = Wrapper(None)
     loop.inner = loop
     assert class_labels(loop) == {}
