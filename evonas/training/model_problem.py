@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -65,7 +66,7 @@ class ModelProblem(TrainingProblem):
             validation loss where `loss` is given.
         direction: `"max"` or `"min"`: needed with a metric.
         metric_name: In reports. None: the function's name.
-        training: Settings where no gene gives them.
+        training: Settings where no gene gives them; the batch size of a loader is its own.
         optimizer: `(model, genes)` to an optimizer, instead of the settings.
         schedule: `(optimizer, n_steps, genes)` to a scheduler that steps after each batch.
         unpack: A batch of your data to `(inputs, targets)`.
@@ -157,10 +158,11 @@ class ModelProblem(TrainingProblem):
             check_mapping("space", space)
             space = SearchSpace(space)
         chosen = _metric(loss, metric, metric_name, direction, objectives)
+        data = GivenData(train, val, unpack)
         super().__init__(
             space,
-            GivenData(train, val, unpack),
-            training=_training(training, settings),
+            data,
+            training=_training(training, settings, data.on("cpu")[0]),
             metric=chosen[0],
             metric_name=chosen[1],
             direction=chosen[2],
@@ -221,11 +223,18 @@ class ModelProblem(TrainingProblem):
         return {
             "problem": "model",
             "problem_id": self.problem_id,
-            **super().fingerprint(),
+            **self._trained_as(),
             **{name: fingerprint_of(found) for name, found in own.items() if found is not None},
             "loss": "cross_entropy" if self.loss is None else fingerprint_of(self.loss),
             **({} if self._is_named else {"code": code}),
         }
+
+    def _trained_as(self) -> dict[str, Any]:
+        """Returns data, training, metric and precision, without a batch size that is not known."""
+        found, train = super().fingerprint(), self._data.on("cpu")[0]
+        if isinstance(train, LoaderSource) and train.makes_batches and not train.batch_size:
+            del found["batch_size"]
+        return found
 
     def optimizer(self, model: nn.Module, genes: Genes) -> Optimizer:
         """Returns what the user's function makes, or that of the settings."""
@@ -255,7 +264,7 @@ class ModelProblem(TrainingProblem):
         elif self.training.optimizer == "adagrad" and "optimizer" not in self.space:
             unused["momentum"] = "adagrad has none"
         train = self._data.on("cpu")[0]
-        if isinstance(train, LoaderSource) and train.batch_size:
+        if isinstance(train, LoaderSource) and train.makes_batches:
             unused["batch_size"] = "a DataLoader has its own: pass its .dataset as train"
         for name in TRAINING_GENES:
             if name in self.space:
@@ -378,18 +387,33 @@ def _check_functions(functions: Mapping[str, Any], optimizer: Any, schedule: Any
         check_function("schedule", schedule, instead)
 
 
-def _training(training: Training | None, settings: Mapping[str, Any]) -> Training:
+def _training(
+    training: Training | None, settings: Mapping[str, Any], train: BatchSource
+) -> Training:
+    """Returns how to train; the batch size is that of a loader.
+
+    Raises:
+        TypeError: A setting is unknown.
+        ValueError: Another batch size is given than the loader's.
+    """
     unknown = sorted(set(settings) - set(TRAINING_GENES))
     if unknown:
         raise TypeError(
             f"ModelProblem has no argument {', '.join(map(repr, unknown))}; the settings of a "
             f"training are {', '.join(TRAINING_GENES)}"
         )
-    if training is None:
-        return Training(**settings)
-    if not isinstance(training, Training):
+    if training is not None and not isinstance(training, Training):
         raise TypeError(f"training must be a Training, got {type(training).__name__}")
-    return training.with_genes(settings)
+    chosen = (training or Training()).with_genes(settings)
+    if not (isinstance(train, LoaderSource) and train.makes_batches):
+        return chosen
+    size, usual = train.batch_size, Training().batch_size
+    if chosen.batch_size != size and ("batch_size" in settings or chosen.batch_size != usual):
+        raise ValueError(
+            f"batch_size={chosen.batch_size} would do nothing: train is a DataLoader, which makes "
+            f"batches of {size or 'its own'}: leave it out, or pass the loader's .dataset as train"
+        )
+    return chosen if size is None else replace(chosen, batch_size=size)
 
 
 def _metric(

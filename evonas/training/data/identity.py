@@ -86,9 +86,11 @@ def _ways_of(loader: DataLoader[Any]) -> Iterator[str]:
 
 
 def _sampler_of(sampler: Any) -> str:
+    if isinstance(sampler, Sequence):  # the examples themselves, in a list
+        return f"{type(sampler).__name__} {_digest(sampler)}"
     numbers = {
         name: value
-        for name, value in vars(sampler).items()
+        for name, value in getattr(sampler, "__dict__", {}).items()
         if isinstance(value, (Tensor, Sequence)) and not isinstance(value, str)
     }
     named, kind = fingerprint_of(sampler), type(sampler)

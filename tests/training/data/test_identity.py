@@ -94,6 +94,12 @@ DIFFERENT: dict[str, list[Any]] = {
     "batch samplers": [
         lambda: bucketed([1, 2, 3, 4]), lambda: bucketed([1, 2, 3, 5]), lambda: bucketed([1, 2], 1)
     ],
+    "lists": [
+        lambda: DataLoader(PLAIN, batch_sampler=[[0, 1], [2]]),
+        lambda: DataLoader(PLAIN, batch_sampler=[[0, 1], [3]]),
+        lambda: DataLoader(PLAIN, 4, sampler=range(8)),
+        lambda: DataLoader(PLAIN, 4, sampler=range(8, 16)),
+    ],
     "attributes": [lambda: Noisy(0.1), lambda: Noisy(0.2)],
     "attributes of what is wrapped": [
         lambda: DataLoader(Subset(Noisy(0.1), range(9))),
