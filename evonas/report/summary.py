@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evonas.records import Evaluation, Status
-from evonas.report.answer import spread
+from evonas.report.answer import fixed_settings, spread
 from evonas.report.formats import aligned, duration, number
 from evonas.report.gene_columns import importances
 from evonas.report.network import classes_text, preprocessing_text
@@ -245,13 +245,10 @@ def _settings(result: Result) -> list[tuple[str, object]]:
     told: dict[str, object] = {"strategy": record.strategy_name, **strategy, "seed": record.seed}
     told |= {"threads per trial": record.threads, "workers": record.workers}
     told |= {"pruner": record.pruner, **record.problem_settings}
-    internal = {"data", "weights", "blocks", "code"}
-    # Their values are the genes'; a conditional gene is not in all points, and then they count.
-    genes = {gene["name"] for gene in record.space["genes"]} - set(record.space["conditions"])
     known = {
         name: value
-        for name, value in record.fingerprint.items()
-        if name not in internal | genes and not isinstance(value, Mapping)
+        for name, value in fixed_settings(record).items()
+        if name not in ("data", "weights", "blocks", "code") and not isinstance(value, Mapping)
     }
     known |= {name: value for name, value in record.metadata.items() if value is not None}
     return [

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import evonas as en
+from evonas.report.answer import answer
 from evonas.report.page import Pairs
 from evonas.report.summary import reproduction
 from evonas.training import ModelProblem
@@ -28,14 +29,16 @@ def test_settings_that_genes_give_are_not_listed(tmp_path: Path) -> None:
             "optimizer": ["sgd", "adam"],
             "momentum": en.Float(0.0, 0.9),
             "batch_size": [8, 16],
+            "n_epochs": [1, 2],
         },
         conditions={"momentum": {"optimizer": ["sgd"]}},
     )
     problem = ModelProblem(
-        space, lambda genes: nn.Linear(4, 2), data, data, n_epochs=1, precision="float32"
+        space, lambda genes: nn.Linear(4, 2), data, data, ema=0.5, precision="float32"
     )
     result = en.evolve(problem, max_evaluations=2, seed=0, run_dir=tmp_path / "run", progress=False)
     told = settings_of(result)
-    assert not {"lr", "optimizer", "batch size"} & set(told)
-    assert told["n epochs"] == "1"
+    assert not {"lr", "optimizer", "batch size", "n epochs"} & set(told)
+    assert told["ema"] == "0.5"
+    assert "epochs each" not in dict(answer(result))["Searched"]
     assert told["momentum"] == "0.9", "of points in which the gene is inactive"
