@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from evonas.exceptions import WeightsError
@@ -49,7 +49,9 @@ def fixed_settings(record: RunRecord) -> dict[str, Any]:
 
     Where the gene is conditional the setting counts for the points without it.
     """
-    genes = set(record.gene_names) - set(record.space["conditions"])
+    conditions = record.space.get("conditions")  # of a record that anybody may have written
+    genes = set(record.gene_names)
+    genes -= set(conditions if isinstance(conditions, Mapping) else ())
     return {name: value for name, value in record.fingerprint.items() if name not in genes}
 
 
