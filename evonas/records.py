@@ -181,8 +181,9 @@ class Evaluation:
         """How examples became what the trained model takes, where the problem knows it.
 
         With `scale`, `mean` and `std`: `(input / scale - mean) / std` for each channel, which
-        whoever calls the model must do, too. `size`: height and width of the images. `classes`:
-        the names of its outputs, in their order.
+        whoever calls the model must do, too. `size`: height and width of the images. `transform`:
+        the name of the function that `Examples(transform=...)` got, to be called on a batch after
+        that. `classes`: the names of the model's outputs, in their order.
 
         Raises:
             WeightsError: The file that describes the model is damaged.

@@ -187,6 +187,8 @@ class ImageClassificationProblem(NetworkProblem):
                 for values in (data.mean, data.std)
             )
             steps.append(f"normalize(mean={mean}, std={std})")
+        if data.transform is not None:
+            steps.append(readable_name(data.transform, "transform"))
         size = "x".join(str(side) for side in self.in_shape[1:])
         return " + ".join([size, *steps])
 

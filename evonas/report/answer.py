@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from evonas.exceptions import WeightsError
@@ -20,8 +20,9 @@ from evonas.space import SearchSpace
 
 if TYPE_CHECKING:
     from evonas.run.result import Confirmed, Result
+    from evonas.run.store.record import RunRecord
 
-__all__ = ["answer", "run_state", "spread"]
+__all__ = ["answer", "fixed_settings", "run_state", "spread"]
 
 
 def answer(result: Result) -> list[tuple[str, str]]:
@@ -44,6 +45,17 @@ def run_state(result: Result) -> str:
     return f"{result.outcome}: {result.stop_reason}"
 
 
+def fixed_settings(record: RunRecord) -> dict[str, Any]:
+    """Returns the fingerprint without the settings that a gene gives in every point.
+
+    Where the gene is conditional the setting counts for the points without it.
+    """
+    conditions = record.space.get("conditions")  # of a record that anybody may have written
+    genes = set(record.gene_names)
+    genes -= set(conditions if isinstance(conditions, Mapping) else ())
+    return {name: value for name, value in record.fingerprint.items() if name not in genes}
+
+
 def spread(values: Sequence[float], digits: int = 4) -> str:
     """Returns mean and sample standard deviation; of one value only that."""
     if not values:
@@ -62,7 +74,7 @@ def _searched(result: Result) -> str:
     limits = f", within the limits ({record.limits.words})" if record.limits else ""
     return (
         f"{record.strategy_name} looked for the {wanted}{_problem(record.fingerprint)}"
-        f"{_data(record.fingerprint, record.metadata)}{limits}. The space has {genes} "
+        f"{_data(fixed_settings(record), record.metadata)}{limits}. The space has {genes} "
         f"{'gene' if genes == 1 else 'genes'} and {_size(record.space)}."
     )
 
@@ -76,13 +88,13 @@ def _problem(fingerprint: dict[str, Any]) -> str:
     return f" in {kind}" if isinstance(kind, str) else ""
 
 
-def _data(fingerprint: dict[str, Any], metadata: dict[str, Any]) -> str:
+def _data(settings: dict[str, Any], metadata: dict[str, Any]) -> str:
     name = metadata.get("dataset") or metadata.get("data")
     words = f" on {name}" if isinstance(name, str) else ""
-    n_train, n_val = fingerprint.get("n_train"), fingerprint.get("n_val")
+    n_train, n_val = settings.get("n_train"), settings.get("n_val")
     if type(n_train) is int and type(n_val) is int:
         words += f", trained on {n_train:,} and scored on {n_val:,} examples"
-    if type(epochs := fingerprint.get("n_epochs")) is int:
+    if type(epochs := settings.get("n_epochs")) is int:
         words += f", {epochs} {'epoch' if epochs == 1 else 'epochs'} each"
     return words
 

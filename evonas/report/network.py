@@ -28,6 +28,7 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 MAX_LAYERS = 48  # drawn; of more, those in the middle are left out
+_MAX_NAME = 60  # letters of a transform's
 
 _KINDS = (  # by what a type's name holds, the first that fits
     ("conv", PALETTE[0]), ("linear", PALETTE[1]), ("norm", PALETTE[4]), ("pool", PALETTE[2]),
@@ -136,16 +137,19 @@ def network_of(evaluation: Evaluation) -> Net | None:
 def preprocessing_text(evaluation: Evaluation) -> str:
     """Returns what examples go through before the model, in words; "": nothing that is known."""
     known = preprocessing_known(evaluation)
+    named = known.get("transform")
+    last = [f"your transform {named[:_MAX_NAME]}"] if isinstance(named, str) else []
     try:
         mean, std = (tuple(float(each) for each in known[n]) for n in ("mean", "std"))
         scale = known.get("scale", 1)
         before = "input" if scale == 1 else f"input / {scale:g}"
     except (KeyError, TypeError, ValueError):
-        return ""
+        return "".join(last)
     size = known.get("size")
     is_known = isinstance(size, list) and [type(each) for each in size] == [int, int]
     images = f"images {' × '.join(map(str, size or ()))}, " if is_known else ""
-    return f"{images}({before} - mean) / std, with mean {mean} and std {std}"
+    normalised = f"{images}({before} - mean) / std, with mean {mean} and std {std}"
+    return ", then ".join([normalised, *last])
 
 
 def classes_text(evaluation: Evaluation, most: int | None = None) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evonas.records import Evaluation, Status
-from evonas.report.answer import spread
+from evonas.report.answer import fixed_settings, spread
 from evonas.report.formats import aligned, duration, number
 from evonas.report.gene_columns import importances
 from evonas.report.network import classes_text, preprocessing_text
@@ -250,7 +250,7 @@ def _settings(result: Result) -> list[tuple[str, object]]:
     told |= {"pruner": record.pruner, **record.problem_settings}
     known = {
         name: value
-        for name, value in record.fingerprint.items()
+        for name, value in fixed_settings(record).items()
         if name not in ("data", "weights", "blocks", "code") and not isinstance(value, Mapping)
     }
     known |= {name: value for name, value in record.metadata.items() if value is not None}

@@ -6,6 +6,7 @@ import contextlib
 import random
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -24,6 +25,7 @@ from evonas.space import SearchSpace
 from evonas.space.naming import fingerprint_of, readable_name
 from evonas.training.data.batches import Augment, BatchSource
 from evonas.training.data.loaders import Data, GivenData, LoaderSource, Unpack
+from evonas.training.data.parts import refuse_other_shapes
 from evonas.training.data.structure import map_tensors, n_examples, shapes_of
 from evonas.training.loop import place, train_epoch
 from evonas.training.metrics import MeanLoss, Metric, StreamingMetric
@@ -65,7 +67,7 @@ class ModelProblem(TrainingProblem):
             validation loss where `loss` is given.
         direction: `"max"` or `"min"`: needed with a metric.
         metric_name: In reports. None: the function's name.
-        training: Settings where no gene gives them.
+        training: Settings where no gene gives them; the batch size of a loader is its own.
         optimizer: `(model, genes)` to an optimizer, instead of the settings.
         schedule: `(optimizer, n_steps, genes)` to a scheduler that steps after each batch.
         unpack: A batch of your data to `(inputs, targets)`.
@@ -158,10 +160,11 @@ class ModelProblem(TrainingProblem):
             check_mapping("space", space)
             space = SearchSpace(space)
         chosen = _metric(loss, metric, metric_name, direction, objectives)
+        data = GivenData(train, val, unpack)
         super().__init__(
             space,
-            GivenData(train, val, unpack),
-            training=_training(training, settings),
+            data,
+            training=_training(training, settings, data.on("cpu")[0]),
             metric=chosen[0],
             metric_name=chosen[1],
             direction=chosen[2],
@@ -175,7 +178,9 @@ class ModelProblem(TrainingProblem):
             inherit_weights=inherit_weights,
         )
         self._check_genes()
+        train_source, val_source = self._data.on("cpu")
         with torch_threads(threads), seeded(0):  # the caller's random numbers stay as they are
+            refuse_other_shapes(val_source, train_source, "val")
             self._check_fit()
             self._warn_of_unread()
 
@@ -220,11 +225,18 @@ class ModelProblem(TrainingProblem):
         return {
             "problem": "model",
             "problem_id": self.problem_id,
-            **super().fingerprint(),
+            **self._trained_as(),
             **{name: fingerprint_of(found) for name, found in own.items() if found is not None},
             "loss": "cross_entropy" if self.loss is None else fingerprint_of(self.loss),
             **({} if self._is_named else {"code": code}),
         }
+
+    def _trained_as(self) -> dict[str, Any]:
+        """Returns data, training, metric and precision, without a batch size that is not known."""
+        found, train = super().fingerprint(), self._data.on("cpu")[0]
+        if isinstance(train, LoaderSource) and train.makes_batches and not train.batch_size:
+            del found["batch_size"]
+        return found
 
     def optimizer(self, model: nn.Module, genes: Genes) -> Optimizer:
         """Returns what the user's function makes, or that of the settings."""
@@ -257,7 +269,7 @@ class ModelProblem(TrainingProblem):
         elif self.training.optimizer == "adagrad" and "optimizer" not in self.space:
             unused["momentum"] = "adagrad has none"
         train = self._data.on("cpu")[0]
-        if isinstance(train, LoaderSource) and train.batch_size:
+        if isinstance(train, LoaderSource) and train.makes_batches:
             unused["batch_size"] = "a DataLoader has its own: pass its .dataset as train"
         for name in TRAINING_GENES:
             if name in self.space:
@@ -292,14 +304,17 @@ class ModelProblem(TrainingProblem):
         model, other = self.build(genes), self.build(genes)
         _refuse_shared(model, other)
         train, val = self._data.on("cpu")
-        batch = next(iter(train.batches(2)))
-        sample = map_tensors(lambda tensor: tensor[:2] if tensor.ndim else tensor, batch)
+        batch, do = next(iter(train.batches(2))), "trained"
         try:
+            sample = _first_two(batch)
             place(materialise(model, sample[0]), "cpu")
             self._check_batch(model, sample, {"train": train, "val": val})
+            batch, do = next(iter(val.batches(2))), "validated"
+            with evaluating(model):
+                outputs_of(model, _first_two(batch)[0])
         except (RuntimeError, TypeError, KeyError, AttributeError, IndexError) as error:
             raise ValueError(
-                f"the model of the genes {genes} cannot be trained on a batch of inputs "
+                f"the model of the genes {genes} cannot be {do} on a batch of inputs "
                 f"{shapes_of(batch[0])} and targets {shapes_of(batch[1])}: "
                 f"{type(error).__name__}: {error}"
             ) from error
@@ -362,6 +377,10 @@ class ModelProblem(TrainingProblem):
         return None
 
 
+def _first_two(batch: tuple[Any, Any]) -> Any:
+    return map_tensors(lambda tensor: tensor[:2] if tensor.ndim else tensor, batch)
+
+
 def _check_functions(functions: Mapping[str, Any], optimizer: Any, schedule: Any) -> None:
     for name, function in functions.items():
         if function is not None:
@@ -375,18 +394,33 @@ def _check_functions(functions: Mapping[str, Any], optimizer: Any, schedule: Any
         check_function("schedule", schedule, instead)
 
 
-def _training(training: Training | None, settings: Mapping[str, Any]) -> Training:
+def _training(
+    training: Training | None, settings: Mapping[str, Any], train: BatchSource
+) -> Training:
+    """Returns how to train; the batch size is that of a loader.
+
+    Raises:
+        TypeError: A setting is unknown.
+        ValueError: Another batch size is given than the loader's.
+    """
     unknown = sorted(set(settings) - set(TRAINING_GENES))
     if unknown:
         raise TypeError(
             f"ModelProblem has no argument {', '.join(map(repr, unknown))}; the settings of a "
             f"training are {', '.join(TRAINING_GENES)}"
         )
-    if training is None:
-        return Training(**settings)
-    if not isinstance(training, Training):
+    if training is not None and not isinstance(training, Training):
         raise TypeError(f"training must be a Training, got {type(training).__name__}")
-    return training.with_genes(settings)
+    chosen = (training or Training()).with_genes(settings)
+    if not (isinstance(train, LoaderSource) and train.makes_batches):
+        return chosen
+    size, usual = train.batch_size, Training().batch_size
+    if chosen.batch_size != size and ("batch_size" in settings or chosen.batch_size != usual):
+        raise ValueError(
+            f"batch_size={chosen.batch_size} would do nothing: train is a DataLoader, which makes "
+            f"batches of {size or 'its own'}: leave it out, or pass the loader's .dataset as train"
+        )
+    return chosen if size is None else replace(chosen, batch_size=size)
 
 
 def _metric(

@@ -115,8 +115,8 @@ def test_batches_and_outputs_of_any_structure(kind: str, answer: Any) -> None:
         DATA[kind](),
         DATA[kind](),
         n_epochs=5,
-        batch_size=16,
         precision="float32",
+        **({} if kind.startswith("loader") else {"batch_size": 16}),
     )
     assert search(problem, 1).champion.fitness > 0.8
 
@@ -316,6 +316,21 @@ def test_looking_at_a_model_draws_no_random_number_of_the_callers() -> None:
     loader = DataLoader(TensorDataset(X, LABELS), 8, shuffle=True)
     ModelProblem({"width": [4]}, model, loader, loader, **ONCE)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_record_says_the_batch_size_of_a_loader() -> None:
+    def problem(train: Any, **settings: Any) -> ModelProblem:
+        return ModelProblem(
+            {"width": [4]}, regressor, train, (X, Y), loss=nn.MSELoss(), n_epochs=1, **settings
+        )
+
+    data = TensorDataset(X, Y)
+    pairs = [[0, 1, 2], [3]]
+    for settings in ({}, {"batch_size": 9}, {"training": Training(lr=0.1)}):
+        found = problem(DataLoader(data, 9), **settings)
+        assert found.fingerprint()["batch_size"] == found.training.batch_size == 9
+    assert problem(data).fingerprint()["batch_size"] == 32
+    assert "batch_size" not in problem(DataLoader(data, batch_sampler=pairs)).fingerprint()
 
 
 def test_a_schedule_has_the_steps_that_a_loader_makes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
 
 import evonas as en
 from evonas.exceptions import DataError
 from evonas.freezing import FreezingProblem, RecipeProblem
-from evonas.training import Examples, FlipCrop, ModelProblem, split
+from evonas.training import Examples, FlipCrop, ModelProblem, Training, split
 
 X = torch.randn(96, 6, generator=torch.Generator().manual_seed(0))
 Y = (2 * X[:, :1] + X[:, 1:2]).clone()
+PAIRS = TensorDataset(X, Y)
 LABELS = (X[:, 0] > 0).long()
 ONCE: dict[str, Any] = {"n_epochs": 1, "precision": "float32"}
 
@@ -82,6 +83,31 @@ SHARED = regressor({"width": 4})
             {"space": {"width": [4], "batch_size": [8]}, "train": DataLoader(TensorDataset(X, Y))},
             ValueError,
             "the gene 'batch_size' would do nothing: a DataLoader has its own",
+        ),
+        (
+            {
+                "space": {"width": [4], "batch_size": [8]},
+                "train": DataLoader(
+                    PAIRS, batch_sampler=BatchSampler(SequentialSampler(X), 4, False)
+                ),
+            },
+            ValueError,
+            "the gene 'batch_size' would do nothing: a DataLoader has its own",
+        ),
+        (
+            {"batch_size": 16, "train": DataLoader(PAIRS, 8)},
+            ValueError,
+            "batch_size=16 would do nothing: .*makes batches of 8: .*pass the loader's .dataset",
+        ),
+        (
+            {"batch_size": 32, "train": DataLoader(PAIRS, batch_sampler=[[0, 1], [2]])},
+            ValueError,
+            "batch_size=32 would do nothing: .*makes batches of its own: leave it out",
+        ),
+        (
+            {"training": Training(batch_size=16), "train": DataLoader(PAIRS, 8)},
+            ValueError,
+            "batch_size=16 would do nothing",
         ),
         (
             {"space": {"width": [4], "momentum": [0.5]}, "optimizer": "adagrad"},

@@ -258,13 +258,13 @@ class Examples:
         """Returns these images and, behind them, those of `other`, normalised like these.
 
         Raises:
-            DataError: Shapes, dtypes or classes differ.
+            DataError: Shapes, dtypes, classes or transforms differ.
         """
-        for name in ("shape", "classes"):
-            if getattr(self, name) != getattr(other, name):
+        for name in ("shape", "classes", "transform"):
+            found = getattr(self, name), getattr(other, name)
+            if found[0] != found[1] and fingerprint_of(found[0]) != fingerprint_of(found[1]):
                 raise DataError(
-                    f"both parts of the data must have one {name}, got {getattr(self, name)} and "
-                    f"{getattr(other, name)}"
+                    f"both parts of the data must have one {name}, got {found[0]} and {found[1]}"
                 )
         if self.inputs.dtype != other.inputs.dtype:
             raise DataError(
@@ -273,7 +273,9 @@ class Examples:
             )
         inputs = torch.cat([self.inputs, other.inputs])
         targets = torch.cat([self.targets, other.targets])
-        return Examples(inputs, targets, self.classes, mean=self.mean, std=self.std)
+        return Examples(
+            inputs, targets, self.classes, mean=self.mean, std=self.std, transform=self.transform
+        )
 
     def normalised_from(self, indices: Sequence[int] | Tensor) -> Examples:
         """Returns the same images with mean and std computed from the examples at `indices`.

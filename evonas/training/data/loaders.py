@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from evonas.arguments import check_function
-from evonas.evolution.random_state import borrowed_global_rng
 from evonas.exceptions import DataError
 from evonas.space.naming import fingerprint_of
 from evonas.training.data.batches import Batch, BatchSource
-from evonas.training.data.examples import Examples, as_bytes, as_examples
+from evonas.training.data.datasets import TARGETS, class_labels, refuse_other_labels
+from evonas.training.data.examples import Examples, as_examples
+from evonas.training.data.identity import identity_of
 from evonas.training.data.mistakes import way_out_of_data, words_for
 from evonas.training.data.parts import matched
 from evonas.training.data.structure import map_tensors, shapes_of
-from evonas.training.seeding import seeded
 
 __all__ = ["Data", "GivenData", "LoaderSource", "Unpack", "as_source"]
 
@@ -29,10 +26,6 @@ Data = Examples | tuple[Any, Any] | Dataset[Any] | DataLoader[Any]
 
 Unpack = Callable[[Any], tuple[Any, Any]]
 """A batch as a loader yields it to `(inputs, targets)`."""
-
-_N_READ = 8  # examples, of which a dataset is known
-
-_TARGETS = ("labels", "label", "targets", "target", "y")  # in batches that are mappings
 
 
 class LoaderSource:
@@ -75,20 +68,41 @@ class LoaderSource:
             raise ValueError(
                 f"data must hold at least one example, got an empty {type(data).__name__}"
             )
+        if self.n_batches(1) == 0:
+            raise ValueError(
+                f"a DataLoader must make at least one batch, got none of its {len(self)} examples: "
+                "pass drop_last=False or a smaller batch_size"
+            )
 
     def __len__(self) -> int:
         if not isinstance(self._data, DataLoader):
             return len(self._data)
+        dataset: Any = self._data.dataset
+        own = getattr(self._data.batch_sampler, "sampler", dataset)
         try:
-            sampler = self._data.sampler if self._data.batch_size else self._data.dataset
-            return len(sampler)  # type: ignore[arg-type]
+            return len(self._data.sampler if self._data.batch_size else own)  # type: ignore[arg-type]
         except TypeError:  # an iterable dataset behind a loader that knows how many batches it has
-            return len(self._data) * (self._data.batch_size or 1)
+            known = hasattr(dataset, "__len__")
+            return len(dataset) if known else len(self._data) * (self._data.batch_size or 1)
+
+    @property
+    def makes_batches(self) -> bool:
+        """Whether it is a loader, whose batches are those that it makes."""
+        return isinstance(self._data, DataLoader)
 
     @property
     def batch_size(self) -> int | None:
-        """That of a loader; None for a dataset, whose batches are as large as they are wanted."""
-        return self._data.batch_size if isinstance(self._data, DataLoader) else None
+        """That of a loader; None: it is not known, or as for a dataset the one that is wanted."""
+        size = self._data.batch_size if isinstance(self._data, DataLoader) else None
+        own = getattr(getattr(self._data, "batch_sampler", None), "batch_size", None)
+        return own if size is None and isinstance(own, int) else size
+
+    @property
+    def n_dropped(self) -> int:
+        """How many examples of each pass a loader leaves out (`drop_last`), as far as known."""
+        makers = self._data, getattr(self._data, "batch_sampler", None)
+        drops = any(getattr(each, "drop_last", False) for each in makers)
+        return len(self) % self.batch_size if drops and self.batch_size is not None else 0
 
     def n_batches(self, batch_size: int) -> int:
         """Returns how many batches a pass has: a loader's own number, or of so many examples."""
@@ -97,18 +111,16 @@ class LoaderSource:
         return -(-len(self) // batch_size)
 
     @property
-    def identity(self) -> str:
-        """The class, the length, the code of `unpack`, and a few examples that are read for it.
+    def class_labels(self) -> dict[str, int]:
+        """The label of each class by its name; empty: see `datasets.class_labels`."""
+        data = self._data
+        return class_labels(data.dataset if isinstance(data, DataLoader) else data)
 
-        Examples that change from one reading to the next (random transforms) do not count.
-        """
-        dataset = self._data.dataset if isinstance(self._data, DataLoader) else self._data
-        named = f"{fingerprint_of(type(dataset))}, {len(self)} examples"
-        if hasattr(dataset, "__getitem__"):
-            named += f", {_digest_of_some(dataset, len(self))}"
-        if isinstance(self._data, DataLoader):
-            named += f", batches of {self.batch_size}"
-        return named + ("" if self._own_unpack is None else f", {fingerprint_of(self._own_unpack)}")
+    @property
+    def identity(self) -> str:
+        """What the data are known by (see `identity_of`), and the code of `unpack`."""
+        named = identity_of(self._data, len(self))
+        return named if self._own_unpack is None else f"{named}, {fingerprint_of(self._own_unpack)}"
 
     def to(self, device: str | torch.device) -> LoaderSource:
         """Returns this source with batches on another device."""
@@ -243,8 +255,12 @@ class GivenData:
             is_function = _is_function(given)
             source = as_source(given() if is_function else given, name, self._unpack)
             train = self._source("train") if name == "val" else None
+            if name == "val":
+                _refuse_dropped(source)
             if isinstance(source, Examples) and isinstance(train, Examples):
                 source = matched(source, train, name)
+            elif train is not None:
+                refuse_other_labels(_labels_of(source), _labels_of(train), name, "train")
             found = getattr(source, "identity", "")
             if self._identity.setdefault(name, found) != found:
                 raise DataError(
@@ -263,34 +279,26 @@ class GivenData:
         return {**self.__dict__, "_opened": kept, "_on": {}}
 
 
-def _digest_of_some(dataset: Any, n: int) -> str:
-    """Returns a digest of a few examples of a map-style dataset; "" where they are random."""
-    found = []
-    for seed in (0, 1):
-        digest = hashlib.sha256()
-        with seeded(seed), borrowed_global_rng(random.Random(seed)):
-            for index in sorted({n * place // _N_READ for place in range(_N_READ)}):
-                _note(digest, dataset[index])
-        found.append(digest.hexdigest()[:16])
-    return found[0] if found[0] == found[1] else ""
+def _refuse_dropped(val: BatchSource) -> None:
+    """Refuses a loader that would leave examples out of the score.
+
+    Raises:
+        ValueError: It has `drop_last`, and examples that fill no batch.
+    """
+    if n_dropped := getattr(val, "n_dropped", 0):
+        n = len(val)
+        raise ValueError(
+            f"val: its DataLoader has drop_last=True, so only {n - n_dropped} of {n} examples "
+            "would be scored: pass drop_last=False"
+        )
 
 
-def _note(digest: Any, value: Any) -> None:
-    """Adds the numbers and texts of an example to a digest."""
-    if isinstance(value, Tensor):
-        digest.update(f"{value.dtype}{tuple(value.shape)}".encode() + bytes(as_bytes(value)))
-    elif isinstance(value, Mapping):
-        for name, entry in value.items():
-            digest.update(repr(name).encode())
-            _note(digest, entry)
-    elif isinstance(value, (tuple, list)):
-        for entry in value:
-            _note(digest, entry)
-    elif hasattr(value, "tobytes"):  # an array, an image of Pillow
-        digest.update(value.tobytes())
-    else:
-        is_plain = value is None or isinstance(value, (bool, int, float, str))
-        digest.update(repr(value if is_plain else type(value).__qualname__).encode())
+def _labels_of(source: Any) -> dict[str, int]:
+    """Returns the label of each class by its name; {}: the classes have no names but numbers."""
+    if not isinstance(source, Examples):
+        return dict(getattr(source, "class_labels", {}))
+    labels = {each: label for label, each in enumerate(source.classes)}
+    return {} if all(each == str(label) for each, label in labels.items()) else labels
 
 
 def _is_map_style(data: Any) -> bool:
@@ -306,7 +314,7 @@ def _is_function(given: Any) -> bool:
 
 def _unpacked(batch: Any) -> Any:
     if isinstance(batch, Mapping):
-        for name in _TARGETS:
+        for name in TARGETS:
             if name in batch:
                 return {key: entry for key, entry in batch.items() if key != name}, batch[name]
         return batch

