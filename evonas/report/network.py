@@ -28,7 +28,7 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 MAX_LAYERS = 48  # drawn; of more, those in the middle are left out
-_MAX_NAME = 60  # letters of a transform's
+_MAX_NAME = 60  # letters of the name of a transform
 
 _KINDS = (  # by what a type's name holds, the first that fits
     ("conv", PALETTE[0]), ("linear", PALETTE[1]), ("norm", PALETTE[4]), ("pool", PALETTE[2]),

@@ -47,7 +47,7 @@ def datasets_in(dataset: Any) -> list[Dataset[Any]]:
 def refuse_other_labels(
     labels: Mapping[str, int], expected: Mapping[str, int], name: str, other: str
 ) -> None:
-    """Refuses classes that have another label than expected; where either are unknown, none.
+    """Refuses classes that have another label than expected, where the names of both are known.
 
     Args:
         labels: By the names of the classes.

@@ -41,7 +41,7 @@ def identity_of(data: Any, n: int) -> str:
     settings = "\n".join(_settings(dataset, []))
     named.append(f"settings {hashlib.sha256(settings.encode()).hexdigest()[:16]}")
     if isinstance(data, DataLoader):
-        named += _ways_of(data)
+        named += _loader_settings(data)
     return ", ".join(filter(None, named))
 
 
@@ -68,7 +68,7 @@ def _functions(transform: Any) -> Iterator[str]:
         yield from _functions(each)
 
 
-def _ways_of(loader: DataLoader[Any]) -> Iterator[str]:
+def _loader_settings(loader: DataLoader[Any]) -> Iterator[str]:
     """Yields how a loader makes batches."""
     sampler: Any = loader.sampler
     if loader.batch_size is None and loader.batch_sampler is not None:

@@ -36,7 +36,8 @@ class LoaderSource:
 
     A batch is `(inputs, targets)`; `(a, b, …, targets)`, of which `(a, b, …)` are the inputs; or a
     mapping with `labels` or `targets`, whose other entries are the inputs. For others give
-    `unpack`.
+    `unpack`. Where the data name their classes (`class_to_idx`, `classes`), train and val must
+    give them the same labels.
 
     Args:
         data: The dataset or loader.
