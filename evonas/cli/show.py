@@ -248,6 +248,7 @@ def _head(state: State) -> list[tuple[str, object]]:
         for name in ("pruned", "failed", "diverged", "out_of_memory", "timeout", "lost")
         if counts.by_status.get(name)
     ]
+    lines += [("copied", counts.copied_words)] if counts.copied else []
     lines.append(("time", spent))
     left = "" if result.outcome == "finished" and state.has_ended else _left(state)
     if left:

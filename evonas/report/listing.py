@@ -31,6 +31,7 @@ class Listed:
         strategy: The name of its strategy.
         seed: Of the search.
         trained: How many evaluations were trained.
+        copied: How many it began with, of earlier runs (`warm_start`).
         seconds: Of searching.
         best: Objective to the champion's value; empty without one.
         unmet: The sentence that no evaluation is within the limits; empty where one is.
@@ -46,6 +47,7 @@ class Listed:
     seconds: float = 0.0
     best: tuple[tuple[str, float], ...] = ()
     unmet: str = ""
+    copied: int = 0
 
     @property
     def best_words(self) -> str:
@@ -62,6 +64,7 @@ class Listed:
             "strategy": self.strategy,
             "seed": self.seed,
             "trained": self.trained,
+            "copied": self.copied,
             "seconds": self.seconds,
             "best": dict(self.best),
             "unmet": self.unmet or None,
@@ -125,4 +128,5 @@ def listed(run: Path) -> Listed:
         seconds=result.seconds,
         best=() if champion is None else tuple(zip(names, champion.values, strict=True)),
         unmet=result.counts.unmet,
+        copied=result.counts.copied,
     )

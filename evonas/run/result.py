@@ -118,7 +118,9 @@ class Result:
         self.record = reader.begun_record()
         self.objectives = self.record.objectives
         by_status = reader.counts()
-        self.counts = Counts(reused=by_status.pop("reused"), by_status=by_status)
+        self.counts = Counts(
+            reused=by_status.pop("reused"), by_status=by_status, copied=self.record.n_copied
+        )
         self.seconds = reader.seconds()
         sessions = reader.sessions()
         self.outcome: str | None = sessions[-1]["outcome"] if sessions else None
@@ -324,9 +326,10 @@ class Result:
         values = ", ".join(map(number, self._hall[0].values)) if self._hall else ""
         best = self.counts.unmet or (f"champion {values}" if values else "no champion")
         where = self.location if self.run_dir is None else f"of {self.location}"
+        copied = f", {words}" if (words := self.counts.copied_words) else ""
         return (
             f"<Result {where}: {best}, {self.counts.evaluated} evaluated, "
-            f"{self.counts.reused} reused, {self.counts.failed} failed>"
+            f"{self.counts.reused} reused, {self.counts.failed} failed{copied}>"
         )
 
     def _repr_html_(self) -> str:
