@@ -7,14 +7,14 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evonas.exceptions import WeightsError
 from evonas.execution.user_code import ScriptError, class_not_function, import_from_file
-from evonas.files import replace_file, write_text
+from evonas.files import display_path, replace_file, write_text
 from evonas.records import Evaluation, Genes
 from evonas.run.signature import is_ours, sign
 
@@ -149,11 +149,14 @@ class TrialFiles:
         folder: Of the run.
         build: `genes -> module`, where the problem is known that trained them.
         owner: Kept alive with this object: removes a folder that belongs to a run in memory.
+        copied: Number of an evaluation of an earlier run to that run's directory and its number
+            there: its files were left there.
     """
 
     folder: Path
     build: Callable[[Genes], Any] | None = None
     owner: object = None
+    copied: Mapping[int, tuple[str, int]] = field(default_factory=dict)
 
     @classmethod
     def in_memory(cls) -> TrialFiles | None:
@@ -170,7 +173,7 @@ class TrialFiles:
         return cls(folder, owner=owner)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TrialFiles, (self.folder,)
+        return TrialFiles, (self.folder, None, None, self.copied)
 
     def of(self, number: int) -> dict[str, Path]:
         """Returns an evaluation's files by name, or those of its repeat in `confirm`."""
@@ -237,6 +240,14 @@ class TrialFiles:
         return load_weights(module, files[WEIGHTS])
 
     def _why_none(self, evaluation: Evaluation) -> str:
+        if evaluation.number in self.copied:
+            run, number = self.copied[evaluation.number]
+            place = display_path(Path(run))
+            return (
+                f"evaluation {evaluation.number} was copied from {place} by warm_start, without "
+                f"its files: where its weights were kept, evonas.open_run({place!r})"
+                f".evaluations[{number}] has them"
+            )
         if evaluation.fitness is None:
             return f"evaluation {evaluation.number} ended {evaluation.status} and has no weights"
         kept = [path for path in self.folder.glob("*") if path.is_dir()]

@@ -190,7 +190,7 @@ def evolve(
             problem, stored, executor, more["threads_per_trial"], may_spawn, name)  # fmt: skip
         stack.enter_context(driver_threads(problem, parallel.threads))
         strategy, why = (given, None) if given else _chosen(problem, budget, stored)
-        copies = _copies(problem, store, stored, runs)
+        copies, copied_from = _copies(problem, store, stored, runs)
         record = identify(
             problem,
             strategy,
@@ -205,7 +205,7 @@ def evolve(
         )
         history = _history(problem, store, stored)
         record = replace(
-            record, chosen_for=why, n_copied=len(copies), metadata=noted,
+            record, chosen_for=why, n_copied=len(copies), copied_from=copied_from, metadata=noted,
             retryable=tuple(sorted(history.retryable)),
             workers=parallel.workers if may_spawn else None,
             device=device_kind(problem, stored, executor.device, more["deterministic"], name),
@@ -324,17 +324,21 @@ def _copies(
     store: Store,
     stored: RunRecord | None,
     runs: Sequence[Path],
-) -> list[Evaluation]:
-    """Returns what other runs gave this one; copied in at its first start."""
+) -> tuple[list[Evaluation], tuple[tuple[str, list[int]], ...]]:
+    """Returns what other runs gave this one, and which runs; copied in at its first start."""
     if stored is not None:
         if runs and not stored.n_copied:
             raise RunMismatchError(
                 "warm_start copies evaluations into a run when it begins, and this one has begun "
                 "without: leave it out, or pass a new run_dir"
             )
-        return [entry for entry in store.evaluations() if entry.number < stored.n_copied]
-    copies = load_warm_start(problem, runs)
-    return store.replace_evaluations(copies)
+        copies = [entry for entry in store.evaluations() if entry.number < stored.n_copied]
+        return copies, stored.copied_from
+    found = load_warm_start(problem, runs)
+    copies = store.replace_evaluations([entry for entries in found.values() for entry in entries])
+    return copies, tuple(
+        (str(run.resolve()), [entry.number for entry in entries]) for run, entries in found.items()
+    )
 
 
 def _first_points(problem: Problem, copies: Sequence[Evaluation], size: int) -> list[Genes]:

@@ -111,11 +111,13 @@ class Result:
 
     def __init__(self, reader: RunReader, *, keep_open: bool = False) -> None:
         self.run_dir = reader.run_dir
-        self._files = reader.files
         self._reader = reader if keep_open else None
         if keep_open:
             weakref.finalize(self, reader.close)
         self.record = reader.begun_record()
+        if reader.files is not None:
+            reader.files = replace(reader.files, copied=self.record.origins)
+        self._files = reader.files
         self.objectives = self.record.objectives
         by_status = reader.counts()
         self.counts = Counts(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import evonas as en
 from evonas.cli import main
-from evonas.exceptions import RunMismatchError
+from evonas.exceptions import RunMismatchError, WeightsError
 from evonas.report.answer import answer
 from evonas.strategies import RandomSearch
 from evonas.testing import trace
@@ -162,3 +164,52 @@ def test_every_view_of_a_run_says_how_many_were_copied(
     assert main(["list", str(tmp_path), "--json"]) == 0
     assert [line["copied"] for line in json.loads(capsys.readouterr().out)] == [30, 0]
     assert "copied" not in repr(en.open_run(tmp_path / "one"))
+
+
+def test_a_copy_says_where_its_weights_are(tmp_path: Path) -> None:
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+
+    def saving(genes: en.Genes, trial: en.Trial) -> float:
+        trial.save(torch.nn.Linear(genes["x"], 1))
+        return genes["x"] / 10
+
+    space = {"x": [1, 2, 3, 4, 5, 6]}
+    settings: dict[str, Any] = {"strategy": "random", "keep_files": "all", "workers": 1}
+    en.evolve(space, saving, max_evaluations=2, seed=0, run_dir=one, **settings)
+    en.evolve(space, saving, max_evaluations=2, seed=1, run_dir=two, **settings)
+    for _ in range(2):  # and where it goes on
+        warm = [two, one]
+        en.evolve(space, saving, max_evaluations=1, run_dir=three, warm_start=warm, **settings)
+    result = en.open_run(three)
+    assert result.counts.copied > 2
+    for copy in (
+        *result.evaluations[: result.counts.copied],
+        pickle.loads(pickle.dumps(result.evaluations[0])),
+    ):
+        with pytest.raises(WeightsError) as raised:
+            copy.load_model(lambda genes: torch.nn.Linear(genes["x"], 1))
+        words = (
+            rf"evaluation {copy.number} was copied from (.*) by warm_start, without its files: .*"
+        )
+        found = re.fullmatch(
+            words + r"evonas.open_run\('(.*)'\).evaluations\[(\d+)\] has them", str(raised.value)
+        )
+        assert found is not None
+        assert found[1] == found[2]
+        origin = en.open_run(found[1]).evaluations[int(found[3])]
+        assert origin.key == copy.key
+        assert origin.load_model(lambda genes: torch.nn.Linear(genes["x"], 1)).in_features
+    own = result.evaluations[-1]
+    assert own.load_model(lambda genes: torch.nn.Linear(genes["x"], 1))
+
+
+def test_the_export_of_a_copied_champion_names_its_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search(tmp_path / "one")
+    search(tmp_path / "two", seed=2, warm_start=[tmp_path / "one"], max_evaluations=1)
+    champion = en.open_run(tmp_path / "two").champion
+    assert champion.number < en.open_run(tmp_path / "two").counts.copied
+    out = str(tmp_path / "m.safetensors")
+    assert main(["export", str(tmp_path / "two"), "--format", "safetensors", "-o", out]) == 1
+    assert f"was copied from {tmp_path / 'one'} by warm_start" in capsys.readouterr().err
