@@ -199,7 +199,8 @@ def _ranking(result: Result) -> list[RenderableType]:
     if result.counts.unmet:
         title = "\nnearest to the limits"
     elif several:
-        title = f"\nPareto front, {len(entries)} that no other beats in every objective"
+        title = f"\nPareto front, {len(entries)} "
+        title += "that no other beats in one objective without losing in another"
     names = [objective.name for objective in result.objectives]
     kept = entries[:_MAX_FRONT]
     columns = [aligned([entry.values[place] for entry in kept]) for place in range(len(names))]

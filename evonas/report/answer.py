@@ -142,9 +142,8 @@ def _front(result: Result) -> str:
     are = "is a point" if len(front) == 1 else "are points"
     within = " within the limits" if result.record.limits else ""
     span = " to ".join(f"{_values(result, entry)} (evaluation {entry.number})" for entry in ends)
-    return (
-        f"{len(front)} of {counted} {are}{within} that no other beats in every objective: {span}."
-    )
+    front_words = f"{are}{within} that no other beats in one objective without losing in another"
+    return f"{len(front)} of {counted} {front_words}: {span}."
 
 
 def _values(result: Result, entry: Evaluation) -> str:
@@ -197,7 +196,12 @@ def _sureness(result: Result) -> str:
 def _repeats(result: Result, entry: Confirmed) -> str:
     n = len(entry.values)
     seeds = "one fresh seed" if n == 1 else f"{n} fresh seeds"
-    return f"Trained again on {seeds} it has {result.objectives[0].name} {spread(entry.values)}."
+    several = len(result.objectives) > 1  # where "Found" names the ends of the front
+    tried = entry.evaluation.number >= 0  # the search tried it
+    which = f"evaluation {entry.evaluation.number}" if several and tried else "it"
+    return (
+        f"Trained again on {seeds} {which} has {result.objectives[0].name} {spread(entry.values)}."
+    )
 
 
 def _cost(result: Result) -> str:

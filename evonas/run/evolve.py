@@ -34,7 +34,7 @@ from evonas.run.history import History
 from evonas.run.identity import device_kind, environment, identify
 from evonas.run.interrupts import Interrupts
 from evonas.run.keeping import Keeper, built_by
-from evonas.run.options import checked, parallel_trials
+from evonas.run.options import checked, parallel_trials, refuse_before_writing
 from evonas.run.result import Result
 from evonas.run.settings import Settings, with_defaults
 from evonas.run.store import RunRecord, Store
@@ -62,6 +62,7 @@ _OTHER_WORDS = {
     "direction": _MIN, "directions": _MIN, "minimize": _MIN, "mode": _MIN,
     "storage": "run_dir=", "study_name": "run_dir=", "path": "run_dir=", "objective": "objectives=",
     "gpus": "devices=", "device": "devices=", "threads": "threads_per_trial=",
+    "at_most": "strategy=NSGA2(at_most=...)", "at_least": "strategy=NSGA2(at_least=...)",
 }  # fmt: skip
 
 
@@ -179,6 +180,7 @@ def evolve(
     observers = Observers([*_progress(progress), *check_list("callbacks", callbacks, "Observers")])
     points, runs, noted = checked(problem, initial, seed, more)
     run_dir = None if run_dir is None else as_directory(run_dir)
+    refuse_before_writing(problem, given, points, run_dir)
     store = Store.create(run_dir, durability=more["durability"])
     name = display_path(store.run_dir or "the run")
     with ExitStack() as stack:

@@ -128,7 +128,8 @@ def test_two_objectives_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "hall of fame" not in shown
     front = en.open_run(tmp_path).pareto_front
     title, heads, *rows = shown[shown.index("Pareto front, ") :].splitlines()
-    assert title == f"Pareto front, {len(front)} that no other beats in every objective"
+    words = "that no other beats in one objective without losing in another"
+    assert title == f"Pareto front, {len(front)} {words}"
     assert heads.split() == ["number", "value", "cost", "seconds", "key"]
     assert [int(row.split()[0]) for row in rows] == [entry.number for entry in front]
     assert main(["show", str(tmp_path), "--json"]) == 0

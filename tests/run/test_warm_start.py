@@ -97,7 +97,7 @@ def test_another_problem_is_refused_and_the_difference_named(tmp_path: Path) -> 
     ):
         search(tmp_path / "two", Bowl("x here"), warm_start=[tmp_path / "one"])
     other = Bowl(objectives=en.Objective("fitness", "min"))
-    with pytest.raises(RunMismatchError, match="another objectives"):
+    with pytest.raises(RunMismatchError, match="other objectives"):
         search(tmp_path / "two", other, warm_start=[tmp_path / "one"])
     assert search(tmp_path / "two").counts.evaluated, "nothing is left of what was refused"
 
