@@ -20,8 +20,8 @@ what a network may cost.
 
 `--strategy surrogate` trains what a model of all trainings so far holds to be promising (`auto`
 chooses it for most budgets); `--pruner` ends poor trainings early. With several `--objectives` the
-search ends with the Pareto front: the networks that no other beats in all of them. `latency` is
-measured: use one worker then, and expect no two runs to be the same.
+search ends with the Pareto front: the networks that no other beats in one of them without losing in
+another. `latency` is measured: use one worker then, and expect no two runs to be the same.
 """
 
 from __future__ import annotations

@@ -259,3 +259,16 @@ def test_a_search_hears_when_its_limits_are_met_for_the_first_time() -> None:
     )  # fmt: skip
     sentence = "no evaluation is within the limits (accuracy ≥ 5)"
     assert heard == [(1, sentence), (4, sentence), (7, ""), (2, "")]
+
+
+def test_limits_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match="no value of 'cost' is at least 5 and at most 3: at_le"):
+        NSGA2(at_most={"cost": 3}, at_least={"cost": 5})
+    assert NSGA2(at_most={"cost": 3}, at_least={"cost": 3}).settings()["at_least"] == {"cost": 3}
+
+
+@pytest.mark.parametrize("name", ["at_most", "at_least"])
+def test_evolve_says_where_limits_go(name: str) -> None:
+    wrong: dict[str, Any] = {name: {"cost": 3}}
+    with pytest.raises(TypeError, match=rf"write strategy=NSGA2\({name}=\.\.\.\)"):
+        en.evolve({"x": [1, 2]}, lambda genes, trial: 1.0, **wrong)

@@ -23,17 +23,24 @@ class Counts:
         reused: Proposals answered by a recorded evaluation.
         unmet: The sentence that no evaluation with a fitness is within the strategy's limits;
             empty once one is, and where there are none.
+        copied: Evaluations of earlier runs (`warm_start`); in none of the other counts.
     """
 
     by_status: dict[str, int] = field(default_factory=dict)
     reused: int = 0
     unmet: str = ""
+    copied: int = 0
 
     def __repr__(self) -> str:
         parts = [f"{n} {status}" for status, n in self.by_status.items() if n]
-        return (
-            f"<Counts: {', '.join([f'{self.evaluated} evaluated', *parts])}, {self.reused} reused>"
-        )
+        parts += [f"{self.reused} reused"]
+        parts += [f"{self.copied} copied"] if self.copied else []
+        return f"<Counts: {', '.join([f'{self.evaluated} evaluated', *parts])}>"
+
+    @property
+    def copied_words(self) -> str:
+        """How many were copied, for people; empty where none was."""
+        return f"{self.copied:,} copied from earlier runs" if self.copied else ""
 
     @property
     def evaluated(self) -> int:

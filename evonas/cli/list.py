@@ -45,7 +45,7 @@ def list_runs(run: Path, as_json: bool) -> None:
         return
     rows = [
         (
-            f"{line.trained:,}",
+            f"{line.trained:,}" + (f" + {line.copied:,} copied" if line.copied else ""),
             duration(line.seconds),
             line.best_words or "-",
             line.strategy or "-",

@@ -203,7 +203,8 @@ def _ranking(result: Result) -> list[RenderableType]:
     if result.counts.unmet:
         title = "\nnearest to the limits"
     elif several:
-        title = f"\nPareto front, {len(entries)} that no other beats in every objective"
+        title = f"\nPareto front, {len(entries)} "
+        title += "that no other beats in one objective without losing in another"
     names = [objective.name for objective in result.objectives]
     kept = entries[:_MAX_FRONT]
     columns = [aligned([entry.values[place] for entry in kept]) for place in range(len(names))]
@@ -252,6 +253,7 @@ def _head(state: State) -> list[tuple[str, object]]:
         for name in ("pruned", "failed", "diverged", "out_of_memory", "timeout", "lost")
         if counts.by_status.get(name)
     ]
+    lines += [("copied", counts.copied_words)] if counts.copied else []
     lines.append(("time", spent))
     left = "" if result.outcome == "finished" and state.has_ended else _left(state)
     if left:

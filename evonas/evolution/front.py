@@ -1,4 +1,4 @@
-"""The Pareto front of evaluations: those that no other beats in every objective."""
+"""The Pareto front: evaluations that no other beats in one objective without losing in another."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import tempfile
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from evonas.execution.user_code import (
     import_from_file,
     reading_only,
 )
-from evonas.files import replace_file, write_text
+from evonas.files import display_path, replace_file, write_text
 from evonas.records import Evaluation, Genes
 from evonas.run.signature import is_ours, sign
 from evonas.space.naming import CODE, fingerprint_of
@@ -158,12 +158,15 @@ class TrialFiles:
         build: `genes -> module`, where the problem is known that trained them.
         owner: Kept alive with this object: removes a folder that belongs to a run in memory.
         best: Numbers of evaluations whose files the run keeps, as far as that is known.
+        copied: Number of an evaluation of an earlier run to that run's directory and its number
+            there: its files were left there.
     """
 
     folder: Path
     build: Callable[[Genes], Any] | None = None
     owner: object = None
     best: frozenset[int] = frozenset()
+    copied: Mapping[int, tuple[str, int]] = field(default_factory=dict)
 
     @classmethod
     def in_memory(cls) -> TrialFiles | None:
@@ -180,7 +183,7 @@ class TrialFiles:
         return cls(folder, owner=owner)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TrialFiles, (self.folder,)
+        return TrialFiles, (self.folder, None, None, self.copied)
 
     def of(self, number: int) -> dict[str, Path]:
         """Returns an evaluation's files by name, or those of its repeat in `confirm`."""
@@ -254,6 +257,14 @@ class TrialFiles:
         return load_weights(module, files[WEIGHTS])
 
     def _why_none(self, evaluation: Evaluation) -> str:
+        if evaluation.number in self.copied:
+            run, number = self.copied[evaluation.number]
+            place = display_path(Path(run))
+            return (
+                f"evaluation {evaluation.number} was copied from {place} by warm_start, without "
+                f"its files: where its weights were kept, evonas.open_run({place!r})"
+                f".evaluations[{number}] has them"
+            )
         if evaluation.fitness is None:
             return f"evaluation {evaluation.number} ended {evaluation.status} and has no weights"
         kept = [path for path in self.folder.glob("*") if path.is_dir()]

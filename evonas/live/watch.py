@@ -211,6 +211,7 @@ def _tiles(state: State) -> list[list[str]]:
             ("invalid", counts.by_status.get("invalid", 0)),
             ("pruned", counts.by_status.get("pruned", 0)),
             ("failed", counts.failed),
+            ("copied", counts.copied),
         )
         if n
     ]

@@ -148,13 +148,16 @@ def _found(result: Result) -> str:
 
 def _front(result: Result) -> str:
     front = result.pareto_front
-    n = result.counts.by_status.get("ok", 0)
+    copied = result.counts.copied  # all of which have a fitness
+    n = result.counts.by_status.get("ok", 0) + copied
+    counted = f"{n:,} ({result.counts.copied_words})" if copied else f"{n:,}"
     ends = [front[0]] if len(front) == 1 else [front[0], front[-1]]
 
     are = "is a point" if len(front) == 1 else "are points"
     within = " within the limits" if result.record.limits else ""
     span = " to ".join(f"{_values(result, entry)} (evaluation {entry.number})" for entry in ends)
-    return f"{len(front)} of {n:,} {are}{within} that no other beats in every objective: {span}."
+    front_words = f"{are}{within} that no other beats in one objective without losing in another"
+    return f"{len(front)} of {counted} {front_words}: {span}."
 
 
 def _values(result: Result, entry: Evaluation) -> str:
@@ -207,12 +210,17 @@ def _sureness(result: Result) -> str:
 def _repeats(result: Result, entry: Confirmed) -> str:
     n = len(entry.values)
     seeds = "one fresh seed" if n == 1 else f"{n} fresh seeds"
-    return f"Trained again on {seeds} it has {result.objectives[0].name} {spread(entry.values)}."
+    several = len(result.objectives) > 1  # where "Found" names the ends of the front
+    tried = entry.evaluation.number >= 0  # the search tried it
+    which = f"evaluation {entry.evaluation.number}" if several and tried else "it"
+    return (
+        f"Trained again on {seeds} {which} has {result.objectives[0].name} {spread(entry.values)}."
+    )
 
 
 def _cost(result: Result) -> str:
     counts = result.counts
-    spent = sum(entry.seconds for entry in result.evaluations)
+    spent = sum(entry.seconds for entry in result.evaluations if entry.number >= counts.copied)
     words = (
         f"{duration(result.seconds)} of searching; {counts.evaluated:,} "
         f"{'training' if counts.evaluated == 1 else 'trainings'} took {duration(spent)} in all"
@@ -224,6 +232,7 @@ def _cost(result: Result) -> str:
             ("invalid and never trained", counts.by_status.get("invalid", 0)),
             ("stopped early", counts.by_status.get("pruned", 0)),
             ("failed", counts.failed),
+            ("copied from earlier runs", counts.copied),
         )
         if n
     ]

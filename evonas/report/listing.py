@@ -32,6 +32,7 @@ class Listed:
         strategy: The name of its strategy.
         seed: Of the search.
         trained: How many evaluations were trained.
+        copied: How many it began with, of earlier runs (`warm_start`).
         seconds: Of searching.
         best: Objective to the champion's value; empty without one.
         unmet: The sentence that no evaluation is within the limits; empty where one is.
@@ -51,6 +52,7 @@ class Listed:
     unmet: str = ""
     repeated: str = ""
     mean: float | None = None
+    copied: int = 0
 
     @property
     def best_words(self) -> str:
@@ -68,6 +70,7 @@ class Listed:
             "strategy": self.strategy,
             "seed": self.seed,
             "trained": self.trained,
+            "copied": self.copied,
             "seconds": self.seconds,
             "best": dict(self.best),
             "mean_of_repeats": self.mean,
@@ -134,4 +137,5 @@ def listed(run: Path) -> Listed:
         unmet=result.counts.unmet,
         repeated="" if champion is None else repeats_text(champion),
         mean=None if champion is None else mean_of_repeats(champion),
+        copied=result.counts.copied,
     )

@@ -154,6 +154,8 @@ def _by_origin(
 def generations(result: Searched) -> Figure:
     """Returns best, mean, spread and worst of each generation (of each row of the logbook).
 
+    The best so far is a line of its own: a generation's best may be worse.
+
     Raises:
         ValueError: The logbook has no row yet.
     """
@@ -165,11 +167,14 @@ def generations(result: Searched) -> Figure:
     name = safe(result.objectives[0].name)
     x = np.array([row.get("gen", place) for place, row in enumerate(rows)])
     of = {key: _column(rows, key) for key in ("best", "mean", "std", "min", "max")}
-    worst = of["min"] if result.objectives[0].direction == "max" else of["max"]
+    own_best, worst = of["max"], of["min"]
+    if result.objectives[0].direction == "min":
+        own_best, worst = worst, own_best
     lines: list[tuple[str, NDArray[np.float64], dict[str, Any]]] = [
         ("worst", worst, {"color": GREY, "width": 1, "dash": "dot"}),
         ("mean", of["mean"], {"color": MAIN, "width": 2}),
-        ("best", of["best"], {"color": BEST, "width": 2.5}),
+        ("best", own_best, {"color": BEST, "width": 2.5}),
+        ("best so far", of["best"], {"color": BEST, "width": 1, "dash": "dash"}),
     ]
     drawn = np.isfinite(of["mean"] + of["std"])
     # No wider than what there was: an accuracy above 1 would be no accuracy.
@@ -192,7 +197,7 @@ def generations(result: Searched) -> Figure:
         )
         for label, y, line in lines
     ]  # fmt: skip
-    together = np.concatenate([of["best"], of["mean"], worst])
+    together = np.concatenate([of["best"], own_best, of["mean"], worst])
     return new_figure(
         f"{result.objectives[0].name} by generation",
         traces,

@@ -214,7 +214,11 @@ def summary(state: State) -> dict[str, Any]:
         "seconds": result.seconds,
         "starts": len(result.sessions),
         "rows": len(result.logbook),
-        "counts": {**result.counts.by_status, "reused": result.counts.reused},
+        "counts": {
+            **result.counts.by_status,
+            "reused": result.counts.reused,
+            "copied": result.counts.copied,
+        },
         "next": {
             "asked": list(state.asked.numbers),
             "generation": state.asked.generation,

@@ -60,7 +60,9 @@ class Driver:
         self._history = history
         self._objective = problem.objectives[0]
         by_status = store.counts()
-        self.counts = Counts(reused=by_status.pop("reused"), by_status=by_status)
+        self.counts = Counts(
+            reused=by_status.pop("reused"), by_status=by_status, copied=record.n_copied
+        )
         hall_of_fame = record.strategy.get("hall_of_fame", DEFAULT_HALL_OF_FAME)
         keeper.begin(store.files, problem.objectives, record.limits, hall_of_fame)
         self._keeper = keeper

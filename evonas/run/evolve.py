@@ -35,7 +35,7 @@ from evonas.run.history import History
 from evonas.run.identity import device_kind, environment, identify
 from evonas.run.interrupts import Interrupts
 from evonas.run.keeping import Keeper, built_by
-from evonas.run.options import checked, parallel_trials
+from evonas.run.options import checked, parallel_trials, refuse_before_writing
 from evonas.run.result import Result
 from evonas.run.settings import Settings, with_defaults
 from evonas.run.store import RunRecord, Store
@@ -63,6 +63,7 @@ _OTHER_WORDS = {
     "direction": _MIN, "directions": _MIN, "minimize": _MIN, "mode": _MIN,
     "storage": "run_dir=", "study_name": "run_dir=", "path": "run_dir=", "objective": "objectives=",
     "gpus": "devices=", "device": "devices=", "threads": "threads_per_trial=",
+    "at_most": "strategy=NSGA2(at_most=...)", "at_least": "strategy=NSGA2(at_least=...)",
 }  # fmt: skip
 
 
@@ -182,6 +183,7 @@ def evolve(
     observers = Observers([*_progress(progress), *check_list("callbacks", callbacks, "Observers")])
     points, runs, noted = checked(problem, initial, seed, more)
     run_dir = None if run_dir is None else as_directory(run_dir)
+    refuse_before_writing(problem, given, points, run_dir)
     store = Store.create(run_dir, durability=more["durability"])
     name = display_path(store.run_dir or "the run")
     with ExitStack() as stack:
@@ -193,7 +195,7 @@ def evolve(
             problem, stored, executor, more["threads_per_trial"], may_spawn, name)  # fmt: skip
         stack.enter_context(driver_threads(problem, parallel.threads))
         strategy, why = (given, None) if given else _chosen(problem, budget, stored)
-        copies = _copies(problem, store, stored, runs)
+        copies, copied_from = _copies(problem, store, stored, runs)
         record = identify(
             problem,
             strategy,
@@ -208,7 +210,7 @@ def evolve(
         )
         history = _history(problem, store, stored)
         record = replace(
-            record, chosen_for=why, n_copied=len(copies), metadata=noted,
+            record, chosen_for=why, n_copied=len(copies), copied_from=copied_from, metadata=noted,
             retryable=tuple(sorted(history.retryable)),
             workers=parallel.workers if may_spawn else None,
             device=device_kind(problem, stored, executor.device, more["deterministic"], name),
@@ -327,17 +329,21 @@ def _copies(
     store: Store,
     stored: RunRecord | None,
     runs: Sequence[Path],
-) -> list[Evaluation]:
-    """Returns what other runs gave this one; copied in at its first start."""
+) -> tuple[list[Evaluation], tuple[tuple[str, list[int]], ...]]:
+    """Returns what other runs gave this one, and which runs; copied in at its first start."""
     if stored is not None:
         if runs and not stored.n_copied:
             raise RunMismatchError(
                 "warm_start copies evaluations into a run when it begins, and this one has begun "
                 "without: leave it out, or pass a new run_dir"
             )
-        return [entry for entry in store.evaluations() if entry.number < stored.n_copied]
-    copies = load_warm_start(problem, runs)
-    return store.replace_evaluations(copies)
+        copies = [entry for entry in store.evaluations() if entry.number < stored.n_copied]
+        return copies, stored.copied_from
+    found = load_warm_start(problem, runs)
+    copies = store.replace_evaluations([entry for entries in found.values() for entry in entries])
+    return copies, tuple(
+        (str(run.resolve()), [entry.number for entry in entries]) for run, entries in found.items()
+    )
 
 
 def _first_points(problem: Problem, copies: Sequence[Evaluation], size: int) -> list[Genes]:

@@ -8,7 +8,7 @@ import random
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -31,6 +31,7 @@ __all__ = [
     "device_kind",
     "environment",
     "identify",
+    "refuse_invalid",
     "settled",
     "start_command",
     "trial_threads",
@@ -76,7 +77,7 @@ def identify(
         strategy=strategy.settings(),
         initial=tuple(_initial(problem, genes) for genes in initial),
         deterministic=deterministic,
-        pruner=_pruner_settings(pruner, problem),
+        pruner=None if pruner is None else pruner.settings(),
         problem_settings=problem_settings,
         seed=random.SystemRandom().randrange(2**32) if seed is None else seed,
         threads=threads,
@@ -210,37 +211,41 @@ def settled(
     return record
 
 
-def _pruner_settings(pruner: Pruner | None, problem: Problem) -> dict[str, Any] | None:
-    if pruner is None:
-        return None
-    if len(problem.objectives) > 1:
-        names = ", ".join(objective.name for objective in problem.objectives)
-        raise ValueError(f"a pruner judges by one objective, but the problem has {names}")
-    return pruner.settings()
-
-
 def _initial(problem: Problem, genes: Genes) -> Genes:
     # Before anything is written: the points belong to what a run is, and a wrong one would stay.
     genes = problem.space.validate(genes)
-    violated = ", ".join(problem.space.violated(genes))
-    reason = f"violates {violated}" if violated else problem.invalid_reason(genes)
+    refuse_invalid(genes, problem.space.violated(genes))
+    reason = problem.invalid_reason(genes)
     if reason is not None:
-        raise ValueError(f"initial point {genes} is invalid ({reason}): fix it or leave it out")
+        raise ValueError(_INVALID.format(genes, reason))
     return genes
+
+
+_INVALID = "initial point {} is invalid ({}): fix it or leave it out"
+
+
+def refuse_invalid(genes: Genes, violated: Sequence[str]) -> None:
+    """Refuses an initial point that violates constraints.
+
+    Raises:
+        ValueError: There are such constraints.
+    """
+    if violated:
+        raise ValueError(_INVALID.format(genes, f"violates {', '.join(violated)}"))
 
 
 _CODE = re.compile(r"\bpy\d+\.\d+-(?=[0-9a-f]{16}\b)")
 _DIGEST = re.compile(rf"{_CODE.pattern}[0-9a-f]{{16}}")
 
 _NAMES = {
-    "space": "search space",
-    "fingerprint": "problem",
-    "objectives": "objectives",
-    "strategy": "strategy",
-    "initial": "initial points",
-    "deterministic": "deterministic",
-    "process": "setting of the process",
-    "pruner": "pruner",
+    "space": "another search space",
+    "fingerprint": "another problem",
+    "objectives": "other objectives",
+    "strategy": "another strategy",
+    "initial": "other initial points",
+    "deterministic": "another deterministic",
+    "process": "another setting of the process",
+    "pruner": "another pruner",
 }
 
 
@@ -261,10 +266,11 @@ def _compare(stored: RunRecord, here: RunRecord, names: Iterable[str], run: str)
                 "run_dir, or restore what it was"
             )
         if before[name] != now[name]:
-            difference = _difference(before[name], now[name])
+            sides = before[name], now[name]
+            difference = _difference(*(map(dict, sides) if name == "objectives" else sides))
             is_renamed = difference.startswith("problem_id") and "code" in here.fingerprint
             raise RunMismatchError(
-                f"{run} was started with another {_NAMES[name]} ({difference})"
+                f"{run} was started with {_NAMES[name]} ({difference})"
                 f"{f'. {way_out}' if is_renamed else ': '}pass a new run_dir, or restore what it "
                 "was"
             )

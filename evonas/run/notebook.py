@@ -33,6 +33,7 @@ def as_html(result: Result) -> str:
         f"{counts.evaluated:,} evaluated, {counts.reused:,} reused, {counts.failed:,} failed, "
         f"{format_duration(result.seconds)}"
     )
+    said += f"; {counts.copied_words}" if counts.copied else ""
     parts = [f"<b>{head}</b><br>{said}"]
     ok = [entry for entry in result.evaluations if entry.status is Status.OK]
     if ok:

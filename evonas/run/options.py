@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +22,15 @@ from evonas.files import as_directory
 from evonas.problem import Problem
 from evonas.pruning import Pruner
 from evonas.records import Genes
-from evonas.run.identity import trial_threads
+from evonas.run.identity import refuse_invalid, trial_threads
 from evonas.run.settings import Settings
 from evonas.run.store import RunReader, RunRecord
 from evonas.run.store.encoding import from_json, to_json
+from evonas.run.store.schema import DATABASE
+from evonas.strategies.ask_tell import AskTell
+from evonas.strategies.base import Strategy
 
-__all__ = ["checked", "parallel_trials"]
+__all__ = ["checked", "parallel_trials", "refuse_before_writing"]
 
 
 def checked(
@@ -43,6 +47,9 @@ def checked(
     """
     if settings["pruner"] is not None:
         check_one_of("pruner", settings["pruner"], Pruner, "a Pruner object")
+        if len(problem.objectives) > 1:
+            names = ", ".join(objective.name for objective in problem.objectives)
+            raise ValueError(f"a pruner judges by one objective, but the problem has {names}")
     if settings["threads_per_trial"] is not None:
         check_int("threads_per_trial", settings["threads_per_trial"], minimum=1)
     check_bool("deterministic", settings["deterministic"])
@@ -56,6 +63,33 @@ def checked(
                 f"once: {obstacle}"
             )
     return _points(problem, initial), _runs(settings["warm_start"]), _metadata(settings["metadata"])
+
+
+def refuse_before_writing(
+    problem: Problem, strategy: Strategy | None, points: Sequence[Genes], run_dir: Path | None
+) -> None:
+    """Refuses at a first start what the run would be refused for, before it has a directory.
+
+    Args:
+        problem: What is searched.
+        strategy: Is not bound: a copy is.
+        points: The initial points.
+        run_dir: Nothing is refused where it holds a run, which says itself what differs.
+
+    Raises:
+        ValueError: An initial point violates a constraint, or the strategy cannot search this.
+    """
+    if run_dir is None or (run_dir / DATABASE).exists():
+        return
+    for genes in points:
+        refuse_invalid(genes, problem.space.violated(genes))
+    if strategy is None:
+        return
+    try:
+        copied = copy.deepcopy(strategy)
+    except TypeError:  # of a user's, which holds what cannot be copied
+        return
+    AskTell(problem.space, copied, objectives=problem.objectives, initial=points)
 
 
 def parallel_trials(

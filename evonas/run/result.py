@@ -112,14 +112,18 @@ class Result:
 
     def __init__(self, reader: RunReader, *, keep_open: bool = False) -> None:
         self.run_dir = reader.run_dir
-        self._files = reader.files
         self._reader = reader if keep_open else None
         if keep_open:
             weakref.finalize(self, reader.close)
         self.record = reader.begun_record()
+        if reader.files is not None:
+            reader.files = replace(reader.files, copied=self.record.origins)
+        self._files = reader.files
         self.objectives = self.record.objectives
         by_status = reader.counts()
-        self.counts = Counts(reused=by_status.pop("reused"), by_status=by_status)
+        self.counts = Counts(
+            reused=by_status.pop("reused"), by_status=by_status, copied=self.record.n_copied
+        )
         self.seconds = reader.seconds()
         sessions = reader.sessions()
         self.outcome: str | None = sessions[-1]["outcome"] if sessions else None
@@ -334,9 +338,10 @@ class Result:
             values = ", ".join(map(number, self.champion.values))
             best = f"champion {values}{repeats_text(self.champion)}"
         where = self.location if self.run_dir is None else f"of {self.location}"
+        copied = f", {words}" if (words := self.counts.copied_words) else ""
         return (
             f"<Result {where}: {best}, {self.counts.evaluated} evaluated, "
-            f"{self.counts.reused} reused, {self.counts.failed} failed>"
+            f"{self.counts.reused} reused, {self.counts.failed} failed{copied}>"
         )
 
     def _repr_html_(self) -> str:

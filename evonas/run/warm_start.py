@@ -15,8 +15,8 @@ from evonas.run.store import RunReader
 __all__ = ["best_points", "load_warm_start"]
 
 
-def load_warm_start(problem: Problem, runs: Iterable[Path]) -> list[Evaluation]:
-    """Returns the `ok` evaluations of other runs of this problem, each point once.
+def load_warm_start(problem: Problem, runs: Iterable[Path]) -> dict[Path, list[Evaluation]]:
+    """Returns the `ok` evaluations of other runs of this problem by run, each point once.
 
     The problem is configured as the first of them was (its precision, say), if it leaves that open.
     Repeats of `confirm` are not among them: each point has the score that its search gave it.
@@ -30,16 +30,19 @@ def load_warm_start(problem: Problem, runs: Iterable[Path]) -> list[Evaluation]:
         RunMismatchError: A run is of another space, problem or objectives; says what differs.
         RunCorruptError, SchemaVersionError: A run cannot be read.
     """
-    found: dict[str, Evaluation] = {}
+    found: dict[Path, list[Evaluation]] = {}
+    keys: set[str] = set()
     for run in runs:
+        entries = found.setdefault(run, [])
         with RunReader.open(run) as reader:
             configure_as(
                 problem, reader.begun_record(), f"the run {display_path(run)} of warm_start"
             )
             for evaluation in reader.evaluations():
-                if evaluation.status is Status.OK:
-                    found.setdefault(evaluation.key, evaluation)
-    return list(found.values())
+                if evaluation.status is Status.OK and evaluation.key not in keys:
+                    keys.add(evaluation.key)
+                    entries.append(evaluation)
+    return found
 
 
 def best_points(copies: Sequence[Evaluation], objective: Objective, n: int) -> list[Genes]:

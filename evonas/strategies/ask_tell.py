@@ -129,7 +129,7 @@ class AskTell:
             )
         if self._open.get(proposal.id) != proposal:
             raise ValueError(f"proposal {proposal.id} was not asked for, or was told already")
-        ended = Status(status)
+        ended = _as_status(status)
         values: tuple[float, ...] = ()
         metrics: dict[str, Any] = {}
         if ended is Status.OK:
@@ -176,9 +176,20 @@ class AskTell:
 
     @property
     def pareto_front(self) -> list[Evaluation]:
-        """What was told and nothing else beats in every objective, sorted by the first."""
+        """What was told that no other beats in one objective without losing in another.
+
+        Sorted by the first objective.
+        """
         limits = Limits.of(self.strategy.settings())
         return pareto_front(self.evaluations, self.objectives, limits)
+
+
+def _as_status(status: str) -> Status:
+    try:
+        return Status(status)
+    except ValueError:
+        known = ", ".join(f"'{each}'" for each in Status)
+        raise ValueError(f"status must be one of {known}, got {status!r}") from None
 
 
 class _Known:

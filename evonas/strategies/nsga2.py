@@ -88,6 +88,7 @@ class NSGA2(Generational):
         self._limits = Limits(
             _checked_limits("at_most", at_most), _checked_limits("at_least", at_least)
         )
+        _refuse_contradiction(self._limits)
         self.logbook.header = [*self.logbook.header, "hypervolume"]
         self._excess: dict[int, float] = {}  # by evaluation number, of population and children
         # Those of a hall that is loaded are within, and `_excess` no longer knows all of them.
@@ -220,3 +221,13 @@ def _checked_limits(name: str, limits: Mapping[str, float] | None) -> dict[str, 
     for key, value in limits.items():
         check_number(f"{name}[{key!r}]", value)
     return dict(limits)
+
+
+def _refuse_contradiction(limits: Limits) -> None:
+    for name in limits.at_most.keys() & limits.at_least.keys():
+        least, most = limits.at_least[name], limits.at_most[name]
+        if least > most:
+            raise ValueError(
+                f"no value of {name!r} is at least {least} and at most {most}: at_least[{name!r}] "
+                f"must not be above at_most[{name!r}]"
+            )

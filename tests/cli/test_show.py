@@ -81,7 +81,7 @@ def test_a_pipe_gets_no_colours_no_blanks_and_nothing_in_two(
 def test_json_is_for_programs(ended: en.Result, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "--json", str(ended.run_dir)]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown["counts"] == {**ended.counts.by_status, "reused": ended.counts.reused}
+    assert shown["counts"] == {**ended.counts.by_status, "reused": ended.counts.reused, "copied": 0}
     assert shown["champion"]["genes"] == ended.champion.genes
     assert [entry["key"] for entry in shown["hall_of_fame"]] == [e.key for e in ended.hall_of_fame]
     assert (shown["outcome"], shown["seed"], shown["rows"]) == ("finished", 1, 3)
@@ -128,7 +128,8 @@ def test_two_objectives_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "hall of fame" not in shown
     front = en.open_run(tmp_path).pareto_front
     title, heads, *rows = shown[shown.index("Pareto front, ") :].splitlines()
-    assert title == f"Pareto front, {len(front)} that no other beats in every objective"
+    words = "that no other beats in one objective without losing in another"
+    assert title == f"Pareto front, {len(front)} {words}"
     assert heads.split() == ["number", "value", "cost", "seconds", "key"]
     assert [int(row.split()[0]) for row in rows] == [entry.number for entry in front]
     assert main(["show", str(tmp_path), "--json"]) == 0

@@ -130,7 +130,8 @@ def test_two_objectives_are_told_by_their_front(two_objectives: en.Result) -> No
     answers = told(two_objectives)
     front = two_objectives.pareto_front
     assert "highest accuracy and lowest size" in answers["Searched"]
-    assert answers["Found"].startswith(f"{len(front)} of 40 are points that no other beats")
+    words = "are points that no other beats in one objective without losing in another: "
+    assert answers["Found"].startswith(f"{len(front)} of 40 {words}")
     for end in (front[0], front[-1]):
         assert f"(evaluation {end.number})" in answers["Found"]
     assert "confirm" not in answers["Next"]
@@ -197,3 +198,16 @@ def test_the_weights_are_loaded_as_another_process_can(
         with pytest.raises(WeightsError, match="only your code knows"):
             result.champion.load_model()
         result.champion.load_model(own)
+
+
+def test_a_repeated_point_of_several_objectives_is_named(tmp_path: Path) -> None:
+    problem = en.FunctionProblem(
+        en.SearchSpace({"x": [1, 2, 3]}), lambda genes, trial: (genes["x"], genes["x"] ** 2),
+        objectives=[en.Objective("acc"), en.Objective("cost", "min")], problem_id="two",
+    )  # fmt: skip
+    en.evolve(problem, strategy="random", max_evaluations=3, seed=0, run_dir=tmp_path)
+    en.confirm(problem, tmp_path, top=1)
+    result = en.open_run(tmp_path)
+    best = result.champion.number
+    sure = told(result)["How sure"]
+    assert sure == f"Trained again on 3 fresh seeds evaluation {best} has acc 3 ± 0."

@@ -75,9 +75,22 @@ def test_evaluations_of_an_earlier_run_are_told_apart(write_run: Write) -> None:
 
 def test_generations_are_the_logbook(small: en.Result) -> None:
     drawn = traces(plots.generations(small))
-    assert list(drawn["best"].y) == small.logbook.select("best")
+    assert list(drawn["best"].y) == small.logbook.select("max")
+    assert list(drawn["best so far"].y) == small.logbook.select("best")
     assert list(drawn["mean"].y) == small.logbook.select("mean")
     assert list(drawn["worst"].y) == small.logbook.select("min")
+
+
+def test_the_best_of_a_generation_may_be_worse_than_the_best_so_far() -> None:
+    values = iter([3.0, 1.0, 5.0, 4.0])
+    result = en.evolve(
+        {"x": en.Float(0.0, 1.0)}, lambda genes, trial: next(values), generations=2, seed=0,
+        objectives=en.Objective("loss", "min"), population=2, elite=0, workers=1, progress=False,
+    )  # fmt: skip
+    drawn = traces(plots.generations(result))
+    assert list(drawn["best"].y) == [1.0, 4.0]
+    assert list(drawn["best so far"].y) == [1.0, 1.0]
+    assert list(drawn["worst"].y) == [3.0, 5.0]
 
 
 def test_learning_curves_mark_the_champion(small: en.Result) -> None:

@@ -426,7 +426,7 @@ MISMATCHES = {
     ),
     "objectives": (
         {"objectives": en.Objective("fitness", "min")},
-        r"another objectives \(0.1: max in the run, min here\)",
+        r"other objectives \(fitness: max in the run, min here\)",
     ),
     "population": (
         {"population": 5},
@@ -444,7 +444,7 @@ MISMATCHES = {
     ),
     "initial": (
         {"initial": [{f"bit{index}": True for index in range(8)}]},
-        r"another initial points \(0: nothing in the run, {'bit0': True, .* here\)",
+        r"other initial points \(0: nothing in the run, {'bit0': True, .* here\)",
     ),
     "deterministic": ({"deterministic": True}, r"another deterministic \(False in the run, True h"),
     "seed": ({"seed": 1}, "was started with seed 0, here 1: leave it out, or pass a new"),

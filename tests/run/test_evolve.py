@@ -242,7 +242,7 @@ def test_initial_points_are_in_the_first_population(tmp_path: Path) -> None:
     assert [entry.genes for entry in result.evaluations][:2] == initial
     assert type(result.evaluations[0].genes["x0"]) is float
     assert len(result.evaluations) == 6 + 3 * 5
-    with pytest.raises(en.exceptions.RunMismatchError, match="another initial points"):
+    with pytest.raises(en.exceptions.RunMismatchError, match="other initial points"):
         en.evolve(quadratic_space(), quadratic, **(arguments | {"initial": initial[:1]}))
 
 

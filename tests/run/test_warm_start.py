@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import pickle
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import evonas as en
-from evonas.exceptions import RunMismatchError
+from evonas.cli import main
+from evonas.exceptions import RunMismatchError, WeightsError
+from evonas.report.answer import answer
 from evonas.strategies import RandomSearch
 from evonas.testing import trace
 
@@ -90,7 +97,7 @@ def test_another_problem_is_refused_and_the_difference_named(tmp_path: Path) -> 
     ):
         search(tmp_path / "two", Bowl("x here"), warm_start=[tmp_path / "one"])
     other = Bowl(objectives=en.Objective("fitness", "min"))
-    with pytest.raises(RunMismatchError, match="another objectives"):
+    with pytest.raises(RunMismatchError, match="other objectives"):
         search(tmp_path / "two", other, warm_start=[tmp_path / "one"])
     assert search(tmp_path / "two").counts.evaluated, "nothing is left of what was refused"
 
@@ -110,3 +117,99 @@ def test_a_run_that_has_begun_takes_no_more(tmp_path: Path) -> None:
 def test_in_memory(tmp_path: Path) -> None:
     search(tmp_path / "one")
     assert search(None, warm_start=[tmp_path / "one"], seed=4).counts.reused
+
+
+@pytest.fixture
+def two_objectives(tmp_path: Path) -> en.Result:
+    """Thirty points, all of them on the front, and five more that begin with them."""
+
+    def both(genes: en.Genes, trial: en.Trial) -> tuple[float, float]:
+        return genes["x"], genes["x"] ** 2
+
+    settings: dict[str, Any] = {"objectives": [en.Objective("a"), en.Objective("c", "min")]}
+    space = {"x": en.Float(0.0, 1.0)}
+    one, two = tmp_path / "one", tmp_path / "two"
+    en.evolve(space, both, max_evaluations=30, seed=0, run_dir=one, **settings)
+    return en.evolve(
+        space, both, max_evaluations=5, seed=1, run_dir=two, warm_start=[one], **settings
+    )
+
+
+def test_the_report_counts_copies_and_leaves_their_seconds_out(two_objectives: en.Result) -> None:
+    result = two_objectives
+    result.evaluations = tuple(  # of a cached property
+        replace(entry, seconds=10.0 if entry.number < 30 else 0.1) for entry in result.evaluations
+    )
+    told = dict(answer(result))
+    assert told["Found"].startswith("35 of 35 (30 copied from earlier runs) are points")
+    assert "; 5 trainings took 0.5 s in all" in told["Cost"]
+    assert told["Cost"].endswith("30 copied from earlier runs.")
+
+
+def test_every_view_of_a_run_says_how_many_were_copied(
+    two_objectives: en.Result, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = two_objectives
+    assert (result.counts.evaluated, result.counts.copied) == (5, 30)
+    assert repr(result.counts).startswith("<Counts: 5 evaluated, 5 ok, ")
+    assert repr(result.counts).endswith(" reused, 30 copied>")
+    assert "0 failed, 30 copied from earlier runs>" in repr(result)
+    assert " s; 30 copied from earlier runs" in result._repr_html_()
+    assert main(["show", str(result.run_dir)]) == 0
+    assert re.search("copied +30 copied from earlier runs", capsys.readouterr().out)
+    assert main(["show", str(result.run_dir), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["counts"]["copied"] == 30
+    assert main(["list", str(tmp_path)]) == 0
+    assert "5 + 30 copied" in capsys.readouterr().out
+    assert main(["list", str(tmp_path), "--json"]) == 0
+    assert [line["copied"] for line in json.loads(capsys.readouterr().out)] == [30, 0]
+    assert "copied" not in repr(en.open_run(tmp_path / "one"))
+
+
+def test_a_copy_says_where_its_weights_are(tmp_path: Path) -> None:
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+
+    def saving(genes: en.Genes, trial: en.Trial) -> float:
+        trial.save(torch.nn.Linear(genes["x"], 1))
+        return genes["x"] / 10
+
+    space = {"x": [1, 2, 3, 4, 5, 6]}
+    settings: dict[str, Any] = {"strategy": "random", "keep_files": "all", "workers": 1}
+    en.evolve(space, saving, max_evaluations=2, seed=0, run_dir=one, **settings)
+    en.evolve(space, saving, max_evaluations=2, seed=1, run_dir=two, **settings)
+    for _ in range(2):  # and where it goes on
+        warm = [two, one]
+        en.evolve(space, saving, max_evaluations=1, run_dir=three, warm_start=warm, **settings)
+    result = en.open_run(three)
+    assert result.counts.copied > 2
+    for copy in (
+        *result.evaluations[: result.counts.copied],
+        pickle.loads(pickle.dumps(result.evaluations[0])),
+    ):
+        with pytest.raises(WeightsError) as raised:
+            copy.load_model(lambda genes: torch.nn.Linear(genes["x"], 1))
+        words = (
+            rf"evaluation {copy.number} was copied from (.*) by warm_start, without its files: .*"
+        )
+        found = re.fullmatch(
+            words + r"evonas.open_run\('(.*)'\).evaluations\[(\d+)\] has them", str(raised.value)
+        )
+        assert found is not None
+        assert found[1] == found[2]
+        origin = en.open_run(found[1]).evaluations[int(found[3])]
+        assert origin.key == copy.key
+        assert origin.load_model(lambda genes: torch.nn.Linear(genes["x"], 1)).in_features
+    own = result.evaluations[-1]
+    assert own.load_model(lambda genes: torch.nn.Linear(genes["x"], 1))
+
+
+def test_the_export_of_a_copied_champion_names_its_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search(tmp_path / "one")
+    search(tmp_path / "two", seed=2, warm_start=[tmp_path / "one"], max_evaluations=1)
+    champion = en.open_run(tmp_path / "two").champion
+    assert champion.number < en.open_run(tmp_path / "two").counts.copied
+    out = str(tmp_path / "m.safetensors")
+    assert main(["export", str(tmp_path / "two"), "--format", "safetensors", "-o", out]) == 1
+    assert f"was copied from {tmp_path / 'one'} by warm_start" in capsys.readouterr().err

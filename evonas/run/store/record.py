@@ -35,6 +35,8 @@ class RunRecord:
         chosen_for: Why `"auto"` chose this strategy; None: the user chose it.
         strip: How points are drawn as a strip of blocks (`Problem.strip`); empty: they are not.
         n_copied: How many evaluations `warm_start` copied in; they have the first numbers.
+        copied_from: The directories of those runs, each with the numbers that its evaluations have
+            there, in the order of the copies.
         metadata: What the user noted at the latest start.
         retryable: Numbers of evaluations that failed before the user fixed the cause; their
             points may be tried again.
@@ -61,6 +63,7 @@ class RunRecord:
     chosen_for: str | None = None
     strip: dict[str, Any] = field(default_factory=dict)
     n_copied: int = 0
+    copied_from: tuple[tuple[str, list[int]], ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
     retryable: tuple[int, ...] = ()
     confirmed_champion: str | None = None
@@ -95,6 +98,12 @@ class RunRecord:
         return found if isinstance(found, str) else None
 
     @property
+    def origins(self) -> dict[int, tuple[str, int]]:
+        """Number of a copy to its run's directory and its number there, where that is on record."""
+        came = [(run, number) for run, numbers in self.copied_from for number in numbers]
+        return dict(enumerate(came))
+
+    @property
     def limits(self) -> Limits:
         """The limits that the strategy keeps to, and what is better among equals."""
         return replace(Limits.of(self.strategy), tie_breaker=self.tie_breaker)
@@ -105,6 +114,7 @@ class RunRecord:
             "objectives": [[entry.name, entry.direction] for entry in self.objectives],
             "initial": list(self.initial),
             "retryable": list(self.retryable),
+            "copied_from": [list(entry) for entry in self.copied_from],
         }
 
     @classmethod
@@ -118,9 +128,10 @@ class RunRecord:
             "space": dict, "fingerprint": dict, "objectives": list, "strategy": dict,
             "initial": list, "deterministic": bool, "problem_settings": dict, "seed": int,
             "threads": int, "n_copied": int, "metadata": dict, "retryable": list,
-            "baselines": dict, "strip": dict,
+            "baselines": dict, "strip": dict, "copied_from": list,
         }  # fmt: skip
-        found = {"strip": {}, **found}  # a run that was begun before there were any has none
+        # A run that was begun before there were any has none.
+        found = {"strip": {}, "copied_from": [], **found}
         for name, kind in types.items():
             if not isinstance(found.get(name), kind):
                 raise TypeError(f"{name} of the run must be a {kind.__name__}")
@@ -130,5 +141,8 @@ class RunRecord:
                 "objectives": tuple(Objective(*entry) for entry in found["objectives"]),
                 "initial": tuple(found["initial"]),
                 "retryable": tuple(found["retryable"]),
+                "copied_from": tuple(
+                    (str(run), list(numbers)) for run, numbers in found["copied_from"]
+                ),
             }
         )
