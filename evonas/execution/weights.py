@@ -183,7 +183,7 @@ class TrialFiles:
         return cls(folder, owner=owner)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TrialFiles, (self.folder, None, None, self.copied)
+        return TrialFiles, (self.folder, None, None, self.best, self.copied)
 
     def of(self, number: int) -> dict[str, Path]:
         """Returns an evaluation's files by name, or those of its repeat in `confirm`."""
