@@ -41,13 +41,15 @@ from evonas.run.result import Result
 from evonas.space import SearchSpace
 from evonas.space.genes import Categorical
 from evonas.strategies import RandomSearch, SurrogateEvolution
-from evonas.training import Examples, place, train_epoch
+from evonas.training import Examples, place
+from evonas.training.cuda_graphs import WARM_UP, step_of
 from evonas.training.data.parts import matched
+from evonas.training.loop import run_epoch
 from evonas.training.resumable import Progress
 
 __all__ = ["SearchedAndTrained", "search_and_train"]
 
-_WARM_UP, _MEASURED = 2, 12  # batches
+_WARM_UP, _MEASURED = WARM_UP + 2, 12  # batches: a step is recorded before any is timed
 _N_VARIANTS = 7
 _CHANGED = 0.25  # probability of each gene of a variant
 _VARIANT_TRIES = 20
@@ -320,17 +322,17 @@ def images_per_second(
     batches = chain.from_iterable(passes)
     with torch_environment(settings):
         model = place(problem.build(genes), settings.device)
-        step = partial(
-            train_epoch,
+        step = step_of(
             model,
-            optimizer=problem.optimizer(model, genes),
-            loss_function=problem.loss_function(genes),
+            problem.optimizer(model, genes),
+            problem.loss_function(genes),
             grad_clip=training.grad_clip,
             precision=problem.precision_in(Trial(settings)),
+            cuda_graphs=problem.cuda_graphs,
         )
-        step(islice(batches, _WARM_UP))
+        run_epoch(step, islice(batches, _WARM_UP))
         began, n_seen = time.perf_counter(), 0
         for batch in islice(batches, _MEASURED):
-            step([batch])  # which waits for the device
+            run_epoch(step, [batch])  # which waits for the device
             n_seen += len(batch[1])
         return n_seen / (time.perf_counter() - began)

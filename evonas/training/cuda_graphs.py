@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from evonas.training.data.structure import map_tensors, tensors_in
-from evonas.training.step import TrainingStep
+from evonas.training.step import LossFunction, TrainingStep, use_fused
 
-__all__ = ["GraphedStep", "as_graphs"]
+__all__ = ["WARM_UP", "GraphedStep", "as_graphs", "step_of"]
 
 WARM_UP = 3
 """Steps of a shape that are taken one operation at a time before one is recorded: they make what is
@@ -27,6 +27,30 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 _KNOWN = ("torch.nn.", "evonas.nas.")
 
 Replay = Callable[[], Tensor]
+
+
+def step_of(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_function: LossFunction,
+    *,
+    grad_clip: float | None,
+    precision: str,
+    cuda_graphs: bool | None,
+) -> TrainingStep:
+    """Returns the step of a training that begins, in the fastest way that changes nothing.
+
+    Args:
+        model: On its device.
+        optimizer: Switched to its fused form; see `use_fused`.
+        loss_function: See `evonas.training.fit`, as for the others.
+        grad_clip: Greatest norm of the gradient.
+        precision: `float32` or `bfloat16`.
+        cuda_graphs: See `as_graphs`.
+    """
+    use_fused(optimizer)
+    step = TrainingStep(model, optimizer, loss_function, grad_clip=grad_clip, precision=precision)
+    return as_graphs(step, cuda_graphs)
 
 
 def as_graphs(step: TrainingStep, wanted: bool | None = None) -> TrainingStep:
@@ -104,7 +128,7 @@ class GraphedStep(TrainingStep):
             not self._gave_up
             and self._seen[shape] > WARM_UP
             and len(self._replays) < MOST_SHAPES
-            and _settings_of(self.optimizer) == (self._settings or _settings_of(self.optimizer))
+            and (not self._settings or self._settings == _settings_of(self.optimizer))
         )
 
     def _recorded_for(self, inputs: Any, targets: Any) -> Callable[[Any, Any], Tensor] | None:

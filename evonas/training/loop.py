@@ -16,13 +16,13 @@ from torch.optim.swa_utils import AveragedModel
 from evonas.arguments import check_int
 from evonas.evolution.random_state import derive_seed
 from evonas.training.checkpoint import EpochCheckpoint
-from evonas.training.cuda_graphs import as_graphs
+from evonas.training.cuda_graphs import step_of
 from evonas.training.data.batches import Augment, Batch, BatchSource
 from evonas.training.data.structure import join, n_examples
 from evonas.training.metrics import Metric, StreamingMetric, accuracy
 from evonas.training.passes import evaluating, outputs_of
 from evonas.training.precision import as_precision, autocast
-from evonas.training.step import LossFunction, TrainingStep, as_float32, device_of, use_fused
+from evonas.training.step import LossFunction, TrainingStep, as_float32, device_of
 from evonas.training.targets import NoOuterBroadcast
 
 __all__ = [
@@ -114,9 +114,10 @@ def fit(
     as_precision(precision)
     if not isinstance(optimizer, Optimizer):
         optimizer = optimizer(model)
-    use_fused(optimizer)
-    step = TrainingStep(model, optimizer, loss_function, grad_clip=grad_clip, precision=precision)
-    step = as_graphs(step, cuda_graphs)
+    step = step_of(
+        model, optimizer, loss_function,
+        grad_clip=grad_clip, precision=precision, cuda_graphs=cuda_graphs,
+    )  # fmt: skip
     if scheduler is not None and not isinstance(scheduler, LRScheduler):
         scheduler = scheduler(optimizer)
     if drop_last is None:

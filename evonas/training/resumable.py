@@ -18,10 +18,10 @@ from evonas.arguments import check_int, check_number
 from evonas.evolution.random_state import derive_seed
 from evonas.exceptions import FitnessError
 from evonas.training import checkpoint as checkpoints
-from evonas.training.cuda_graphs import as_graphs
+from evonas.training.cuda_graphs import step_of
 from evonas.training.data.batches import Augment, Batch, BatchSource
 from evonas.training.loop import AveragedWeights, run_epoch
-from evonas.training.step import LossFunction, TrainingStep, use_fused
+from evonas.training.step import LossFunction
 
 __all__ = ["Progress", "fit_resumable"]
 
@@ -109,9 +109,10 @@ def fit_resumable(
         check_int("n_epochs", n_epochs, minimum=1)
     else:
         check_number("seconds", seconds, above=0)
-    use_fused(optimizer)
-    step = TrainingStep(model, optimizer, loss_function, grad_clip=grad_clip, precision=precision)
-    step = as_graphs(step, cuda_graphs)
+    step = step_of(
+        model, optimizer, loss_function,
+        grad_clip=grad_clip, precision=precision, cuda_graphs=cuda_graphs,
+    )  # fmt: skip
     drop_last = len(train) > batch_size
     per_epoch = len(train) // batch_size if drop_last else 1
     training = _Training(
