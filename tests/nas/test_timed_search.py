@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from evonas.nas.timed_search import SearchedAndTrained, variants
 from evonas.nas.training_genes import GOOD_TRAINING
 from evonas.space.genes import Integer
 from evonas.training import Examples, FlipCrop
+from evonas.training.cuda_graphs import GraphedStep
 
 
 def images(n: int = 60, seed: int = 0) -> Examples:
@@ -332,3 +334,31 @@ def test_what_is_searched_is_structure_that_can_be_trained_to_its_end() -> None:
         genes = searched.sample(rng)
         assert {name: genes[name] for name in GOOD_TRAINING} == dict(GOOD_TRAINING)
         assert family.network(genes, 10).macs(shape) <= most
+
+
+def test_the_speed_is_measured_of_recorded_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the trainings take them on a GPU; on a CPU none is recorded."""
+    taken: list[str] = []
+    make = timed_search.step_of
+
+    def recorded(run: Callable[[], Any]) -> Callable[[], Any]:
+        taken.append("recorded")
+        return run
+
+    monkeypatch.setattr(
+        timed_search, "step_of", lambda *a, **k: GraphedStep(make(*a, **k), recorded)
+    )
+    monkeypatch.setattr(
+        timed_search.time, "perf_counter", lambda: taken.append("clock") or float(len(taken))
+    )
+    problem = en.nas.ImageClassificationProblem(
+        SPACE,
+        FAMILIES["resnet"].network,
+        images(64),
+        batch_size=16,
+        precision="float32",
+        n_epochs=1,
+    )
+    speed = timed_search.images_per_second(problem, START, TrialSettings(threads=1))
+    assert taken[-3:] == ["recorded", "clock", "clock"], "nothing is recorded while time runs"
+    assert speed > 0
